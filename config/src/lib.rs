@@ -1,0 +1,1 @@
+//! The gateway's configuration: types, defaults, validation, schema

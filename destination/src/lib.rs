@@ -1,0 +1,1 @@
+//! Reference destination server of Waypost

@@ -1,0 +1,1 @@
+//! Sessions over links, driven around the engine and the store

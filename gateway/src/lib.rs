@@ -1,0 +1,1 @@
+//! The Waypost daemon and its command line

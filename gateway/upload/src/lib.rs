@@ -1,0 +1,1 @@
+//! HTTPS client of the destination API, and the plan of what to upload when

@@ -1,0 +1,1 @@
+//! Reference phone of Waypost: library and command line

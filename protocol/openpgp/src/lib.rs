@@ -1,0 +1,1 @@
+//! OpenPGP for Waypost: sealing, opening, confirmations, certificates

@@ -1,0 +1,115 @@
+//! What the engine asks of the store: small, bounded reads, answered at once.
+
+use bytes::Bytes;
+
+use crate::confirmation::Confirmation;
+use crate::document::{Description, Document};
+use crate::envelope::Header;
+use crate::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, StoreId};
+use crate::refusal::Reason;
+
+/// What a node knows of an id.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Standing {
+    /// Never seen, or no longer remembered.
+    Unknown,
+    /// Stored durably, without a verdict so far.
+    Held,
+    /// The destination has spoken.
+    Confirmed(Box<Confirmation>),
+    /// It was here: [`Reason::Deleted`] or [`Reason::Expired`].
+    Gone(Reason),
+}
+
+/// A document that the store would send to somebody.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Outgoing {
+    /// Its place in the sender's order of arrival.
+    pub seq: Seq,
+    /// Id, group, time, size of the body.
+    pub description: Description,
+    /// Seconds under way so far, for a document with a lifetime.
+    pub age: Option<u64>,
+    /// Whether the recipient may have it already: it was sent there without an answer, or reached others.
+    pub maybe_held: bool,
+}
+
+/// Who a document would be sent to, and what it takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Recipient {
+    /// The peer.
+    pub key: PeerKey,
+    /// Its store; what another store of the same peer acknowledged counts for nothing.
+    pub store: StoreId,
+    /// Destinations that it takes documents for.
+    pub serves: Vec<Fingerprint>,
+    /// Collections that it wants to be sent.
+    pub wants: Vec<GroupId>,
+    /// The largest body that it takes, in bytes.
+    pub max_document: u64,
+}
+
+/// A read that failed; `0` says how, for the log.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("store: {0}")]
+pub struct HoldingsError(pub String);
+
+/// What a node holds. Reads see what is committed, nothing else.
+pub trait Holdings {
+    /// What is known of `id`.
+    fn standing(&self, id: &MessageId) -> Result<Standing, HoldingsError>;
+
+    /// How many bytes of the body of `id`, begun by `from`, are committed; 0 where there is no partial.
+    fn committed(&self, id: &MessageId, from: &PeerKey) -> Result<u64, HoldingsError>;
+
+    /// Documents to send to `to` whose sequence is greater than `after`, in that order, at most `limit`.
+    ///
+    /// Leaves out what that peer's store has acknowledged or refused for good, and what it does not serve.
+    fn outgoing(
+        &self,
+        to: &Recipient,
+        after: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<Outgoing>, HoldingsError>;
+
+    /// Bytes of the body at `seq` from `offset` on, at most `len`; fewer only at its end. Empty when it is gone.
+    fn read_body(&self, seq: Seq, offset: u64, len: usize) -> Result<Bytes, HoldingsError>;
+
+    /// Confirmations that `to` should get, in order, after `after`, at most `limit`.
+    fn confirmations_due(
+        &self,
+        to: &PeerKey,
+        after: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<(Seq, Confirmation)>, HoldingsError>;
+}
+
+/// What the engine asks to be made durable. The answer is [`super::Input::Persisted`] or [`super::Input::PersistFailed`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Persist {
+    /// A whole document.
+    Document {
+        /// The document.
+        document: Document,
+        /// Its envelope's header.
+        header: Box<Header>,
+        /// Seconds it has been under way.
+        age: u64,
+    },
+    /// The next bytes of a body. With the last ones, the store checks the hash over everything
+    /// ([`Reason::WrongHash`]) and the document begins to exist.
+    Piece {
+        /// The whole.
+        description: Description,
+        /// Its envelope's header; the same with each piece.
+        header: std::sync::Arc<Header>,
+        /// Where these bytes begin: what is committed so far.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+        /// Seconds it has been under way.
+        age: u64,
+    },
+    /// A confirmation, to be verified first ([`Reason::NotProven`]).
+    Confirmation(Box<Confirmation>),
+}

@@ -1,0 +1,1 @@
+//! Scenarios, simulation, fault injection and benches across the crates of Waypost

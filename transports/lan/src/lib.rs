@@ -1,0 +1,1 @@
+//! Links over TCP on a local network, found by DNS-SD
