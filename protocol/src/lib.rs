@@ -12,5 +12,6 @@ pub mod ids;
 pub mod invite;
 pub mod mvds;
 pub mod refusal;
+pub mod session;
 pub mod sync;
 pub mod time;
