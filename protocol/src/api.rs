@@ -138,7 +138,8 @@ pub fn decode_ids(bytes: &[u8]) -> Result<Vec<MessageId>, IdError> {
 
 /// A bitmap for [`Answer::held`].
 pub fn encode_bitmap(bits: &[bool]) -> Bytes {
-    let byte = |chunk: &[bool]| chunk.iter().enumerate().fold(0, |sum, (at, &bit)| sum | u8::from(bit) << (7 - at));
+    let byte =
+        |chunk: &[bool]| chunk.iter().enumerate().fold(0, |sum, (at, &bit)| sum | u8::from(bit) << (7 - at));
     bits.chunks(8).map(byte).collect()
 }
 

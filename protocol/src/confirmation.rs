@@ -230,7 +230,10 @@ impl Confirmation {
             return Err(ConfirmationError::Count(wire.verdicts.len()));
         }
         let verdicts = wire.ids.chunks_exact(32).zip(wire.verdicts.iter()).map(|(id, &code)| {
-            Ok((MessageId::from_slice(id)?, Verdict::from_code(code).ok_or(ConfirmationError::Verdict(code))?))
+            Ok((
+                MessageId::from_slice(id)?,
+                Verdict::from_code(code).ok_or(ConfirmationError::Verdict(code))?,
+            ))
         });
         let destination = Fingerprint::from_slice(&wire.destination)?;
         let statement = Statement {
@@ -298,7 +301,8 @@ mod tests {
 
     #[test]
     fn the_wire_form_comes_back_with_the_same_text_and_id() {
-        let confirmation = Confirmation::new(statement(&[1, 2, 3]).unwrap(), Bytes::from_static(b"sig")).unwrap();
+        let confirmation =
+            Confirmation::new(statement(&[1, 2, 3]).unwrap(), Bytes::from_static(b"sig")).unwrap();
         let back = Confirmation::decode(&confirmation.encode()).unwrap();
         assert_eq!(back, confirmation);
         assert_eq!(back.statement.text(), confirmation.statement.text());
@@ -309,13 +313,17 @@ mod tests {
     fn wrong_confirmations_are_refused_with_the_reason() {
         assert_eq!(statement(&[]), Err(ConfirmationError::Count(0)));
         assert_eq!(statement(&[1, 1]), Err(ConfirmationError::Order));
-        let good = Confirmation::new(statement(&[1, 2]).unwrap(), Bytes::from_static(b"s")).unwrap().to_wire();
+        let good =
+            Confirmation::new(statement(&[1, 2]).unwrap(), Bytes::from_static(b"s")).unwrap().to_wire();
         let broken = |change: fn(&mut mvds::Confirmation)| {
             let mut wire = good.clone();
             change(&mut wire);
             Confirmation::from_wire(&wire).unwrap_err()
         };
-        assert_eq!(broken(|w| w.verdicts = Bytes::from_static(&[1])), ConfirmationError::Uneven { ids: 64, verdicts: 1 });
+        assert_eq!(
+            broken(|w| w.verdicts = Bytes::from_static(&[1])),
+            ConfirmationError::Uneven { ids: 64, verdicts: 1 }
+        );
         assert_eq!(broken(|w| w.verdicts = Bytes::from_static(&[1, 99])), ConfirmationError::Verdict(99));
         assert_eq!(broken(|w| w.signature = Bytes::new()), ConfirmationError::Signature(0));
         assert_eq!(broken(|w| w.time = 1 << 40), ConfirmationError::Time(1 << 40));

@@ -83,7 +83,8 @@ impl Label {
                 None => continue,
             };
             let text = |key| {
-                String::from_utf8(value.clone()).map_err(|_| ContentError::Value { key, expected: "UTF-8 text" })
+                String::from_utf8(value.clone())
+                    .map_err(|_| ContentError::Value { key, expected: "UTF-8 text" })
             };
             match key {
                 b"c" => (label.collection, named) = (text("c (collection)")?, true),

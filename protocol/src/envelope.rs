@@ -135,8 +135,7 @@ pub fn parse(body: &[u8]) -> Result<(Header, usize), EnvelopeError> {
         return Err(EnvelopeError::HeaderTooLong(length));
     }
     let header = rest.get(..length).ok_or(EnvelopeError::Short)?;
-    let wire =
-        WireHeader::decode(header).map_err(|error| EnvelopeError::Protobuf(error.to_string()))?;
+    let wire = WireHeader::decode(header).map_err(|error| EnvelopeError::Protobuf(error.to_string()))?;
     Ok((wire.parse()?, FIXED + length))
 }
 

@@ -8,8 +8,14 @@ use zeroize::Zeroizing;
 use crate::collection::CollectionKey;
 use crate::ids::{CodeId, Fingerprint, PeerKey};
 
-const PLAIN: &AsciiSet =
-    &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'/').remove(b':').remove(b'[').remove(b']');
+const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
+    .remove(b'-')
+    .remove(b'_')
+    .remove(b'.')
+    .remove(b'/')
+    .remove(b':')
+    .remove(b'[')
+    .remove(b']');
 const PAIRING: &str = "waypost://pair?";
 const DESTINATION: &str = "waypost://destination?";
 /// The longest text that is read: a QR code holds at most 2,953 bytes (ISO/IEC 18004, version 40-L).
@@ -161,14 +167,20 @@ impl Destination {
         let base64 = |value: &str| BASE64URL_NOPAD.decode(value.as_bytes());
         Ok(Destination {
             url: parts.first("u").map(str::to_owned),
-            fingerprint: Fingerprint::from_hex(fingerprint)
-                .map_err(|_| InviteError::Part { part: "fingerprint", expected: "40 or 64 hexadecimal digits" })?,
+            fingerprint: Fingerprint::from_hex(fingerprint).map_err(|_| InviteError::Part {
+                part: "fingerprint",
+                expected: "40 or 64 hexadecimal digits",
+            })?,
             certificate: parts
                 .first("p")
                 .map(base64)
                 .transpose()
                 .map_err(|_| InviteError::Part { part: "certificate", expected: "base64url" })?,
-            collection_key: CollectionKey::new(parts.bytes("k", "collection key", "32 bytes of base64url")?),
+            collection_key: CollectionKey::new(parts.bytes(
+                "k",
+                "collection key",
+                "32 bytes of base64url",
+            )?),
             collections: parts.all("c").map(str::to_owned).collect(),
             token: parts.first("t").map(|token| Zeroizing::new(token.to_owned())),
         })
@@ -188,7 +200,9 @@ impl Parts {
         let pairs = rest.split('&').filter_map(|pair| pair.split_once('='));
         let parts = Parts(
             pairs
-                .map(|(key, value)| (key.to_owned(), percent_decode_str(value).decode_utf8_lossy().into_owned()))
+                .map(|(key, value)| {
+                    (key.to_owned(), percent_decode_str(value).decode_utf8_lossy().into_owned())
+                })
                 .collect(),
         );
         match parts.first("v") {

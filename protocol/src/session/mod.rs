@@ -50,7 +50,9 @@ pub enum Introduction {
 #[derive(Debug, thiserror::Error)]
 pub enum SessionError {
     /// No version is spoken by both. Whoever has the lower range should be updated.
-    #[error("no common protocol version: the other side speaks {theirs}, this program {ours}; update the older one")]
+    #[error(
+        "no common protocol version: the other side speaks {theirs}, this program {ours}; update the older one"
+    )]
     NoCommonVersion {
         /// What the other side said.
         theirs: Versions,
@@ -101,13 +103,24 @@ pub enum Received {
 
 enum State {
     /// Initiator: `hello` goes out in the last message that it writes, if that has not happened.
-    Initiating { noise: Box<HandshakeState>, pattern: Pattern, hello: Vec<u8> },
+    Initiating {
+        noise: Box<HandshakeState>,
+        pattern: Pattern,
+        hello: Vec<u8>,
+    },
     /// Responder, before frame 0.
     Listening,
     /// Responder after frame 0.
-    Responding { noise: Box<HandshakeState>, pattern: Pattern },
+    Responding {
+        noise: Box<HandshakeState>,
+        pattern: Pattern,
+    },
     /// Responder of `IK`: everything is agreed, but the first message may be a replay.
-    Unproven { noise: TransportState, pattern: Pattern, first: Bytes },
+    Unproven {
+        noise: TransportState,
+        pattern: Pattern,
+        first: Bytes,
+    },
     Established(TransportState),
     Failed,
 }
@@ -224,10 +237,16 @@ impl Session {
     ///
     /// After an error, what [`Session::poll_frame`] returns should still be sent ("no common version"), then the
     /// link closed.
-    pub fn handle_frame(&mut self, frame: &[u8], codes: &dyn Codes) -> Result<Option<Received>, SessionError> {
+    pub fn handle_frame(
+        &mut self,
+        frame: &[u8],
+        codes: &dyn Codes,
+    ) -> Result<Option<Received>, SessionError> {
         match std::mem::replace(&mut self.state, State::Failed) {
             State::Listening => self.open(frame, codes).map(|()| None),
-            State::Initiating { noise, pattern, hello } => self.continue_initiating(*noise, pattern, hello, frame).map(Some),
+            State::Initiating { noise, pattern, hello } => {
+                self.continue_initiating(*noise, pattern, hello, frame).map(Some)
+            }
             State::Responding { noise, pattern } => self.continue_responding(*noise, pattern, frame),
             State::Unproven { noise, pattern, first } => self.prove(noise, pattern, first, frame).map(Some),
             State::Established(noise) => {

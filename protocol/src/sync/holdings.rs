@@ -34,6 +34,15 @@ pub struct Outgoing {
     pub maybe_held: bool,
 }
 
+/// A body that has not all come yet.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Partial {
+    /// Bytes that are durable.
+    pub committed: u64,
+    /// The envelope's header, from the first bytes.
+    pub header: Header,
+}
+
 /// Who a document would be sent to, and what it takes.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Recipient {
@@ -59,8 +68,8 @@ pub trait Holdings {
     /// What is known of `id`.
     fn standing(&self, id: &MessageId) -> Result<Standing, HoldingsError>;
 
-    /// How many bytes of the body of `id`, begun by `from`, are committed; 0 where there is no partial.
-    fn committed(&self, id: &MessageId, from: &PeerKey) -> Result<u64, HoldingsError>;
+    /// What is committed of the body of `id` that `from` began to send.
+    fn partial(&self, id: &MessageId, from: &PeerKey) -> Result<Option<Partial>, HoldingsError>;
 
     /// Documents to send to `to` whose sequence is greater than `after`, in that order, at most `limit`.
     ///
@@ -112,4 +121,6 @@ pub enum Persist {
     },
     /// A confirmation, to be verified first ([`Reason::NotProven`]).
     Confirmation(Box<Confirmation>),
+    /// The peer has this document too, which is held already: it shall get the confirmation.
+    Depositor(MessageId),
 }

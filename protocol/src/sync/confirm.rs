@@ -1,0 +1,135 @@
+//! Handing confirmations to the peer, until it has stored them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use super::Holdings;
+use super::engine::Outbound;
+use super::payload::{Filling, cost_of};
+use super::types::{Event, Pipe};
+use crate::confirmation::Confirmation;
+use crate::ids::{MessageId, PeerKey, Seq};
+use crate::mvds;
+use crate::time::Monotonic;
+
+/// Confirmations that wait for the peer's ACK at the same time.
+const MAX_UNANSWERED: usize = 16;
+/// Confirmations that were asked for and wait to be sent.
+const MAX_QUEUED: usize = 64;
+
+struct Sent {
+    wire: mvds::Confirmation,
+    attempts: u32,
+    due: Option<Monotonic>,
+    resend: bool,
+}
+
+pub(super) struct Confirming {
+    pipe: Pipe,
+    cursor: Option<Seq>,
+    exhausted: bool,
+    queue: VecDeque<Confirmation>,
+    sent: BTreeMap<MessageId, Sent>,
+}
+
+impl Confirming {
+    pub(super) fn new(pipe: Pipe) -> Self {
+        Confirming { pipe, cursor: None, exhausted: false, queue: VecDeque::new(), sent: BTreeMap::new() }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.exhausted && self.queue.is_empty() && self.sent.is_empty()
+    }
+
+    pub(super) fn look_again(&mut self) {
+        self.exhausted = false;
+    }
+
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        self.sent.values().filter_map(|sent| sent.due).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Monotonic) {
+        for sent in self.sent.values_mut().filter(|sent| sent.due.is_some_and(|due| due <= now)) {
+            (sent.due, sent.resend) = (None, true);
+        }
+    }
+
+    /// Answers a document with its confirmation. Beyond the bound it is left out: the peer names the document again.
+    pub(super) fn enqueue(&mut self, confirmation: Confirmation) {
+        let id = confirmation.id();
+        let known = self.sent.contains_key(&id) || self.queue.contains(&confirmation);
+        if !known && self.queue.len() < MAX_QUEUED {
+            self.queue.push_back(confirmation);
+        }
+    }
+
+    pub(super) fn acknowledged(&mut self, id: &MessageId, out: &mut Outbound) {
+        if self.sent.remove(id).is_some() {
+            out.event(Event::Delivered { id: *id });
+        }
+    }
+
+    pub(super) fn refused(&mut self, id: &MessageId) {
+        self.sent.remove(id);
+    }
+
+    pub(super) fn fill(
+        &mut self,
+        filling: &mut Filling,
+        now: Monotonic,
+        to: &PeerKey,
+        holdings: &dyn Holdings,
+        out: &mut Outbound,
+    ) {
+        for sent in self.sent.values_mut().filter(|sent| sent.resend) {
+            if !filling.take(cost_of(&sent.wire)) {
+                return;
+            }
+            filling.payload().confirmations.push(sent.wire.clone());
+            sent.resend = false;
+            sent.attempts += 1;
+            sent.due = due_after(self.pipe, sent.attempts, now);
+        }
+        while self.sent.len() < MAX_UNANSWERED {
+            let Some(confirmation) = self.next(to, holdings, out) else { return };
+            let id = confirmation.id();
+            let wire = confirmation.to_wire();
+            if self.sent.contains_key(&id) {
+                continue;
+            }
+            if !filling.take(cost_of(&wire)) {
+                self.queue.push_front(confirmation);
+                return;
+            }
+            filling.payload().confirmations.push(wire.clone());
+            let due = due_after(self.pipe, 1, now);
+            self.sent.insert(id, Sent { wire, attempts: 1, due, resend: false });
+        }
+    }
+
+    fn next(&mut self, to: &PeerKey, holdings: &dyn Holdings, out: &mut Outbound) -> Option<Confirmation> {
+        if self.queue.is_empty() && !self.exhausted {
+            match holdings.confirmations_due(to, self.cursor, MAX_UNANSWERED) {
+                Ok(rows) => {
+                    self.exhausted = rows.is_empty();
+                    for (seq, confirmation) in rows {
+                        self.cursor = Some(seq);
+                        self.queue.push_back(confirmation);
+                    }
+                }
+                Err(error) => {
+                    self.exhausted = true;
+                    out.unreadable(&error);
+                }
+            }
+        }
+        self.queue.pop_front()
+    }
+}
+
+fn due_after(pipe: Pipe, attempts: u32, now: Monotonic) -> Option<Monotonic> {
+    match pipe {
+        Pipe::Ordered => None,
+        Pipe::Datagram(backoff) => Some(now + backoff.span(attempts)),
+    }
+}

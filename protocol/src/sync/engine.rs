@@ -1,0 +1,262 @@
+//! One conversation with one authenticated peer: inputs in, outputs out.
+//!
+//! Call order: after each [`Engine::handle_input`], call [`Engine::poll_output`] until it returns
+//! [`Output::Timeout`]. Without room on the link, `poll_output` holds payloads back and still hands out the rest.
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+use prost::Message as _;
+
+use super::confirm::Confirming;
+use super::payload::Filling;
+use super::receive::Receiver;
+use super::report::Reporting;
+use super::send::Sender;
+use super::types::{Event, Input, Output, Parameters, PeerHello, ProtocolError, Ticket};
+use super::{Holdings, HoldingsError, Persist, Recipient};
+use crate::ids::{MessageId, StoreId};
+use crate::mvds;
+use crate::refusal::{Goodbye, Reason};
+use crate::time::Monotonic;
+
+/// Bytes received and not yet durable, beyond which [`Engine::wants_input`] says no.
+pub const MAX_UNPERSISTED: usize = 1024 * 1024;
+/// Bytes of one body that a peer may send beyond the committed offset.
+pub const WINDOW: u64 = 256 * 1024;
+
+/// The sync engine of one conversation.
+pub struct Engine {
+    params: Parameters,
+    peer: Option<PeerHello>,
+    sender: Sender,
+    receiver: Receiver,
+    confirming: Confirming,
+    reporting: Reporting,
+    outbound: Outbound,
+}
+
+/// What the parts of the engine put out, other than payloads.
+#[derive(Default)]
+pub(super) struct Outbound {
+    queue: VecDeque<Output>,
+    next_ticket: u64,
+}
+
+impl Outbound {
+    pub(super) fn event(&mut self, event: Event) {
+        self.queue.push_back(Output::Event(event));
+    }
+
+    pub(super) fn persist(&mut self, item: Persist) -> Ticket {
+        let ticket = Ticket(self.next_ticket);
+        self.next_ticket += 1;
+        self.queue.push_back(Output::Persist { ticket, item });
+        ticket
+    }
+
+    pub(super) fn unreadable(&mut self, error: &HoldingsError) {
+        self.event(Event::StoreUnreadable(error.to_string()));
+    }
+}
+
+impl Engine {
+    /// Begins a conversation. Nothing is sent before the peer's first payload, its hello, has come.
+    pub fn new(params: Parameters) -> Self {
+        Engine {
+            peer: None,
+            sender: Sender::new(params.pipe),
+            receiver: Receiver::new(params.pipe),
+            confirming: Confirming::new(params.pipe),
+            reporting: Reporting::new(params.initiator),
+            outbound: Outbound::default(),
+            params,
+        }
+    }
+
+    /// The payload with our hello, for the handshake to carry.
+    pub fn hello(&self) -> Vec<u8> {
+        Self::encode_hello(&self.params.hello)
+    }
+
+    /// A payload with a hello, for a handshake that begins before the peer, and so the conversation, is known.
+    pub fn encode_hello(hello: &PeerHello) -> Vec<u8> {
+        mvds::Payload { hello: Some(hello.to_wire()), ..Default::default() }.encode_to_vec()
+    }
+
+    /// A payload that ends the session with a reason.
+    pub fn encode_goodbye(reason: Goodbye) -> Vec<u8> {
+        let goodbye = Some(mvds::Goodbye { reason: reason.code() });
+        mvds::Payload { goodbye, ..Default::default() }.encode_to_vec()
+    }
+
+    /// The peer's parameters, once they are known.
+    pub fn peer(&self) -> Option<&PeerHello> {
+        self.peer.as_ref()
+    }
+
+    /// Whether the caller should go on reading from the link; false while too much waits to become durable.
+    pub fn wants_input(&self) -> bool {
+        self.receiver.unpersisted() < MAX_UNPERSISTED
+    }
+
+    /// Whether this side has nothing to send, to receive or to make durable.
+    pub fn is_idle(&self) -> bool {
+        self.peer.is_some() && self.sender.is_idle() && self.receiver.is_idle() && self.confirming.is_idle()
+    }
+
+    /// Takes an input. An error means that the peer broke the protocol; the caller says goodbye and drops the engine.
+    pub fn handle_input(
+        &mut self,
+        input: Input,
+        now: Monotonic,
+        holdings: &dyn Holdings,
+    ) -> Result<(), ProtocolError> {
+        match input {
+            Input::Frame(bytes) => self.handle_frame(bytes, now, holdings)?,
+            Input::Persisted { ticket, outcome } => {
+                if let Some(covered) = self.receiver.persisted(
+                    ticket,
+                    outcome,
+                    &mut self.confirming,
+                    &mut self.reporting,
+                    &mut self.outbound,
+                ) {
+                    self.sender.confirmed(&covered);
+                }
+            }
+            Input::PersistFailed { ticket, reason } => {
+                self.receiver.failed(ticket, reason, &mut self.reporting, &mut self.outbound);
+            }
+            Input::Confirmation => self.confirming.look_again(),
+            Input::Document => self.sender.look_again(),
+            Input::LinkDown => self.receiver.flush(&mut self.outbound),
+            Input::Timeout => {
+                self.sender.handle_timeout(now);
+                self.receiver.handle_timeout(now);
+                self.confirming.handle_timeout(now);
+            }
+        }
+        Ok(())
+    }
+
+    /// The next output. `room`: whether the link takes a payload now.
+    pub fn poll_output(&mut self, now: Monotonic, room: bool, holdings: &dyn Holdings) -> Output {
+        if let Some(output) = self.outbound.queue.pop_front() {
+            return output;
+        }
+        if room && self.peer.is_some() {
+            let payload = self.next_payload(now, holdings);
+            if let Some(payload) = payload {
+                return Output::Transmit(payload);
+            }
+            // Looking for something to send may have found events, for example an unreadable document.
+            if let Some(output) = self.outbound.queue.pop_front() {
+                return output;
+            }
+            if let Some(event) = self.reporting.finished(self.is_idle()) {
+                return Output::Event(event);
+            }
+        }
+        let deadlines = [self.sender.deadline(), self.receiver.deadline(), self.confirming.deadline()];
+        Output::Timeout(deadlines.into_iter().flatten().min())
+    }
+
+    fn next_payload(&mut self, now: Monotonic, holdings: &dyn Holdings) -> Option<Vec<u8>> {
+        let recipient = self.recipient()?;
+        let window = self.peer.as_ref()?.window;
+        let mut filling = Filling::new(self.params.target_payload);
+        self.receiver.fill(&mut filling, now);
+        self.confirming.fill(&mut filling, now, &recipient.key, holdings, &mut self.outbound);
+        self.sender.fill(&mut filling, now, &recipient, window, holdings, &mut self.outbound);
+        match filling.is_empty() {
+            false => self.reporting.active(),
+            true => {
+                let idle = self.is_idle();
+                self.reporting.fill(&mut filling, idle);
+            }
+        }
+        (!filling.is_empty()).then(|| filling.encode())
+    }
+
+    fn recipient(&self) -> Option<Recipient> {
+        let peer = self.peer.as_ref()?;
+        Some(Recipient {
+            key: self.params.peer,
+            store: peer.store,
+            serves: peer.serves.clone(),
+            wants: peer.wants.clone(),
+            max_document: peer.max_document,
+        })
+    }
+
+    fn handle_frame(
+        &mut self,
+        bytes: Bytes,
+        now: Monotonic,
+        holdings: &dyn Holdings,
+    ) -> Result<(), ProtocolError> {
+        if bytes.is_empty() {
+            return Ok(());
+        }
+        let payload =
+            mvds::Payload::decode(bytes).map_err(|error| ProtocolError::Payload(error.to_string()))?;
+        if let Some(goodbye) = &payload.goodbye {
+            self.outbound.event(Event::Goodbye(Goodbye::from_code(goodbye.reason)));
+        }
+        match (&payload.hello, &self.peer) {
+            (Some(_), Some(_)) => return Err(ProtocolError::SecondHello),
+            (Some(hello), None) => {
+                let hello = PeerHello::parse(hello)?;
+                self.outbound.event(Event::Hello(hello.clone()));
+                self.peer = Some(hello);
+                return Ok(());
+            }
+            (None, None) => self.peer = Some(self.plain_peer()),
+            (None, Some(_)) => {}
+        }
+        let store = self.peer.as_ref().map_or(StoreId([0; 16]), |peer| peer.store);
+        self.reporting.heard(&payload);
+        for ack in &payload.acks {
+            let id = MessageId::from_slice(ack)?;
+            if !self.sender.acknowledged(&id, store, &mut self.outbound) {
+                self.confirming.acknowledged(&id, &mut self.outbound);
+            }
+        }
+        for refusal in &payload.refusals {
+            let id = MessageId::from_slice(&refusal.id)?;
+            let reason = Reason::from_code(refusal.reason);
+            self.sender.refused(&id, store, reason, &mut self.outbound);
+            self.confirming.refused(&id);
+        }
+        for request in &payload.requests {
+            self.sender.requested(&MessageId::from_slice(request)?);
+        }
+        for resume in &payload.resumes {
+            self.sender.resumed(resume, now);
+        }
+        let mut receiving = super::receive::Context {
+            accepts: &self.params.accepts,
+            peer: &self.params.peer,
+            holdings,
+            confirming: &mut self.confirming,
+            reporting: &mut self.reporting,
+            out: &mut self.outbound,
+        };
+        self.receiver.handle(payload, &mut receiving)
+    }
+
+    /// A node that knows only the RFCs says no hello: it takes everything that is small enough for it.
+    fn plain_peer(&self) -> PeerHello {
+        PeerHello {
+            store: StoreId([0; 16]),
+            serves: self.params.hello.serves.clone(),
+            wants: Vec::new(),
+            max_document: super::INLINE_MAX,
+            window: 1,
+            name: String::new(),
+            has_backhaul: false,
+            is_gateway: false,
+        }
+    }
+}

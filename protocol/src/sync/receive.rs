@@ -1,0 +1,520 @@
+//! The receiving half: what comes is checked, made durable, and only then acknowledged.
+
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
+use std::sync::Arc;
+
+use bytes::{Bytes, BytesMut};
+
+use super::confirm::Confirming;
+use super::engine::Outbound;
+use super::payload::{Filling, ID_COST, bytes_of, cost_of};
+use super::report::Reporting;
+use super::types::{Accepts, Event, Pipe, ProtocolError, Stored, Ticket};
+use super::{Holdings, Persist, Standing};
+use crate::confirmation::Confirmation;
+use crate::document::{Description, Document, parse_timestamp};
+use crate::envelope::{self, Header};
+use crate::ids::{GroupId, MessageId, PeerKey};
+use crate::mvds;
+use crate::refusal::Reason;
+use crate::time::Monotonic;
+
+/// Bytes of a body that are made durable at once.
+pub const PIECE: usize = 64 * 1024;
+/// Bodies that one peer may send at the same time.
+const MAX_TRANSFERS: usize = 8;
+/// Documents asked for and not yet there.
+const MAX_REQUESTED: usize = 1024;
+/// Answers that wait for a payload.
+const MAX_ANSWERS: usize = 64 * 1024;
+
+/// What handling a payload needs from the rest of the engine.
+pub(super) struct Context<'a> {
+    pub(super) accepts: &'a Accepts,
+    pub(super) peer: &'a PeerKey,
+    pub(super) holdings: &'a dyn Holdings,
+    pub(super) confirming: &'a mut Confirming,
+    pub(super) reporting: &'a mut Reporting,
+    pub(super) out: &'a mut Outbound,
+}
+
+enum Answer {
+    Ack(MessageId),
+    Request(MessageId),
+    Resume(mvds::Resume),
+    Refuse(MessageId, Reason),
+}
+
+enum Pending {
+    Document { id: MessageId, group: GroupId, size: u64 },
+    Piece { transfer: u32, bytes: usize },
+    Confirmation { id: MessageId, covers: Vec<MessageId>, bytes: usize },
+    Depositor { id: MessageId },
+}
+
+struct Incoming {
+    description: Description,
+    header: Option<Arc<Header>>,
+    /// Bytes taken off the link.
+    received: u64,
+    /// Bytes durable.
+    committed: u64,
+    buffer: BytesMut,
+    age: u64,
+}
+
+struct Requested {
+    attempts: u32,
+    due: Option<Monotonic>,
+}
+
+pub(super) struct Receiver {
+    pipe: Pipe,
+    answers: VecDeque<Answer>,
+    pending: HashMap<Ticket, Pending>,
+    pending_ids: HashSet<MessageId>,
+    unpersisted: usize,
+    transfers: BTreeMap<u32, Incoming>,
+    requested: BTreeMap<MessageId, Requested>,
+}
+
+impl Receiver {
+    pub(super) fn new(pipe: Pipe) -> Self {
+        Receiver {
+            pipe,
+            answers: VecDeque::new(),
+            pending: HashMap::new(),
+            pending_ids: HashSet::new(),
+            unpersisted: 0,
+            transfers: BTreeMap::new(),
+            requested: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn unpersisted(&self) -> usize {
+        self.unpersisted
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.answers.is_empty()
+            && self.pending.is_empty()
+            && self.transfers.is_empty()
+            && self.requested.is_empty()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        self.requested.values().filter_map(|requested| requested.due).min()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Monotonic) {
+        for (id, requested) in &mut self.requested {
+            if requested.due.is_some_and(|due| due <= now) {
+                requested.due = None;
+                self.answers.push_back(Answer::Request(*id));
+            }
+        }
+    }
+
+    pub(super) fn handle(
+        &mut self,
+        payload: mvds::Payload,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ProtocolError> {
+        let mut ages = HashMap::new();
+        for age in &payload.ages {
+            ages.insert(MessageId::from_slice(&age.id)?, age.seconds);
+        }
+        for confirmation in &payload.confirmations {
+            self.confirmation(confirmation, cx);
+        }
+        for offer in &payload.offers {
+            self.offer(MessageId::from_slice(offer)?, cx);
+        }
+        for start in payload.starts {
+            self.start(start, &ages, cx)?;
+        }
+        for message in payload.messages {
+            self.message(message, &ages, cx);
+        }
+        for chunk in payload.chunks {
+            self.chunk(chunk, cx)?;
+        }
+        match self.answers.len() > MAX_ANSWERS {
+            true => Err(ProtocolError::TooMany("documents that wait for an answer")),
+            false => Ok(()),
+        }
+    }
+
+    fn confirmation(&mut self, wire: &mvds::Confirmation, cx: &mut Context<'_>) {
+        match Confirmation::from_wire(wire) {
+            Ok(confirmation) => {
+                let id = confirmation.id();
+                if !self.pending_ids.insert(id) {
+                    return;
+                }
+                let covers = confirmation.statement.verdicts().iter().map(|(id, _)| *id).collect();
+                let bytes = wire.ids.len() + wire.signature.len();
+                let ticket = cx.out.persist(Persist::Confirmation(Box::new(confirmation)));
+                self.unpersisted += bytes;
+                self.pending.insert(ticket, Pending::Confirmation { id, covers, bytes });
+            }
+            Err(error) => cx.out.event(Event::Malformed(error.to_string())),
+        }
+    }
+
+    /// Answers by what is known of `id` (design R27). True where it is not known at all.
+    fn is_new(&mut self, id: MessageId, cx: &mut Context<'_>) -> bool {
+        if self.pending_ids.contains(&id) {
+            return false;
+        }
+        match cx.holdings.standing(&id) {
+            Ok(Standing::Unknown) => return true,
+            Ok(Standing::Held) => {
+                // The ACK waits until it is durable that this peer, too, is to get the confirmation.
+                self.pending_ids.insert(id);
+                let ticket = cx.out.persist(Persist::Depositor(id));
+                self.pending.insert(ticket, Pending::Depositor { id });
+            }
+            Ok(Standing::Confirmed(confirmation)) => {
+                cx.reporting.already_held(None);
+                cx.confirming.enqueue(*confirmation);
+            }
+            Ok(Standing::Gone(reason)) => self.refuse(id, None, reason, cx),
+            Err(error) => {
+                cx.out.unreadable(&error);
+                self.refuse(id, None, Reason::StorageFailed, cx);
+            }
+        }
+        false
+    }
+
+    fn refuse(&mut self, id: MessageId, group: Option<GroupId>, reason: Reason, cx: &mut Context<'_>) {
+        cx.reporting.refused(group);
+        cx.out.event(Event::Refused { id, reason });
+        self.answers.push_back(Answer::Refuse(id, reason));
+    }
+
+    fn offer(&mut self, id: MessageId, cx: &mut Context<'_>) {
+        if self.requested.contains_key(&id) {
+            self.answers.push_back(Answer::Request(id));
+        } else if self.is_new(id, cx) && self.requested.len() < MAX_REQUESTED {
+            self.requested.insert(id, Requested { attempts: 0, due: None });
+            self.answers.push_back(Answer::Request(id));
+        }
+    }
+
+    fn message(&mut self, message: mvds::Message, ages: &HashMap<MessageId, u64>, cx: &mut Context<'_>) {
+        let document = match Document::from_message(message) {
+            Ok(document) => document,
+            Err(error) => return cx.out.event(Event::Malformed(error.to_string())),
+        };
+        let (id, group, size) = (document.id(), document.group(), document.body().len() as u64);
+        self.requested.remove(&id);
+        if !self.is_new(id, cx) {
+            return;
+        }
+        let header = match envelope::parse(document.body()) {
+            Ok((header, _)) => header,
+            Err(error) => {
+                cx.out.event(Event::Malformed(format!("{id}: {error}")));
+                return self.refuse(id, Some(group), Reason::Malformed, cx);
+            }
+        };
+        if let Err(reason) = cx.accepts.check(&header, &group, size) {
+            return self.refuse(id, Some(group), reason, cx);
+        }
+        let age = ages.get(&id).copied().unwrap_or(0);
+        self.pending_ids.insert(id);
+        self.unpersisted += document.body().len();
+        let ticket = cx.out.persist(Persist::Document { document, header: Box::new(header), age });
+        self.pending.insert(ticket, Pending::Document { id, group, size });
+    }
+
+    fn start(
+        &mut self,
+        start: mvds::Start,
+        ages: &HashMap<MessageId, u64>,
+        cx: &mut Context<'_>,
+    ) -> Result<(), ProtocolError> {
+        let id = MessageId::from_slice(&start.id)?;
+        let group = GroupId::from_slice(&start.group_id)?;
+        self.requested.remove(&id);
+        if let Some(known) = self.transfers.get(&start.transfer)
+            && known.description.id == id
+        {
+            // Sent again: the peer missed the answer, or chunks were lost.
+            let resume = mvds::Resume { transfer: start.transfer, committed: known.committed };
+            self.answers.push_back(Answer::Resume(resume));
+            return Ok(());
+        }
+        if !self.is_new(id, cx) {
+            return Ok(());
+        }
+        let Ok(timestamp) = parse_timestamp(start.timestamp) else {
+            self.refuse(id, Some(group), Reason::Malformed, cx);
+            return Ok(());
+        };
+        if start.size < envelope::FIXED as u64 {
+            self.refuse(id, Some(group), Reason::Malformed, cx);
+            return Ok(());
+        }
+        if start.size > cx.accepts.max_document {
+            self.refuse(id, Some(group), Reason::TooLarge, cx);
+            return Ok(());
+        }
+        let description = Description { id, group, timestamp, size: start.size };
+        let partial = match cx.holdings.partial(&id, cx.peer) {
+            Ok(partial) => partial.filter(|partial| partial.committed < description.size),
+            Err(error) => {
+                cx.out.unreadable(&error);
+                self.refuse(id, Some(group), Reason::StorageFailed, cx);
+                return Ok(());
+            }
+        };
+        if let Some(partial) = &partial
+            && let Err(reason) = cx.accepts.check(&partial.header, &group, description.size)
+        {
+            self.refuse(id, Some(group), reason, cx);
+            return Ok(());
+        }
+        if let Some(earlier) =
+            self.transfers.iter().find(|(_, known)| known.description.id == id).map(|(at, _)| *at)
+        {
+            self.drop_transfer(earlier);
+        }
+        if self.transfers.len() >= MAX_TRANSFERS {
+            return Err(ProtocolError::TooMany("transfers under way"));
+        }
+        let committed = partial.as_ref().map_or(0, |partial| partial.committed);
+        let incoming = Incoming {
+            description,
+            header: partial.map(|partial| Arc::new(partial.header)),
+            received: committed,
+            committed,
+            buffer: BytesMut::new(),
+            age: ages.get(&id).copied().unwrap_or(0),
+        };
+        self.transfers.insert(start.transfer, incoming);
+        self.answers.push_back(Answer::Resume(mvds::Resume { transfer: start.transfer, committed }));
+        Ok(())
+    }
+
+    fn chunk(&mut self, chunk: mvds::Chunk, cx: &mut Context<'_>) -> Result<(), ProtocolError> {
+        let transfer = chunk.transfer;
+        let Some(incoming) = self.transfers.get_mut(&transfer) else {
+            // A refusal crosses chunks that are under way already; those are passed over.
+            return Ok(());
+        };
+        // What was there before is skipped; a gap is left to the sender, which goes back to what is committed.
+        let skip = incoming.received.checked_sub(chunk.offset).and_then(|skip| usize::try_from(skip).ok());
+        let Some(bytes) = skip.filter(|skip| *skip < chunk.bytes.len()).map(|skip| chunk.bytes.slice(skip..))
+        else {
+            return Ok(());
+        };
+        let Description { id, group, size, .. } = incoming.description;
+        let end = incoming.received + bytes.len() as u64;
+        if end > size {
+            return Err(ProtocolError::BeyondBounds("announced size"));
+        }
+        if end > incoming.committed + super::WINDOW {
+            return Err(ProtocolError::BeyondBounds("window"));
+        }
+        if incoming.header.is_none() {
+            let checked = envelope::parse(&bytes)
+                .map_err(|error| (Reason::Malformed, error.to_string()))
+                .and_then(|(header, _)| match cx.accepts.check(&header, &group, size) {
+                    Ok(()) => Ok(header),
+                    Err(reason) => Err((reason, reason.to_string())),
+                });
+            match checked {
+                Ok(header) => incoming.header = Some(Arc::new(header)),
+                Err((reason, detail)) => {
+                    self.transfers.remove(&transfer);
+                    cx.out.event(Event::Malformed(format!("{id}: {detail}")));
+                    self.refuse(id, Some(group), reason, cx);
+                    return Ok(());
+                }
+            }
+        }
+        incoming.received = end;
+        self.unpersisted += bytes.len();
+        incoming.buffer.extend_from_slice(&bytes);
+        if incoming.buffer.len() >= PIECE || incoming.received == size {
+            self.persist_piece(transfer, cx.out);
+        }
+        Ok(())
+    }
+
+    fn persist_piece(&mut self, transfer: u32, out: &mut Outbound) {
+        let Some(incoming) = self.transfers.get_mut(&transfer) else { return };
+        let Some(header) = incoming.header.clone() else { return };
+        let bytes: Bytes = std::mem::take(&mut incoming.buffer).freeze();
+        if bytes.is_empty() {
+            return;
+        }
+        let (length, age) = (bytes.len(), incoming.age);
+        let offset = incoming.received - length as u64;
+        let ticket =
+            out.persist(Persist::Piece { description: incoming.description, header, offset, bytes, age });
+        self.pending.insert(ticket, Pending::Piece { transfer, bytes: length });
+    }
+
+    /// Makes what came of large bodies durable, as the link is gone.
+    pub(super) fn flush(&mut self, out: &mut Outbound) {
+        let transfers: Vec<u32> = self.transfers.keys().copied().collect();
+        for transfer in transfers {
+            self.persist_piece(transfer, out);
+        }
+    }
+
+    /// Something is durable. For a confirmation that counts: the documents that it covers.
+    pub(super) fn persisted(
+        &mut self,
+        ticket: Ticket,
+        outcome: Stored,
+        confirming: &mut Confirming,
+        reporting: &mut Reporting,
+        out: &mut Outbound,
+    ) -> Option<Vec<MessageId>> {
+        match self.pending.remove(&ticket)? {
+            Pending::Document { id, group, size } => {
+                self.release(&id, size);
+                self.stored(id, group, size, outcome, confirming, reporting, out);
+            }
+            Pending::Piece { transfer, bytes } => {
+                self.unpersisted -= bytes;
+                let incoming = self.transfers.get_mut(&transfer)?;
+                let Description { id, group, size, .. } = incoming.description;
+                if let Stored::Partial { committed } = outcome {
+                    incoming.committed = committed;
+                    out.event(Event::Progress { id, sending: false, done: committed, size });
+                    self.answers.push_back(Answer::Resume(mvds::Resume { transfer, committed }));
+                } else {
+                    self.drop_transfer(transfer);
+                    self.stored(id, group, size, outcome, confirming, reporting, out);
+                }
+            }
+            Pending::Depositor { id } => {
+                self.pending_ids.remove(&id);
+                reporting.already_held(None);
+                match outcome {
+                    Stored::Confirmed(confirmation) => confirming.enqueue(*confirmation),
+                    _ => self.answers.push_back(Answer::Ack(id)),
+                }
+            }
+            Pending::Confirmation { id, covers, bytes } => {
+                self.unpersisted -= bytes;
+                self.pending_ids.remove(&id);
+                if outcome == Stored::New {
+                    reporting.confirmation();
+                }
+                self.answers.push_back(Answer::Ack(id));
+                return Some(covers);
+            }
+        }
+        None
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the engine's parts are borrowed one by one")]
+    fn stored(
+        &mut self,
+        id: MessageId,
+        group: GroupId,
+        size: u64,
+        outcome: Stored,
+        confirming: &mut Confirming,
+        reporting: &mut Reporting,
+        out: &mut Outbound,
+    ) {
+        match outcome {
+            Stored::New => {
+                reporting.stored(group, size);
+                out.event(Event::Received { id, size });
+            }
+            Stored::AlreadyHeld | Stored::Partial { .. } => reporting.already_held(Some(group)),
+            Stored::Confirmed(confirmation) => {
+                reporting.already_held(Some(group));
+                return confirming.enqueue(*confirmation);
+            }
+        }
+        self.answers.push_back(Answer::Ack(id));
+    }
+
+    /// Something could not be made durable: the peer is told, and keeps it.
+    pub(super) fn failed(
+        &mut self,
+        ticket: Ticket,
+        reason: Reason,
+        reporting: &mut Reporting,
+        out: &mut Outbound,
+    ) {
+        let (id, group) = match self.pending.remove(&ticket) {
+            None => return,
+            Some(Pending::Document { id, group, size }) => {
+                self.release(&id, size);
+                (id, Some(group))
+            }
+            Some(Pending::Piece { transfer, bytes }) => {
+                self.unpersisted -= bytes;
+                let Some(incoming) = self.transfers.get(&transfer) else { return };
+                let Description { id, group, .. } = incoming.description;
+                self.drop_transfer(transfer);
+                (id, Some(group))
+            }
+            Some(Pending::Depositor { id }) => {
+                self.pending_ids.remove(&id);
+                (id, None)
+            }
+            Some(Pending::Confirmation { id, bytes, .. }) => {
+                self.unpersisted -= bytes;
+                self.pending_ids.remove(&id);
+                (id, None)
+            }
+        };
+        reporting.refused(group);
+        out.event(Event::Refused { id, reason });
+        self.answers.push_back(Answer::Refuse(id, reason));
+    }
+
+    fn release(&mut self, id: &MessageId, size: u64) {
+        self.pending_ids.remove(id);
+        self.unpersisted -= usize::try_from(size).unwrap_or(0).min(self.unpersisted);
+    }
+
+    /// Forgets a transfer and what of it was not handed to the store.
+    fn drop_transfer(&mut self, transfer: u32) {
+        if let Some(incoming) = self.transfers.remove(&transfer) {
+            self.unpersisted -= incoming.buffer.len().min(self.unpersisted);
+        }
+    }
+
+    /// Adds answers to a payload.
+    pub(super) fn fill(&mut self, filling: &mut Filling, now: Monotonic) {
+        while let Some(answer) = self.answers.front() {
+            let fits = match answer {
+                Answer::Ack(_) | Answer::Request(_) => filling.take(ID_COST),
+                Answer::Refuse(..) => filling.take(ID_COST + 6),
+                Answer::Resume(resume) => filling.take(cost_of(resume)),
+            };
+            let payload = filling.payload();
+            match self.answers.pop_front() {
+                Some(answer) if !fits => return self.answers.push_front(answer),
+                Some(Answer::Ack(id)) => payload.acks.push(bytes_of(&id)),
+                Some(Answer::Resume(resume)) => payload.resumes.push(resume),
+                Some(Answer::Refuse(id, reason)) => {
+                    payload.refusals.push(mvds::Refusal { id: bytes_of(&id), reason: reason.code() });
+                }
+                Some(Answer::Request(id)) => {
+                    payload.requests.push(bytes_of(&id));
+                    if let (Pipe::Datagram(backoff), Some(requested)) =
+                        (self.pipe, self.requested.get_mut(&id))
+                    {
+                        requested.attempts += 1;
+                        requested.due = Some(now + backoff.span(requested.attempts));
+                    }
+                }
+                None => return,
+            }
+        }
+    }
+}

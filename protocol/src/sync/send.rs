@@ -1,0 +1,411 @@
+//! The sending half: which documents go to the peer, as OFFER, MESSAGE or chunks, and what became of them.
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+
+use super::engine::Outbound;
+use super::payload::{Filling, ID_COST, bytes_of, cost_of};
+use super::types::{Event, Pipe, Place};
+use super::{Holdings, INLINE_MAX, Outgoing, Recipient};
+use crate::document::Description;
+use crate::ids::{MessageId, Seq, StoreId};
+use crate::mvds;
+use crate::refusal::Reason;
+use crate::time::Monotonic;
+
+/// Documents that wait for an answer at the same time.
+const MAX_UNANSWERED: usize = 256;
+/// Bytes of inline bodies that wait for an answer at the same time.
+const MAX_UNANSWERED_BYTES: u64 = 1024 * 1024;
+/// Large documents that are started at the same time.
+const MAX_STARTED: usize = 4;
+/// Large documents that wait for one of those places.
+const MAX_LARGE_WAITING: usize = 64;
+/// Rows fetched from the store at once.
+const FETCH: usize = 32;
+/// Bytes of a body read from the store at once.
+const READ_AHEAD: usize = 64 * 1024;
+/// Bytes that a chunk costs beside its content.
+const CHUNK_COST: usize = 3 + 3 + 6 + 11 + 4;
+/// A chunk shorter than this waits for the next payload, unless it is the body's end.
+const SMALLEST_CHUNK: usize = 1024;
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// To be offered; offered.
+    Offer { sent: bool },
+    /// To be sent inline; sent.
+    Message { sent: bool },
+    /// To be started; started.
+    Start { transfer: u32, sent: bool },
+    /// Chunks go from `next` on; the peer has committed `committed`.
+    Chunks { transfer: u32, next: u64, committed: u64 },
+}
+
+struct Item {
+    place: Place,
+    description: Description,
+    age: Option<u64>,
+    stage: Stage,
+    attempts: u32,
+    due: Option<Monotonic>,
+}
+
+pub(super) struct Sender {
+    pipe: Pipe,
+    cursor: Option<Seq>,
+    exhausted: bool,
+    fetched: VecDeque<Outgoing>,
+    large: VecDeque<Outgoing>,
+    items: BTreeMap<MessageId, Item>,
+    ready: VecDeque<MessageId>,
+    transfers: BTreeMap<u32, MessageId>,
+    next_transfer: u32,
+    inline_bytes: u64,
+    ahead: Option<(Seq, u64, Bytes)>,
+}
+
+impl Sender {
+    pub(super) fn new(pipe: Pipe) -> Self {
+        Sender {
+            pipe,
+            cursor: None,
+            exhausted: false,
+            fetched: VecDeque::new(),
+            large: VecDeque::new(),
+            items: BTreeMap::new(),
+            ready: VecDeque::new(),
+            transfers: BTreeMap::new(),
+            next_transfer: 1,
+            inline_bytes: 0,
+            ahead: None,
+        }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.exhausted && self.fetched.is_empty() && self.large.is_empty() && self.items.is_empty()
+    }
+
+    pub(super) fn look_again(&mut self) {
+        self.exhausted = false;
+    }
+
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        self.items.values().filter_map(|item| item.due).min()
+    }
+
+    /// The peer's store holds `id`. False where it was not sent by this conversation.
+    pub(super) fn acknowledged(&mut self, id: &MessageId, store: StoreId, out: &mut Outbound) -> bool {
+        let known = self.remove(id).is_some();
+        if known {
+            out.event(Event::HeldByPeer { store, id: *id });
+        }
+        known
+    }
+
+    pub(super) fn refused(&mut self, id: &MessageId, store: StoreId, reason: Reason, out: &mut Outbound) {
+        if self.remove(id).is_some() {
+            out.event(Event::RefusedByPeer { store, id: *id, reason });
+        }
+    }
+
+    /// The destination has spoken about these: no need to send them.
+    pub(super) fn confirmed(&mut self, ids: &[MessageId]) {
+        for id in ids {
+            self.remove(id);
+        }
+    }
+
+    /// The peer asks for a document that was offered to it.
+    pub(super) fn requested(&mut self, id: &MessageId) {
+        let next_transfer = self.next_transfer;
+        let Some(item) = self.items.get_mut(id) else { return };
+        let stage = match item.stage {
+            Stage::Offer { .. } | Stage::Message { .. } if item.place.size <= INLINE_MAX => {
+                Stage::Message { sent: false }
+            }
+            Stage::Offer { .. } | Stage::Message { .. } => {
+                self.next_transfer += 1;
+                self.transfers.insert(next_transfer, *id);
+                Stage::Start { transfer: next_transfer, sent: false }
+            }
+            Stage::Start { transfer, .. } => Stage::Start { transfer, sent: false },
+            Stage::Chunks { .. } => return,
+        };
+        item.stage = stage;
+        item.due = None;
+        if !self.ready.contains(id) {
+            self.ready.push_back(*id);
+        }
+    }
+
+    /// The peer has committed so much of a body, and wants the rest.
+    pub(super) fn resumed(&mut self, resume: &mvds::Resume, now: Monotonic) {
+        let Some(item) = self.transfers.get(&resume.transfer).and_then(|id| self.items.get_mut(id)) else {
+            return;
+        };
+        let reported = resume.committed.min(item.place.size);
+        item.stage = match item.stage {
+            Stage::Start { transfer, .. } => Stage::Chunks { transfer, next: reported, committed: reported },
+            Stage::Chunks { transfer, next, committed } => {
+                Stage::Chunks { transfer, next: next.max(reported), committed: committed.max(reported) }
+            }
+            other => other,
+        };
+        item.attempts = 1;
+        item.due = due_after(self.pipe, 1, now);
+    }
+
+    /// Sends again what was not answered in time; only over a pipe that loses payloads.
+    pub(super) fn handle_timeout(&mut self, now: Monotonic) {
+        for (id, item) in &mut self.items {
+            if item.due.is_none_or(|due| due > now) {
+                continue;
+            }
+            item.due = None;
+            item.stage = match item.stage {
+                Stage::Offer { .. } => Stage::Offer { sent: false },
+                Stage::Message { .. } => Stage::Message { sent: false },
+                Stage::Start { transfer, .. } | Stage::Chunks { transfer, .. } => {
+                    Stage::Start { transfer, sent: false }
+                }
+            };
+            self.ready.push_back(*id);
+        }
+    }
+
+    /// Adds what is to be sent to a payload.
+    pub(super) fn fill(
+        &mut self,
+        filling: &mut Filling,
+        now: Monotonic,
+        to: &Recipient,
+        window: u64,
+        holdings: &dyn Holdings,
+        out: &mut Outbound,
+    ) {
+        self.admit(to, holdings, out);
+        while let Some(id) = self.ready.pop_front() {
+            match self.fill_item(&id, filling, now, holdings) {
+                Ok(true) => {}
+                Ok(false) => {
+                    self.ready.push_front(id);
+                    break;
+                }
+                Err(problem) => {
+                    self.remove(&id);
+                    out.event(Event::StoreUnreadable(problem));
+                }
+            }
+            self.admit(to, holdings, out);
+        }
+        self.fill_chunk(filling, window, now, holdings, out);
+    }
+
+    /// Takes documents from the store as long as few enough wait for an answer.
+    fn admit(&mut self, to: &Recipient, holdings: &dyn Holdings, out: &mut Outbound) {
+        loop {
+            let started = self.transfers.len();
+            if started < MAX_STARTED
+                && self.items.len() < MAX_UNANSWERED
+                && let Some(large) = self.large.pop_front()
+            {
+                let transfer = self.next_transfer;
+                self.next_transfer += 1;
+                self.transfers.insert(transfer, large.description.id);
+                self.insert(large, Stage::Start { transfer, sent: false });
+                continue;
+            }
+            if self.items.len() >= MAX_UNANSWERED
+                || self.inline_bytes >= MAX_UNANSWERED_BYTES
+                || self.large.len() >= MAX_LARGE_WAITING
+            {
+                return;
+            }
+            match self.fetched.pop_front() {
+                Some(document) if self.items.contains_key(&document.description.id) => {}
+                Some(document) if document.description.size > INLINE_MAX => self.large.push_back(document),
+                Some(document) if document.maybe_held => self.insert(document, Stage::Offer { sent: false }),
+                Some(document) => self.insert(document, Stage::Message { sent: false }),
+                None if self.exhausted => return,
+                None => match holdings.outgoing(to, self.cursor, FETCH) {
+                    Ok(rows) => {
+                        self.exhausted = rows.is_empty();
+                        self.cursor = rows.last().map(|row| row.seq).or(self.cursor);
+                        self.fetched = rows.into();
+                    }
+                    Err(error) => {
+                        self.exhausted = true;
+                        out.unreadable(&error);
+                    }
+                },
+            }
+        }
+    }
+
+    fn insert(&mut self, document: Outgoing, stage: Stage) {
+        let Outgoing { seq, description, age, .. } = document;
+        if description.size <= INLINE_MAX {
+            self.inline_bytes += description.size;
+        }
+        let place = Place { seq, size: description.size };
+        self.items.insert(description.id, Item { place, description, age, stage, attempts: 0, due: None });
+        self.ready.push_back(description.id);
+    }
+
+    fn remove(&mut self, id: &MessageId) -> Option<Item> {
+        let item = self.items.remove(id)?;
+        if item.place.size <= INLINE_MAX {
+            self.inline_bytes -= item.place.size;
+        }
+        if let Stage::Start { transfer, .. } | Stage::Chunks { transfer, .. } = item.stage {
+            self.transfers.remove(&transfer);
+        }
+        Some(item)
+    }
+
+    /// `Ok(false)`: no room in this payload. `Err`: the document cannot be read.
+    fn fill_item(
+        &mut self,
+        id: &MessageId,
+        filling: &mut Filling,
+        now: Monotonic,
+        holdings: &dyn Holdings,
+    ) -> Result<bool, String> {
+        let Some(item) = self.items.get_mut(id) else { return Ok(true) };
+        let age_cost = if item.age.is_some() { ID_COST + 12 } else { 0 };
+        let stage = match item.stage {
+            Stage::Offer { sent: false } => {
+                if !filling.take(ID_COST) {
+                    return Ok(false);
+                }
+                filling.payload().offers.push(bytes_of(id));
+                Stage::Offer { sent: true }
+            }
+            Stage::Message { sent: false } => {
+                // The sizes of the fixed fields are known before the body is read.
+                let cost =
+                    usize::try_from(item.place.size).unwrap_or(usize::MAX).saturating_add(60 + age_cost);
+                if !filling.is_empty() && cost > filling.room() {
+                    return Ok(false);
+                }
+                let message = read_message(item, holdings)?;
+                filling.take(cost_of(&message) + age_cost);
+                filling.payload().messages.push(message);
+                filling.age(id, item.age);
+                Stage::Message { sent: true }
+            }
+            Stage::Start { transfer, sent: false } => {
+                let Description { group, timestamp, size, .. } = item.description;
+                let start = mvds::Start {
+                    transfer,
+                    id: bytes_of(id),
+                    group_id: Bytes::copy_from_slice(group.as_bytes()),
+                    timestamp: i64::try_from(timestamp.0).unwrap_or(i64::MAX),
+                    size,
+                };
+                if !filling.take(cost_of(&start) + age_cost) {
+                    return Ok(false);
+                }
+                filling.payload().starts.push(start);
+                filling.age(id, item.age);
+                Stage::Start { transfer, sent: true }
+            }
+            _ => return Ok(true),
+        };
+        item.stage = stage;
+        item.attempts += 1;
+        item.due = due_after(self.pipe, item.attempts, now);
+        Ok(true)
+    }
+
+    /// Fills what room is left with a chunk of the first body whose window is open.
+    fn fill_chunk(
+        &mut self,
+        filling: &mut Filling,
+        window: u64,
+        now: Monotonic,
+        holdings: &dyn Holdings,
+        out: &mut Outbound,
+    ) {
+        let open = self.transfers.values().copied().find(|id| {
+            let stage = self.items.get(id).map(|item| (item.stage, item.place.size));
+            matches!(stage, Some((Stage::Chunks { next, committed, .. }, size))
+                if next < size && next < committed.saturating_add(window))
+        });
+        let Some(item) = open.and_then(|id| self.items.get_mut(&id)) else { return };
+        let Stage::Chunks { transfer, next, committed } = item.stage else { return };
+        let room = match filling.is_empty() {
+            true => filling.room().saturating_sub(CHUNK_COST).max(SMALLEST_CHUNK),
+            false => filling.room().saturating_sub(CHUNK_COST),
+        };
+        let allowed = (item.place.size - next).min(committed.saturating_add(window) - next);
+        let length = usize::try_from(allowed).unwrap_or(usize::MAX).min(room);
+        if length < SMALLEST_CHUNK && (length as u64) < allowed {
+            return;
+        }
+        let (place, id) = (item.place, item.description.id);
+        let bytes = match read_ahead(&mut self.ahead, place.seq, next, length, holdings) {
+            Ok(bytes) if !bytes.is_empty() => bytes,
+            Ok(_) => {
+                // Deleted meanwhile: the peer keeps its partial until that expires.
+                self.remove(&id);
+                return;
+            }
+            Err(error) => {
+                self.remove(&id);
+                out.unreadable(&error);
+                return;
+            }
+        };
+        let next = next + bytes.len() as u64;
+        item.stage = Stage::Chunks { transfer, next, committed };
+        item.due = due_after(self.pipe, item.attempts.max(1), now);
+        filling.take(CHUNK_COST + bytes.len());
+        filling.payload().chunks.push(mvds::Chunk { transfer, offset: next - bytes.len() as u64, bytes });
+        out.event(Event::Progress { id, sending: true, done: next, size: place.size });
+    }
+}
+
+fn due_after(pipe: Pipe, attempts: u32, now: Monotonic) -> Option<Monotonic> {
+    match pipe {
+        Pipe::Ordered => None,
+        Pipe::Datagram(backoff) => Some(now + backoff.span(attempts)),
+    }
+}
+
+fn read_message(item: &Item, holdings: &dyn Holdings) -> Result<mvds::Message, String> {
+    let size = usize::try_from(item.place.size).unwrap_or(usize::MAX);
+    let body = holdings.read_body(item.place.seq, 0, size).map_err(|error| error.to_string())?;
+    if body.len() != size {
+        return Err(format!("body of {} is gone", item.description.id));
+    }
+    Ok(mvds::Message {
+        group_id: Bytes::copy_from_slice(item.description.group.as_bytes()),
+        timestamp: i64::try_from(item.description.timestamp.0).unwrap_or(i64::MAX),
+        body,
+        metadata: None,
+    })
+}
+
+fn read_ahead(
+    ahead: &mut Option<(Seq, u64, Bytes)>,
+    seq: Seq,
+    offset: u64,
+    length: usize,
+    holdings: &dyn Holdings,
+) -> Result<Bytes, super::HoldingsError> {
+    if let Some((known, start, bytes)) = ahead
+        && *known == seq
+        && let Some(skip) = offset.checked_sub(*start).and_then(|skip| usize::try_from(skip).ok())
+        && skip < bytes.len()
+    {
+        let end = bytes.len().min(skip + length);
+        return Ok(bytes.slice(skip..end));
+    }
+    let bytes = holdings.read_body(seq, offset, READ_AHEAD.max(length))?;
+    let now = bytes.slice(..bytes.len().min(length));
+    *ahead = Some((seq, offset, bytes));
+    Ok(now)
+}
