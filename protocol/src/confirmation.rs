@@ -327,9 +327,8 @@ mod tests {
         assert_eq!(broken(|w| w.verdicts = Bytes::from_static(&[1, 99])), ConfirmationError::Verdict(99));
         assert_eq!(broken(|w| w.signature = Bytes::new()), ConfirmationError::Signature(0));
         assert_eq!(broken(|w| w.time = 1 << 40), ConfirmationError::Time(1 << 40));
-        let many = vec![Bytes::from(vec![1; 257]), Bytes::from(vec![0; 257 * 32])];
-        let mut wire = good.clone();
-        (wire.verdicts, wire.ids) = (many[0].clone(), many[1].clone());
+        let mut wire = good;
+        (wire.verdicts, wire.ids) = (vec![1; 257].into(), vec![0; 257 * 32].into());
         assert_eq!(Confirmation::from_wire(&wire), Err(ConfirmationError::Count(257)));
     }
 

@@ -1,1 +1,3 @@
-//! Scenarios, simulation, fault injection and benches across the crates of Waypost
+//! Scenarios, simulation, fault injection and benches across the crates of Waypost.
+
+pub mod sim;

@@ -161,7 +161,7 @@ proptest! {
     fn payloads_of_any_size_pass_frames_of_any_size(length in 0usize..MAX_PAYLOAD, max_frame in 64usize..MAX_FRAME) {
         let (mut phone, mut gateway) = pair(&Introduction::Known(identity(2).public()));
         settle(&mut phone, &mut gateway).unwrap();
-        let payload: Vec<u8> = (0..length).map(|at| at as u8).collect();
+        let payload: Vec<u8> = (0..length).map(|at| at.to_le_bytes()[0]).collect();
         phone.seal(&payload, max_frame).unwrap();
         let mut got = None;
         while let Some(frame) = phone.poll_frame() {

@@ -242,9 +242,12 @@ impl Receiver {
         if let Some(known) = self.transfers.get(&start.transfer)
             && known.description.id == id
         {
-            // Sent again: the peer missed the answer, or chunks were lost.
-            let resume = mvds::Resume { transfer: start.transfer, committed: known.committed };
-            self.answers.push_back(Answer::Resume(resume));
+            // Sent again: chunks were lost, or the answer was. What came so far is made durable, and that is the answer.
+            if known.buffer.is_empty() {
+                let resume = mvds::Resume { transfer: start.transfer, committed: known.committed };
+                self.answers.push_back(Answer::Resume(resume));
+            }
+            self.persist_piece(start.transfer, cx.out);
             return Ok(());
         }
         if !self.is_new(id, cx) {
