@@ -1,0 +1,86 @@
+//! DNS-SD: gateways announce `_waypost._tcp`, phones look for it (RFC 6763 over RFC 6762, through `mdns-sd`).
+
+use std::collections::BTreeMap;
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use mdns_sd::{ServiceDaemon, ServiceEvent, ServiceInfo};
+
+/// The service type.
+pub const SERVICE: &str = "_waypost._tcp.local.";
+/// The longest instance name, in bytes (RFC 6763 §4.1.1).
+const MAX_INSTANCE: usize = 63;
+
+/// Why there is no discovery. Links to known addresses work all the same.
+#[derive(Debug, thiserror::Error)]
+#[error("DNS-SD is not available: {0}")]
+pub struct DiscoveryError(#[from] mdns_sd::Error);
+
+/// A running announcement; ends when dropped.
+pub struct Announcement {
+    daemon: ServiceDaemon,
+}
+
+impl Drop for Announcement {
+    fn drop(&mut self) {
+        // It fails only where the daemon has ended already.
+        if let Err(error) = self.daemon.shutdown() {
+            log::debug!("DNS-SD: {error}");
+        }
+    }
+}
+
+/// Announces a gateway on every interface. `tag` tells two gateways of one name apart and is no secret.
+pub fn announce(name: &str, tag: &[u8], port: u16) -> Result<Announcement, DiscoveryError> {
+    let daemon = ServiceDaemon::new()?;
+    let tag = data_encoding::HEXLOWER.encode(tag);
+    let mut instance = name.to_owned();
+    let room = MAX_INSTANCE - tag.len() - 3;
+    while instance.len() > room {
+        instance.pop();
+    }
+    let instance = format!("{instance} ({tag})");
+    let host = format!("waypost-{tag}.local.");
+    let properties = [("v", "1"), ("n", name)];
+    let info = ServiceInfo::new(SERVICE, &instance, &host, "", port, &properties[..])?.enable_addr_auto();
+    daemon.register(info)?;
+    Ok(Announcement { daemon })
+}
+
+/// A gateway that answered.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its name for people, unproven.
+    pub name: String,
+    /// Highest protocol version that it says it speaks.
+    pub version: String,
+    /// Where it listens, IPv4 first.
+    pub addresses: Vec<SocketAddr>,
+}
+
+/// Looks for gateways for `span`; each once, by name.
+pub async fn browse(span: Duration) -> Result<Vec<Found>, DiscoveryError> {
+    let daemon = ServiceDaemon::new()?;
+    let events = daemon.browse(SERVICE)?;
+    let mut found = BTreeMap::new();
+    let deadline = tokio::time::Instant::now() + span;
+    while let Ok(Ok(event)) = tokio::time::timeout_at(deadline, events.recv_async()).await {
+        if let ServiceEvent::ServiceResolved(service) = event {
+            let port = service.get_port();
+            let mut addresses: Vec<SocketAddr> =
+                service.get_addresses().iter().map(|ip| SocketAddr::new(ip.to_ip_addr(), port)).collect();
+            addresses.sort_by_key(|address| (address.is_ipv6(), is_loopback(address.ip()), *address));
+            let text = |key| service.get_property_val_str(key).unwrap_or_default().to_owned();
+            let gateway = Found { name: text("n"), version: text("v"), addresses };
+            found.insert(service.get_fullname().to_owned(), gateway);
+        }
+    }
+    if let Err(error) = daemon.shutdown() {
+        log::debug!("DNS-SD: {error}");
+    }
+    Ok(found.into_values().collect())
+}
+
+fn is_loopback(address: IpAddr) -> bool {
+    address.is_loopback()
+}
