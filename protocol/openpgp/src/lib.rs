@@ -1,1 +1,19 @@
-//! OpenPGP for Waypost: sealing, opening, confirmations, certificates
+//! OpenPGP for Waypost: sealing, opening, confirmations, certificates.
+//!
+//! The only crate that touches `sequoia-openpgp`; none of its types are in the interface. RFC 9580 is the format,
+//! GnuPG ≥ 2.2 the measure of interoperability.
+
+mod certificate;
+mod clock;
+mod guard;
+mod open;
+mod seal;
+mod secret;
+mod verify;
+
+pub use certificate::{Certificate, CertificateError, MAX_CERTIFICATE};
+pub use clock::BUILD_FLOOR;
+pub use open::{Limits, OpenError};
+pub use seal::{Compress, SealError, seal, seal_bytes};
+pub use secret::{KeyError, SecretKey};
+pub use verify::{VerifyError, armor_signature, verify_confirmation};

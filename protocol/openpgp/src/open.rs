@@ -1,0 +1,267 @@
+//! Opening: a sealed message, streamed to a sink whose content counts only when the end has verified.
+
+use std::io::{self, Read, Write};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use sequoia_openpgp as openpgp;
+
+use openpgp::crypto::SessionKey;
+use openpgp::packet::key::{SecretParts, UnspecifiedRole};
+use openpgp::packet::{Key, PKESK, Packet, SKESK};
+use openpgp::parse::PacketParser;
+use openpgp::parse::Parse as _;
+use openpgp::parse::stream::{DecryptionHelper, DecryptorBuilder, MessageStructure, VerificationHelper};
+use openpgp::policy::StandardPolicy;
+use openpgp::types::SymmetricAlgorithm;
+use openpgp::{Cert, KeyHandle};
+use waypost_protocol::content::{ContentError, Label, MAX_LINE};
+use waypost_protocol::time::UnixTime;
+
+use crate::clock::{BUILD_FLOOR, from_system, to_system};
+use crate::guard::{GAVE_UP, guard};
+
+/// Bytes that are read ahead, twice: what bounds memory while a large message streams.
+const BUFFER: usize = 64 * 1024;
+/// Encryption, compression, literal data, with room for a signed message between them.
+const MAX_DEPTH: isize = 4;
+/// More packets than any message for a destination and its readers has.
+const MAX_PACKETS: usize = 128;
+
+/// What opening may cost.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Limits {
+    /// The largest content that is written, in bytes, without the label: compressed bytes expand up to a thousandfold.
+    pub max_content: u64,
+}
+
+/// Why a message was not opened. Whatever the sink got must be thrown away.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// This key file has no secret key for decryption: the destination holds documents for one that has.
+    #[error("no secret key for decryption here; open it where that key is kept")]
+    NoDecryptionKey,
+    /// It is encrypted, but to none of our keys.
+    #[error("it is not encrypted to a key of this destination")]
+    OtherKey,
+    /// It is no encrypted message, or it was damaged or altered.
+    #[error("it cannot be decrypted: {0}")]
+    Damaged(String),
+    /// The content is larger than [`Limits::max_content`].
+    #[error("its content is larger than {0} bytes")]
+    TooLarge(u64),
+    /// It decrypts, but what is inside has no readable first line.
+    #[error(transparent)]
+    Content(#[from] ContentError),
+    /// The sealed bytes could not be read; that says nothing about the message.
+    #[error("sealed bytes cannot be read: {0}")]
+    Read(io::Error),
+    /// The content could not be written; that says nothing about the message.
+    #[error("opened content cannot be written: {0}")]
+    Write(io::Error),
+}
+
+impl OpenError {
+    /// Whether the fault is this machine's, so that the same message may open later.
+    pub fn is_temporary(&self) -> bool {
+        matches!(self, OpenError::Read(_) | OpenError::Write(_))
+    }
+}
+
+pub(crate) type DecryptionKey = Key<SecretParts, UnspecifiedRole>;
+
+/// Opens `sealed` with one of `keys`.
+pub(crate) fn open(
+    keys: &[DecryptionKey],
+    sealed: impl Read + Send + Sync,
+    mut sink: impl Write,
+    limits: Limits,
+) -> Result<Label, OpenError> {
+    let failing = Arc::new(AtomicBool::new(false));
+    let source = Source { inner: sealed, failed: failing.clone() };
+    let mut seen = Seen::default();
+    let gave_up = || Err(OpenError::Damaged(GAVE_UP.to_owned()));
+    let result = guard(|| stream(keys, source, &mut sink, limits, &mut seen)).unwrap_or_else(gave_up);
+    let source_failed = failing.load(Ordering::Relaxed);
+    let label = match result {
+        Err(OpenError::Damaged(text)) if source_failed => Err(OpenError::Read(io::Error::other(text))),
+        Err(OpenError::Damaged(_)) if seen.encrypted && !seen.decrypted && seen.fault.is_none() => {
+            Err(OpenError::OtherKey)
+        }
+        Err(OpenError::Damaged(text)) => {
+            Err(OpenError::Damaged(seen.fault.map(str::to_owned).unwrap_or(text)))
+        }
+        other => other,
+    };
+    let mut label = label?;
+    label.time = label.time.or(seen.date);
+    Ok(label)
+}
+
+fn stream(
+    keys: &[DecryptionKey],
+    source: impl Read + Send + Sync,
+    sink: &mut impl Write,
+    limits: Limits,
+    seen: &mut Seen,
+) -> Result<Label, OpenError> {
+    let damaged = |error: openpgp::anyhow::Error| OpenError::Damaged(error.to_string());
+    // Opening depends on no clock: what was sealed may be older than a key's or an algorithm's end.
+    let at = to_system(BUILD_FLOOR);
+    let policy = StandardPolicy::at(at);
+    let helper = Helper { keys, seen };
+    let mut opened = DecryptorBuilder::from_reader(source)
+        .map_err(damaged)?
+        .buffer_size(BUFFER)
+        .with_policy(&policy, at, helper)
+        .map_err(damaged)?;
+
+    let mut buffer = vec![0; BUFFER];
+    let mut head = Vec::new();
+    let mut label = None;
+    let mut written = 0u64;
+    loop {
+        let count = match opened.read(&mut buffer) {
+            Ok(0) => break,
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            Err(error) => return Err(OpenError::Damaged(error.to_string())),
+        };
+        let mut content = &buffer[..count];
+        if label.is_none() {
+            head.extend_from_slice(content);
+            if head.len() < MAX_LINE && !content.contains(&b'\n') {
+                continue;
+            }
+            let (parsed, at) = Label::parse(&head)?;
+            label = Some(parsed);
+            content = &head[at..];
+        }
+        written += content.len() as u64;
+        if written > limits.max_content {
+            return Err(OpenError::TooLarge(limits.max_content));
+        }
+        sink.write_all(content).map_err(OpenError::Write)?;
+    }
+    match label {
+        Some(label) => Ok(label),
+        // Ended before a line did: says so.
+        None => Ok(Label::parse(&head).map(|(label, _)| label)?),
+    }
+}
+
+/// What the parser came across.
+#[derive(Default)]
+struct Seen {
+    packets: usize,
+    containers: usize,
+    encrypted: bool,
+    decrypted: bool,
+    compressed: usize,
+    date: Option<UnixTime>,
+    fault: Option<&'static str>,
+}
+
+struct Helper<'a> {
+    keys: &'a [DecryptionKey],
+    seen: &'a mut Seen,
+}
+
+impl Helper<'_> {
+    fn check_packet(&mut self, parser: &PacketParser<'_>) -> Result<(), &'static str> {
+        self.seen.packets += 1;
+        if self.seen.packets > MAX_PACKETS {
+            return Err("it has too many parts");
+        }
+        if parser.recursion_depth() > MAX_DEPTH {
+            return Err("it is nested too deeply");
+        }
+        match &parser.packet {
+            Packet::SEIP(_) => {
+                self.seen.encrypted = true;
+                self.seen.containers += 1;
+                if self.seen.containers > 1 || parser.recursion_depth() > 0 {
+                    return Err("it is encrypted more than once");
+                }
+            }
+            Packet::CompressedData(_) => {
+                self.seen.compressed += 1;
+                if self.seen.compressed > 1 {
+                    return Err("it is compressed more than once");
+                }
+                if !self.seen.decrypted {
+                    return Err("it is not encrypted");
+                }
+            }
+            Packet::Literal(literal) => {
+                if !self.seen.decrypted {
+                    return Err("it is not encrypted");
+                }
+                self.seen.date = literal.date().map(from_system);
+            }
+            Packet::Unknown(_) => return Err("it has a part of an unknown kind"),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+impl VerificationHelper for Helper<'_> {
+    fn inspect(&mut self, parser: &PacketParser<'_>) -> openpgp::Result<()> {
+        self.check_packet(parser).map_err(|fault| {
+            self.seen.fault = Some(fault);
+            openpgp::Error::MalformedMessage(fault.to_owned()).into()
+        })
+    }
+
+    fn get_certs(&mut self, _ids: &[KeyHandle]) -> openpgp::Result<Vec<Cert>> {
+        Ok(Vec::new())
+    }
+
+    fn check(&mut self, _structure: MessageStructure<'_>) -> openpgp::Result<()> {
+        Ok(())
+    }
+}
+
+impl DecryptionHelper for Helper<'_> {
+    fn decrypt(
+        &mut self,
+        pkesks: &[PKESK],
+        _skesks: &[SKESK],
+        algorithm: Option<SymmetricAlgorithm>,
+        decrypt: &mut dyn FnMut(Option<SymmetricAlgorithm>, &SessionKey) -> bool,
+    ) -> openpgp::Result<Option<Cert>> {
+        for pkesk in pkesks {
+            let recipient = pkesk.recipient();
+            for key in self.keys {
+                let is_ours = |handle: &KeyHandle| handle.aliases(key.key_handle());
+                if !recipient.as_ref().is_none_or(is_ours) {
+                    continue;
+                }
+                let Ok(mut pair) = key.clone().into_keypair() else { continue };
+                let session = pkesk.decrypt(&mut pair, algorithm);
+                if session.is_some_and(|(algorithm, session)| decrypt(algorithm, &session)) {
+                    self.seen.decrypted = true;
+                    return Ok(None);
+                }
+            }
+        }
+        Ok(None)
+    }
+}
+
+/// Remembers that reading failed, so that a bad disk is not taken for a bad message.
+struct Source<R> {
+    inner: R,
+    failed: Arc<AtomicBool>,
+}
+
+impl<R: Read> Read for Source<R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let result = self.inner.read(buffer);
+        if result.as_ref().is_err_and(|error| error.kind() != io::ErrorKind::Interrupted) {
+            self.failed.store(true, Ordering::Relaxed);
+        }
+        result
+    }
+}
