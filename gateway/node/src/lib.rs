@@ -1,1 +1,14 @@
-//! Sessions over links, driven around the engine and the store
+//! Sessions over links, driven around the engine and the store: what gateway and phone share.
+
+mod clock;
+mod codes;
+mod conversation;
+mod host;
+mod io;
+mod keys;
+mod node;
+
+pub use clock::Clock;
+pub use host::{ContactSummary, Ending, Grant, Host, StoredNow};
+pub use keys::{KeyFileError, identity, store_key, system_rng};
+pub use node::{ConversationId, Limits, Node, NodeEvent};

@@ -1,0 +1,254 @@
+//! One link with its session and, once the peer is known, its sync engine.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use waypost_link::LinkInfo;
+use waypost_protocol::ids::PeerKey;
+use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::session::{Codes, FRAME_OVERHEAD, Pattern, Received, Session, SessionError};
+use waypost_protocol::sync::{Engine, Event, Holdings, Input, Output, Parameters, PeerHello, Pipe, Report};
+use waypost_protocol::time::Monotonic;
+
+use crate::host::{ContactSummary, Ending, Grant};
+use crate::io::LinkTasks;
+use crate::node::ConversationId;
+
+/// Outputs of one conversation that are handled before another's turn comes.
+const TURN: usize = 64;
+/// A side that said goodbye gives its words so long to arrive.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+pub(crate) struct Conversation {
+    pub(crate) id: ConversationId,
+    pub(crate) link: LinkInfo,
+    tasks: LinkTasks,
+    session: Session,
+    engine: Option<Engine>,
+    pub(crate) peer: Option<PeerKey>,
+    started: Monotonic,
+    active: Monotonic,
+    engine_deadline: Option<Monotonic>,
+    closing: Option<(Ending, Monotonic)>,
+    /// Whether the reader waits for the engine to take more.
+    holds_reader: bool,
+    finished: Option<(Report, Report)>,
+    bytes_in: u64,
+    bytes_out: u64,
+}
+
+/// What handling a frame led to.
+pub(crate) enum Step {
+    Nothing,
+    /// The peer has proven itself; somebody must decide whether it is served.
+    Proven { peer: PeerKey, pattern: Pattern, first: Bytes },
+}
+
+impl Conversation {
+    pub(crate) fn new(
+        id: ConversationId,
+        link: LinkInfo,
+        tasks: LinkTasks,
+        session: Session,
+        now: Monotonic,
+    ) -> Self {
+        Conversation {
+            id,
+            link,
+            tasks,
+            session,
+            engine: None,
+            peer: None,
+            started: now,
+            active: now,
+            engine_deadline: None,
+            closing: None,
+            holds_reader: false,
+            finished: None,
+            bytes_in: 0,
+            bytes_out: 0,
+        }
+    }
+
+    pub(crate) fn is_established(&self) -> bool {
+        self.engine.is_some()
+    }
+
+    pub(crate) fn is_closing(&self) -> bool {
+        self.closing.is_some()
+    }
+
+    pub(crate) fn finished(&self) -> Option<&(Report, Report)> {
+        self.finished.as_ref()
+    }
+
+    pub(crate) fn frame(
+        &mut self,
+        frame: &Bytes,
+        codes: &dyn Codes,
+        now: Monotonic,
+        holdings: &dyn Holdings,
+    ) -> Result<Step, SessionError> {
+        self.bytes_in += (frame.len() + waypost_link::PREFIX) as u64;
+        self.active = now;
+        if self.closing.is_some() {
+            return Ok(Step::Nothing);
+        }
+        match self.session.handle_frame(frame, codes)? {
+            None => Ok(Step::Nothing),
+            Some(Received::Established { peer, pattern, first }) => Ok(Step::Proven { peer, pattern, first }),
+            Some(Received::Payload(payload)) => {
+                self.input(Input::Frame(payload), now, holdings);
+                Ok(Step::Nothing)
+            }
+        }
+    }
+
+    /// The peer is served: the conversation proper begins.
+    pub(crate) fn begin(
+        &mut self,
+        peer: PeerKey,
+        first: Bytes,
+        grant: Grant,
+        hello: PeerHello,
+        now: Monotonic,
+        holdings: &dyn Holdings,
+    ) {
+        let target = self.link.useful_frame.saturating_sub(FRAME_OVERHEAD).max(512);
+        self.peer = Some(peer);
+        self.engine = Some(Engine::new(Parameters {
+            hello,
+            accepts: grant.accepts,
+            peer,
+            initiator: self.link.outgoing,
+            target_payload: target,
+            pipe: Pipe::Ordered,
+        }));
+        if !first.is_empty() {
+            self.input(Input::Frame(first), now, holdings);
+        }
+    }
+
+    pub(crate) fn input(&mut self, input: Input, now: Monotonic, holdings: &dyn Holdings) {
+        let Some(engine) = &mut self.engine else { return };
+        if let Err(error) = engine.handle_input(input, now, holdings) {
+            log::warn!(link:% = self.id, error:%; "peer broke the protocol");
+            self.say_goodbye(Goodbye::ProtocolError, now);
+        }
+    }
+
+    /// Lets the engine put out what it has, as far as its turn and the link's room go. True where there may be more.
+    pub(crate) fn drain(
+        &mut self,
+        now: Monotonic,
+        holdings: &dyn Holdings,
+        mut each: impl FnMut(&mut Self, Output),
+    ) -> bool {
+        self.send_frames();
+        for _ in 0..TURN {
+            let room = self.closing.is_none() && self.tasks.room() > 0;
+            let Some(engine) = &mut self.engine else { return false };
+            match engine.poll_output(now, room, holdings) {
+                Output::Timeout(deadline) => {
+                    self.engine_deadline = deadline;
+                    return false;
+                }
+                Output::Transmit(payload) => {
+                    self.active = now;
+                    if let Err(error) = self.session.seal(&payload, self.link.useful_frame) {
+                        log::error!(link:% = self.id, error:%; "cannot seal a payload");
+                        self.close(Ending::Failed(error.to_string()), now);
+                        return false;
+                    }
+                    self.send_frames();
+                }
+                Output::Event(Event::Finished { ours, theirs }) => {
+                    self.finished = Some((ours.clone(), theirs.clone()));
+                    each(self, Output::Event(Event::Finished { ours, theirs }));
+                }
+                output => each(self, output),
+            }
+        }
+        true
+    }
+
+    /// Frames go to the writer as far as it has room; the rest waits in the session.
+    fn send_frames(&mut self) {
+        while self.tasks.room() > 0
+            && let Some(frame) = self.session.poll_frame()
+        {
+            self.bytes_out += (frame.len() + waypost_link::PREFIX) as u64;
+            self.tasks.send(frame);
+        }
+    }
+
+    /// The reader may go on, unless too much waits to become durable.
+    pub(crate) fn release_reader(&mut self) {
+        self.holds_reader = self.engine.as_ref().is_some_and(|engine| !engine.wants_input());
+        if !self.holds_reader {
+            self.tasks.go_on();
+        }
+    }
+
+    /// Something became durable: the reader may go on if it waited for that.
+    pub(crate) fn persisted(&mut self) {
+        if self.holds_reader {
+            self.release_reader();
+        }
+    }
+
+    /// Tells the peer why, then closes.
+    pub(crate) fn say_goodbye(&mut self, reason: Goodbye, now: Monotonic) {
+        if self.session.is_established() {
+            // A session that cannot seal has nobody to say it to.
+            let _ = self.session.seal(&Engine::encode_goodbye(reason), self.link.useful_frame);
+        }
+        self.close(Ending::SaidGoodbye(reason), now);
+    }
+
+    /// Closes after what is queued has been written.
+    pub(crate) fn close(&mut self, ending: Ending, now: Monotonic) {
+        self.send_frames();
+        self.tasks.close();
+        self.closing.get_or_insert((ending, now + LAST_WORDS));
+    }
+
+    /// When something must happen if nothing else does.
+    pub(crate) fn deadline(&self, handshake: Duration, idle: Duration) -> Monotonic {
+        if let Some((_, until)) = &self.closing {
+            return *until;
+        }
+        let patience = match self.engine {
+            Some(_) => self.active + idle,
+            None => self.started + handshake,
+        };
+        self.engine_deadline.map_or(patience, |deadline| deadline.min(patience))
+    }
+
+    pub(crate) fn engine_is_due(&self, now: Monotonic) -> bool {
+        self.engine_deadline.is_some_and(|deadline| deadline <= now)
+    }
+
+    /// The link is gone.
+    pub(crate) fn summary(self, lost: String, now: Monotonic) -> ContactSummary {
+        let moved = |(ours, theirs): &(Report, Report)| !(ours.is_nothing_new() && theirs.is_nothing_new());
+        let ending = match (self.closing, &self.finished) {
+            (Some((ending, _)), _) => ending,
+            (None, Some(reports)) if moved(reports) => Ending::Finished,
+            (None, Some(_)) => Ending::NothingNew,
+            (None, None) => Ending::LinkLost(lost),
+        };
+        let (ours, theirs) = self.finished.unwrap_or_default();
+        ContactSummary {
+            id: self.id,
+            peer: self.peer,
+            link: self.link,
+            ending,
+            ours,
+            theirs,
+            bytes_in: self.bytes_in,
+            bytes_out: self.bytes_out,
+            took: now.since(self.started),
+        }
+    }
+}

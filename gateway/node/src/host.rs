@@ -1,0 +1,103 @@
+//! What differs between a gateway and a phone: who may come, what is done with what happens.
+
+use std::time::Duration;
+
+use waypost_link::LinkInfo;
+use waypost_protocol::confirmation::Confirmation;
+use waypost_protocol::ids::PeerKey;
+use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::session::Pattern;
+use waypost_protocol::sync::{Accepts, Event, Report};
+use waypost_store::Freeing;
+
+use crate::node::ConversationId;
+
+/// What a peer may do in this conversation.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// What it may deposit.
+    pub accepts: Accepts,
+}
+
+/// How a contact ended. Three different words for three different things (design R32), and reasons.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ending {
+    /// Both sides had nothing left to do, and something was moved.
+    Finished,
+    /// Both sides had nothing left to do, and nothing was moved.
+    NothingNew,
+    /// The link ended before that.
+    LinkLost(String),
+    /// This side ended it.
+    SaidGoodbye(Goodbye),
+    /// The peer ended it.
+    HeardGoodbye(Goodbye),
+    /// There was no session: versions, keys, codes, damaged frames.
+    Failed(String),
+}
+
+impl std::fmt::Display for Ending {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Ending::Finished => f.write_str("finished"),
+            Ending::NothingNew => f.write_str("nothing new"),
+            Ending::LinkLost(why) => write!(f, "link lost: {why}"),
+            Ending::SaidGoodbye(why) => write!(f, "ended by this side: {why}"),
+            Ending::HeardGoodbye(why) => write!(f, "ended by the other side: {why}"),
+            Ending::Failed(why) => write!(f, "failed: {why}"),
+        }
+    }
+}
+
+/// A contact that is over.
+#[derive(Debug, Clone)]
+pub struct ContactSummary {
+    /// The conversation.
+    pub id: ConversationId,
+    /// The peer, where it had proven itself.
+    pub peer: Option<PeerKey>,
+    /// The link.
+    pub link: LinkInfo,
+    /// How it ended.
+    pub ending: Ending,
+    /// What this side received.
+    pub ours: Report,
+    /// What the peer said that it received.
+    pub theirs: Report,
+    /// Frame bytes that came, with length prefixes.
+    pub bytes_in: u64,
+    /// Frame bytes that went, with length prefixes.
+    pub bytes_out: u64,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// The program around the node.
+pub trait Host {
+    /// Whether an authenticated peer is served, and with which rights. What this writes down must be durable.
+    fn admit(&mut self, peer: &PeerKey, pattern: Pattern, link: &LinkInfo) -> Result<Grant, Goodbye>;
+
+    /// Whether the destination signed this; the reason where not.
+    fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String>;
+
+    /// What becomes of bodies that a confirmation covers.
+    fn freeing(&self, confirmation: &Confirmation) -> Freeing;
+
+    /// Something happened in a conversation; facts about documents are in the store already, or on their way there.
+    fn event(&mut self, id: ConversationId, peer: &PeerKey, event: &Event);
+
+    /// Something became durable: documents to upload, verdicts to show.
+    fn stored(&mut self, what: StoredNow);
+
+    /// A contact is over.
+    fn ended(&mut self, summary: ContactSummary);
+}
+
+/// What became durable.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum StoredNow {
+    /// A document that was not here before.
+    Document,
+    /// A confirmation that said something new.
+    Confirmation,
+}

@@ -1,0 +1,138 @@
+//! Key files: made at first start, mode 0600, 32 bytes of hexadecimal text.
+
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read, Write};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::{Path, PathBuf};
+
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
+use waypost_protocol::session::{Identity, IdentityError};
+use waypost_store::StoreKey;
+use zeroize::Zeroizing;
+
+/// Why a key file is of no use.
+#[derive(Debug, thiserror::Error)]
+pub enum KeyFileError {
+    /// It cannot be read or made.
+    #[error("key file {path}: {source}")]
+    Io {
+        /// Which.
+        path: PathBuf,
+        /// The system's error.
+        source: io::Error,
+    },
+    /// It has something else in it.
+    #[error("key file {0} does not hold 64 hexadecimal digits; restore it from a backup, or move it away to start anew")]
+    Contents(PathBuf),
+    /// Others may read it.
+    #[error("key file {path} can be read by others (mode {mode:03o}); run: chmod 600 {path}")]
+    Mode {
+        /// Which.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// The bytes are no key.
+    #[error(transparent)]
+    Identity(#[from] IdentityError),
+    /// The system has no randomness.
+    #[error("no randomness from the system: {0}")]
+    Random(String),
+}
+
+/// The node's static key pair, made where the file is missing.
+pub fn identity(path: &Path) -> Result<Identity, KeyFileError> {
+    Ok(Identity::from_private(*load_or_make(path)?)?)
+}
+
+/// The store's key, made where the file is missing.
+pub fn store_key(path: &Path) -> Result<StoreKey, KeyFileError> {
+    Ok(StoreKey::new(*load_or_make(path)?))
+}
+
+/// A generator seeded by the system.
+pub fn system_rng() -> Result<ChaCha20Rng, KeyFileError> {
+    ChaCha20Rng::try_from_os_rng().map_err(|error| KeyFileError::Random(error.to_string()))
+}
+
+fn load_or_make(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    let io_error = |source| KeyFileError::Io { path: path.to_owned(), source };
+    match File::open(path) {
+        Ok(file) => load(path, file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let mut key = Zeroizing::new([0; 32]);
+            system_rng()?.fill_bytes(key.as_mut_slice());
+            make(path, &key).map_err(io_error)?;
+            // Read back, in case another process made it first.
+            load(path, File::open(path).map_err(io_error)?)
+        }
+        Err(error) => Err(io_error(error)),
+    }
+}
+
+fn load(path: &Path, file: File) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    let io_error = |source| KeyFileError::Io { path: path.to_owned(), source };
+    let mode = file.metadata().map_err(io_error)?.permissions().mode() & 0o777;
+    if mode & 0o077 != 0 {
+        return Err(KeyFileError::Mode { path: path.to_owned(), mode });
+    }
+    let mut text = Zeroizing::new(String::new());
+    file.take(256).read_to_string(&mut text).map_err(io_error)?;
+    let digits = Zeroizing::new(text.trim().to_owned());
+    let mut key = Zeroizing::new([0; 32]);
+    let wrong = || KeyFileError::Contents(path.to_owned());
+    if digits.len() != 64 || !digits.is_ascii() {
+        return Err(wrong());
+    }
+    for (at, byte) in key.iter_mut().enumerate() {
+        *byte = u8::from_str_radix(&digits[at * 2..at * 2 + 2], 16).map_err(|_| wrong())?;
+    }
+    Ok(key)
+}
+
+/// Writes beside, then links into place: a power cut leaves a whole file or none, and nobody's key is overwritten.
+fn make(path: &Path, key: &[u8; 32]) -> io::Result<()> {
+    let folder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    fs::create_dir_all(folder)?;
+    let beside = path.with_extension(format!("new{}", std::process::id()));
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
+    let text: Zeroizing<String> = Zeroizing::new(key.iter().map(|byte| format!("{byte:02x}")).collect());
+    file.write_all(text.as_bytes())?;
+    file.write_all(b"\n")?;
+    file.sync_all()?;
+    let linked = fs::hard_link(&beside, path);
+    fs::remove_file(&beside)?;
+    File::open(folder)?.sync_all()?;
+    match linked {
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => Ok(()),
+        other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_key_is_made_once_and_kept_private() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("keys/identity.key");
+        let first = identity(&path).unwrap().public();
+        assert_eq!(identity(&path).unwrap().public(), first);
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
+        let error = identity(&path).err().unwrap().to_string();
+        assert!(error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn a_damaged_key_file_is_named_and_left_alone() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("identity.key");
+        fs::write(&path, "not a key").unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(identity(&path), Err(KeyFileError::Contents(_))));
+        assert_eq!(fs::read(&path).unwrap(), b"not a key");
+    }
+}

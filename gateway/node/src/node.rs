@@ -1,0 +1,480 @@
+//! The node: every conversation, the store, and the one place where their events meet.
+//!
+//! Call order: wait for [`Node::next_event`] or [`Node::deadline`]; hand it to [`Node::handle`] or
+//! [`Node::handle_deadline`]; both drain what the conversations have to say.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use tokio::sync::mpsc;
+use waypost_link::{Link, LinkError};
+use waypost_protocol::ids::PeerKey;
+use waypost_protocol::refusal::{Goodbye, Reason};
+use waypost_protocol::session::{Codes, Identity, Introduction, Session, SessionError};
+use waypost_protocol::sync::{Engine, Event, Input, Output, PeerHello, Persist, Stored, Ticket};
+use waypost_protocol::time::Monotonic;
+use waypost_store::{Applied, Change, ChangeError, NewDocument, Store, Writer};
+
+use crate::clock::Clock;
+use crate::conversation::{Conversation, Step};
+use crate::host::{Ending, Host, StoredNow};
+use crate::io::LinkTasks;
+use crate::codes::StoredCodes;
+
+/// Names a conversation within this process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ConversationId(pub u64);
+
+impl std::fmt::Display for ConversationId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)
+    }
+}
+
+/// What the node waits for.
+#[derive(Debug)]
+pub enum NodeEvent {
+    /// A frame came.
+    Frame(ConversationId, Bytes),
+    /// The writer has room again.
+    Writable(ConversationId),
+    /// The link has ended, orderly or not.
+    LinkDown(ConversationId, Option<LinkError>),
+    /// The store has answered.
+    Persisted(ConversationId, Ticket, Result<Applied, ChangeError>),
+}
+
+/// Bounds on what peers may use up.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Authenticated conversations at the same time.
+    pub sessions: usize,
+    /// Links at the same time on which nobody has authenticated.
+    pub half_open: usize,
+    /// How long a handshake may take.
+    pub handshake: Duration,
+    /// How long a conversation may be silent.
+    pub idle: Duration,
+}
+
+/// Sessions over links, driven around the engine and the store.
+pub struct Node {
+    identity: Identity,
+    hello: PeerHello,
+    limits: Limits,
+    store: Store,
+    writer: Writer,
+    clock: Clock,
+    rng: ChaCha20Rng,
+    conversations: BTreeMap<ConversationId, Conversation>,
+    /// Conversations whose turn ended before they did.
+    again: BTreeSet<ConversationId>,
+    next_id: u64,
+    events: mpsc::Receiver<NodeEvent>,
+    events_in: mpsc::Sender<NodeEvent>,
+    answers: mpsc::UnboundedReceiver<NodeEvent>,
+    answers_in: mpsc::UnboundedSender<NodeEvent>,
+}
+
+impl Node {
+    /// A node without links. `hello` is what it tells every peer.
+    pub fn new(
+        identity: Identity,
+        hello: PeerHello,
+        limits: Limits,
+        store: Store,
+        writer: Writer,
+        rng: ChaCha20Rng,
+    ) -> Self {
+        let (events_in, events) = mpsc::channel(256);
+        // The store's answers are as many as tickets are open, which each conversation bounds.
+        let (answers_in, answers) = mpsc::unbounded_channel();
+        Node {
+            identity,
+            hello,
+            limits,
+            store,
+            writer,
+            clock: Clock::default(),
+            rng,
+            conversations: BTreeMap::new(),
+            again: BTreeSet::new(),
+            next_id: 1,
+            events,
+            events_in,
+            answers,
+            answers_in,
+        }
+    }
+
+    /// The node's clock.
+    pub fn clock(&self) -> Clock {
+        self.clock
+    }
+
+    /// The node's store.
+    pub fn store(&self) -> &Store {
+        &self.store
+    }
+
+    /// The one who writes to it.
+    pub fn writer(&self) -> &Writer {
+        &self.writer
+    }
+
+    /// Changes what peers that come from now on are told.
+    pub fn set_hello(&mut self, hello: PeerHello) {
+        self.hello = hello;
+    }
+
+    /// What peers are told.
+    pub fn hello(&self) -> &PeerHello {
+        &self.hello
+    }
+
+    /// Changes the bounds.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
+    /// How many peers are in conversation now.
+    pub fn sessions(&self) -> usize {
+        self.conversations.values().filter(|one| one.is_established()).count()
+    }
+
+    /// Whether no link is up.
+    pub fn is_empty(&self) -> bool {
+        self.conversations.is_empty()
+    }
+
+    /// The next thing that happens. Cancel-safe.
+    pub async fn next_event(&mut self) -> NodeEvent {
+        loop {
+            let event = tokio::select! {
+                event = self.answers.recv() => event,
+                event = self.events.recv() => event,
+            };
+            // The node holds a sender of both, so that they never end.
+            if let Some(event) = event {
+                return event;
+            }
+        }
+    }
+
+    /// When [`Node::handle_deadline`] should be called, if nothing happens before.
+    pub fn deadline(&self) -> Option<Monotonic> {
+        if !self.again.is_empty() {
+            return Some(self.clock.now());
+        }
+        let Limits { handshake, idle, .. } = self.limits;
+        self.conversations.values().map(|one| one.deadline(handshake, idle)).min()
+    }
+
+    /// Takes a link that somebody else opened. Too many strangers at once are turned away unheard.
+    pub fn accept(&mut self, link: Link) -> Option<ConversationId> {
+        let strangers = self.conversations.values().filter(|one| !one.is_established()).count();
+        if strangers >= self.limits.half_open {
+            log::warn!(address = link.info.address.as_str(), limit = self.limits.half_open; "too many links without a session; one was turned away");
+            return None;
+        }
+        let hello = Engine::encode_hello(&self.hello);
+        let session = Session::respond(&self.identity, hello, &mut self.rng);
+        Some(self.add(link, session))
+    }
+
+    /// Opens a session over a link that this side opened.
+    pub fn open(&mut self, link: Link, introduction: &Introduction) -> Result<ConversationId, SessionError> {
+        let hello = Engine::encode_hello(&self.hello);
+        let session = Session::initiate(introduction, &self.identity, hello, &mut self.rng)?;
+        let id = self.add(link, session);
+        let now = self.clock.now();
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            conversation.drain(now, &self.store, |_, _| {});
+        }
+        Ok(id)
+    }
+
+    fn add(&mut self, link: Link, session: Session) -> ConversationId {
+        let id = ConversationId(self.next_id);
+        self.next_id += 1;
+        let info = link.info.clone();
+        let tasks = LinkTasks::spawn(id, link, self.events_in.clone());
+        self.conversations.insert(id, Conversation::new(id, info, tasks, session, self.clock.now()));
+        id
+    }
+
+    /// Handles one event, and what follows from it.
+    pub fn handle(&mut self, event: NodeEvent, host: &mut dyn Host) {
+        let now = self.clock.now();
+        let id = match event {
+            NodeEvent::Frame(id, frame) => {
+                self.frame(id, &frame, now, host);
+                id
+            }
+            NodeEvent::Writable(id) => id,
+            NodeEvent::Persisted(id, ticket, result) => {
+                self.persisted(id, ticket, result, now, host);
+                id
+            }
+            NodeEvent::LinkDown(id, error) => {
+                let lost = error.map_or_else(|| "the other side closed it".to_owned(), |error| error.to_string());
+                return self.drop_link(id, lost, now, host);
+            }
+        };
+        self.drain(id, now, host);
+        self.take_turns(now, host);
+    }
+
+    /// Handles deadlines that have passed.
+    pub fn handle_deadline(&mut self, host: &mut dyn Host) {
+        let now = self.clock.now();
+        let Limits { handshake, idle, .. } = self.limits;
+        let due: Vec<ConversationId> = self
+            .conversations
+            .values()
+            .filter(|one| one.deadline(handshake, idle) <= now)
+            .map(|one| one.id)
+            .collect();
+        for id in due {
+            let Some(conversation) = self.conversations.get_mut(&id) else { continue };
+            if conversation.is_closing() {
+                self.drop_link(id, String::new(), now, host);
+            } else if conversation.engine_is_due(now) {
+                conversation.input(Input::Timeout, now, &self.store);
+                self.drain(id, now, host);
+            } else if conversation.is_established() && conversation.finished().is_none() {
+                conversation.say_goodbye(Goodbye::Idle, now);
+            } else if conversation.is_established() {
+                // Nothing was left to do: an end like any other.
+                self.drop_link(id, String::new(), now, host);
+            } else {
+                conversation.close(Ending::Failed("the handshake took too long".into()), now);
+            }
+        }
+        self.take_turns(now, host);
+    }
+
+    /// The store may have new documents for peers.
+    pub fn documents_changed(&mut self, host: &mut dyn Host) {
+        self.tell_all(|| Input::Document, host);
+    }
+
+    /// The store may have new confirmations for peers.
+    pub fn confirmations_changed(&mut self, host: &mut dyn Host) {
+        self.tell_all(|| Input::Confirmation, host);
+    }
+
+    fn tell_all(&mut self, input: impl Fn() -> Input, host: &mut dyn Host) {
+        let now = self.clock.now();
+        let ids: Vec<ConversationId> = self.conversations.keys().copied().collect();
+        for id in ids {
+            if let Some(conversation) = self.conversations.get_mut(&id) {
+                conversation.input(input(), now, &self.store);
+            }
+            self.drain(id, now, host);
+        }
+    }
+
+    /// Ends every conversation with a peer, at once, telling it why.
+    pub fn end_peer(&mut self, peer: &PeerKey, reason: Goodbye) {
+        let now = self.clock.now();
+        for conversation in self.conversations.values_mut().filter(|one| one.peer == Some(*peer)) {
+            conversation.say_goodbye(reason, now);
+        }
+    }
+
+    /// Ends every conversation, telling peers why.
+    pub fn end_all(&mut self, reason: Goodbye) {
+        let now = self.clock.now();
+        for conversation in self.conversations.values_mut().filter(|one| !one.is_closing()) {
+            conversation.say_goodbye(reason, now);
+        }
+    }
+
+    /// Closes one conversation that has nothing left to do.
+    pub fn close(&mut self, id: ConversationId, host: &mut dyn Host) {
+        self.drop_link(id, "closed by this side".into(), self.clock.now(), host);
+    }
+
+    fn frame(&mut self, id: ConversationId, frame: &Bytes, now: Monotonic, host: &mut dyn Host) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        let codes: &dyn Codes = &StoredCodes(&self.store);
+        match conversation.frame(frame, codes, now, &self.store) {
+            Ok(Step::Nothing) => {}
+            Ok(Step::Proven { peer, pattern, first }) => {
+                let established = self.conversations.values().filter(|one| one.is_established()).count();
+                let Some(conversation) = self.conversations.get_mut(&id) else { return };
+                conversation.peer = Some(peer);
+                let granted = match established < self.limits.sessions {
+                    true => host.admit(&peer, pattern, &conversation.link),
+                    false => Err(Goodbye::Busy),
+                };
+                match granted {
+                    Ok(grant) => conversation.begin(peer, first, grant, self.hello.clone(), now, &self.store),
+                    Err(reason) => conversation.say_goodbye(reason, now),
+                }
+            }
+            Err(error) => conversation.close(Ending::Failed(error.to_string()), now),
+        }
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            conversation.release_reader();
+        }
+    }
+
+    fn persisted(
+        &mut self,
+        id: ConversationId,
+        ticket: Ticket,
+        result: Result<Applied, ChangeError>,
+        now: Monotonic,
+        host: &mut dyn Host,
+    ) {
+        let input = match result {
+            Ok(applied) => {
+                match &applied {
+                    Applied::Stored { .. } => host.stored(StoredNow::Document),
+                    Applied::Verdicts { new: true, .. } => host.stored(StoredNow::Confirmation),
+                    _ => {}
+                }
+                Input::Persisted { ticket, outcome: outcome_of(applied) }
+            }
+            Err(error) => {
+                let reason = error.reason();
+                log::warn!(link:% = id, error:%; "not stored");
+                Input::PersistFailed { ticket, reason }
+            }
+        };
+        if let Some(conversation) = self.conversations.get_mut(&id) {
+            conversation.input(input, now, &self.store);
+            conversation.persisted();
+        }
+    }
+
+    /// Conversations that had more to say than fits one turn go on, each a turn at a time.
+    fn take_turns(&mut self, now: Monotonic, host: &mut dyn Host) {
+        for id in std::mem::take(&mut self.again) {
+            self.drain(id, now, host);
+        }
+    }
+
+    fn drain(&mut self, id: ConversationId, now: Monotonic, host: &mut dyn Host) {
+        let Some(mut conversation) = self.conversations.remove(&id) else { return };
+        let mut end = None;
+        let mut failed = Vec::new();
+        let more = conversation.drain(now, &self.store, |conversation, output| {
+            let Some(peer) = conversation.peer else { return };
+            match output {
+                Output::Persist { ticket, item } => {
+                    if let Err(reason) = self.submit(id, peer, ticket, item, host) {
+                        failed.push((ticket, reason));
+                    }
+                }
+                Output::Event(event) => {
+                    if let Event::Goodbye(reason) = event {
+                        end = Some(reason);
+                    }
+                    self.note(peer, &event);
+                    host.event(id, &peer, &event);
+                }
+                Output::Transmit(_) | Output::Timeout(_) => {}
+            }
+        });
+        if let Some(reason) = end {
+            conversation.close(Ending::HeardGoodbye(reason), now);
+        }
+        let more = more || !failed.is_empty();
+        for (ticket, reason) in failed {
+            conversation.input(Input::PersistFailed { ticket, reason }, now, &self.store);
+        }
+        if more {
+            self.again.insert(id);
+        }
+        self.conversations.insert(id, conversation);
+    }
+
+    /// Hands something to the writer, after checking what can be checked without it.
+    fn submit(
+        &self,
+        id: ConversationId,
+        peer: PeerKey,
+        ticket: Ticket,
+        item: Persist,
+        host: &mut dyn Host,
+    ) -> Result<(), Reason> {
+        let change = match item {
+            Persist::Document { document, header, age } => Change::Document(Box::new(NewDocument {
+                document,
+                header: *header,
+                age,
+                depositor: Some(peer),
+                draft: false,
+                note: None,
+            })),
+            Persist::Piece { description, header, offset, bytes, age } => {
+                Change::Piece { description, header, offset, bytes, age, depositor: Some(peer) }
+            }
+            Persist::Depositor(id) => Change::Depositor { id, peer },
+            Persist::Confirmation(confirmation) => {
+                if let Err(why) = host.verify(&confirmation) {
+                    log::warn!(peer:%, error = why.as_str(); "a confirmation does not verify and is not taken");
+                    return Err(Reason::NotProven);
+                }
+                let freeing = host.freeing(&confirmation);
+                Change::Confirmation { confirmation, freeing, from: Some(peer) }
+            }
+        };
+        let answers = self.answers_in.clone();
+        let reply = move |result| {
+            // After the node has ended nobody waits for answers.
+            let _ = answers.send(NodeEvent::Persisted(id, ticket, result));
+        };
+        self.writer.submit(change, reply).map_err(|_| Reason::StorageFailed)
+    }
+
+    /// Writes down what a peer has said of documents.
+    fn note(&self, peer: PeerKey, event: &Event) {
+        let change = match event {
+            Event::Hello(hello) => {
+                let label = (!hello.name.is_empty()).then(|| hello.name.clone());
+                Change::PeerSeen { peer, store: Some(hello.store), label }
+            }
+            Event::HeldByPeer { store, id } => Change::PeerHolds { peer, store: *store, id: *id },
+            Event::RefusedByPeer { store, id, reason } => {
+                Change::PeerRefuses { peer, store: *store, id: *id, reason: *reason }
+            }
+            Event::Delivered { id } => Change::Delivered { peer, confirmation: *id },
+            _ => return,
+        };
+        let done = |result: Result<Applied, ChangeError>| {
+            if let Err(error) = result {
+                log::warn!(error:%; "could not write down what a peer said");
+            }
+        };
+        if self.writer.submit(change, done).is_err() {
+            log::warn!("the store's writer has stopped");
+        }
+    }
+
+    fn drop_link(&mut self, id: ConversationId, lost: String, now: Monotonic, host: &mut dyn Host) {
+        let Some(conversation) = self.conversations.get_mut(&id) else { return };
+        conversation.input(Input::LinkDown, now, &self.store);
+        self.drain(id, now, host);
+        self.again.remove(&id);
+        if let Some(conversation) = self.conversations.remove(&id) {
+            host.ended(conversation.summary(lost, now));
+        }
+    }
+}
+
+fn outcome_of(applied: Applied) -> Stored {
+    match applied {
+        Applied::Stored { .. } | Applied::Verdicts { new: true, .. } => Stored::New,
+        Applied::Confirmed(confirmation) => Stored::Confirmed(confirmation),
+        Applied::Partial { committed } => Stored::Partial { committed },
+        Applied::AlreadyHeld { .. } | Applied::Verdicts { .. } | Applied::Paired { .. } | Applied::Done => {
+            Stored::AlreadyHeld
+        }
+    }
+}
