@@ -1,6 +1,6 @@
 //! `gateway.toml` and `gateway.schema.json` say what the code does, key by key, both ways.
 //!
-//! `UPDATE_CONFIG_FILES=1 cargo test -p waypost-config --test files_are_true` writes both anew.
+//! `UPDATE_CONFIG_FILES=1 cargo test -p waypost-config --test files_are_true` writes both anew; run it again after that.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -14,16 +14,19 @@ fn file(name: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(name)
 }
 
-fn committed(name: &str, current: &str) -> String {
-    if std::env::var_os("UPDATE_CONFIG_FILES").is_some() {
-        std::fs::write(file(name), current).unwrap();
-    }
+fn committed(name: &str) -> String {
     std::fs::read_to_string(file(name)).unwrap()
 }
 
 fn is_current(name: &str, current: &str) {
-    let committed = committed(name, current);
-    assert!(committed == current, "config/{name} is out of date; run this test with UPDATE_CONFIG_FILES=1");
+    if std::env::var_os("UPDATE_CONFIG_FILES").is_some() {
+        // In one step, since other tests are reading it.
+        let new = file(&format!("{name}.new"));
+        std::fs::write(&new, current).unwrap();
+        std::fs::rename(new, file(name)).unwrap();
+    }
+    let is_current = committed(name) == current;
+    assert!(is_current, "config/{name} is out of date; run this test with UPDATE_CONFIG_FILES=1");
 }
 
 /// A key as `gateway.toml` documents it.
@@ -34,7 +37,7 @@ struct Documented {
 
 /// Reads the file as a person does: headers, comments, and keys behind a `#`, by their dotted names.
 fn documented() -> BTreeMap<String, Documented> {
-    let text = committed("gateway.toml", &annotated());
+    let text = committed("gateway.toml");
     let (mut keys, mut section, mut comment) = (BTreeMap::new(), String::new(), String::new());
     for line in text.lines() {
         let bare = line.strip_prefix('#').unwrap_or(line);
@@ -133,7 +136,7 @@ fn every_key_says_what_it_is_and_when_a_change_takes_effect() {
 
 #[test]
 fn the_file_as_it_is_changes_nothing() {
-    let text = committed("gateway.toml", &annotated());
+    let text = committed("gateway.toml");
     let loaded = parse(&[Source::new("gateway.toml", text)]);
     assert_eq!(loaded.config, Config::default());
     let keys: Vec<_> = loaded.problems.iter().filter_map(|problem| problem.key.as_deref()).collect();
@@ -143,7 +146,7 @@ fn the_file_as_it_is_changes_nothing() {
 #[test]
 fn every_line_may_be_used_as_it_stands() {
     let mut text = String::new();
-    for line in committed("gateway.toml", &annotated()).lines() {
+    for line in committed("gateway.toml").lines() {
         let bare = line.strip_prefix('#').filter(|rest| !rest.is_empty() && !rest.starts_with(' '));
         // These two and the token exclude each other.
         if !line.starts_with("#client_") {
