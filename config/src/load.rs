@@ -23,7 +23,7 @@ pub struct Loaded {
     pub config: Config,
     /// What is wrong, in the order of the files and of their lines.
     pub problems: Vec<Problem>,
-    /// The files that were found, in the order in which they count.
+    /// The files that were read or should have been, in the order in which they count.
     pub files: Vec<PathBuf>,
 }
 

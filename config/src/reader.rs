@@ -12,6 +12,9 @@ use crate::problem::{Origin, Problem, Problems, Severity, printable};
 use crate::setting::{Field, Shape};
 use crate::source::Source;
 
+/// The key of the list of destinations.
+const DESTINATION: &str = "destination";
+
 /// Where reading stands: a file, a key in it, and what was found so far.
 pub(crate) struct Reader<'a> {
     source: &'a Source,
@@ -52,7 +55,7 @@ impl<'a> Reader<'a> {
     pub(crate) fn enter(&mut self, field: &Field, span: Range<usize>, read: impl FnOnce(&mut Self)) {
         let (length, vital) = (self.key.len(), self.vital);
         self.key = self.path(field.name);
-        self.vital = field.vital;
+        self.vital = field.is_vital();
         let origin = self.source.origin(span.start);
         self.origins.insert(self.key.clone(), origin);
         read(self);
@@ -109,15 +112,20 @@ impl<'a> Reader<'a> {
         let near = nearest(word, fields.iter().map(|field| field.name));
         // Passing over a misspelt key must not be milder than a mistake in its value.
         let vital = self.vital;
-        self.vital = fields.iter().any(|field| Some(field.name) == near && field.is_vital());
-        let root = self.root;
+        let home = if near.is_none() { Home::of(word, self.root) } else { None };
+        self.vital = match (&near, &home) {
+            (Some(near), _) => fields.iter().any(|field| field.name == *near && field.is_vital()),
+            // A wrong destination is left out, so that nothing in it can be worse than that.
+            (None, Some(home)) => home.vital && self.key != DESTINATION,
+            (None, None) => false,
+        };
         self.error(key.span(), || {
             let unknown = format!("unknown key `{}`", cut(word));
             if let Some(near) = near {
                 return format!("{unknown}, did you mean `{near}`?");
             }
-            if let Some(home) = home_of(word, root) {
-                return format!("{unknown} here, it belongs {home}");
+            if let Some(home) = home {
+                return format!("{unknown} here, it belongs {}", home.place);
             }
             let names: Vec<_> = fields.iter().map(|field| field.name).collect();
             format!("{unknown}; known here: {}", names.join(", "))
@@ -140,15 +148,27 @@ impl<'a> Reader<'a> {
 }
 
 /// Where a key is known that is unknown where it stands.
-fn home_of(word: &str, root: &[Field]) -> Option<String> {
-    if root.iter().any(|field| field.name == word) {
-        return Some("at the top of the file, before the first [table]".to_owned());
+struct Home {
+    place: String,
+    vital: bool,
+}
+
+impl Home {
+    fn of(word: &str, root: &[Field]) -> Option<Self> {
+        if let Some(field) = root.iter().find(|field| field.name == word) {
+            let place = "at the top of the file, before the first [table]".to_owned();
+            return Some(Home { place, vital: field.is_vital() });
+        }
+        root.iter().find_map(|section| {
+            let (table, place) = match &section.shape {
+                Shape::Table(table) => (table, format!("to [{}]", section.name)),
+                Shape::Tables(table) => (table, format!("to [[{}]]", section.name)),
+                Shape::Value => return None,
+            };
+            let field = table.fields.iter().find(|field| field.name == word)?;
+            Some(Home { place, vital: field.vital })
+        })
     }
-    root.iter().find_map(|section| match &section.shape {
-        Shape::Table(table) if table.has(word) => Some(format!("to [{}]", section.name)),
-        Shape::Tables(table) if table.has(word) => Some(format!("to [[{}]]", section.name)),
-        _ => None,
-    })
 }
 
 /// A value in a message: its kind, and itself as far as it is short.

@@ -46,12 +46,6 @@ pub(crate) struct Table {
     pub(crate) fields: Vec<Field>,
 }
 
-impl Table {
-    pub(crate) fn has(&self, name: &str) -> bool {
-        self.fields.iter().any(|field| field.name == name)
-    }
-}
-
 /// A key: everything that its documentation says.
 pub(crate) struct Field {
     pub(crate) name: &'static str,

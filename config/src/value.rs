@@ -255,7 +255,9 @@ impl Leaf for Period {
     const EXPECTED: &'static str = Period::EXPECTED;
     fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
         let unit_missing = |number: &str| format!("add the unit, for example \"{number}s\" for seconds");
-        if let Some(integer) = value.as_integer().filter(|integer| integer.radix() == 10) {
+        let integer =
+            value.as_integer().filter(|integer| integer.radix() == 10 && integer.as_str().len() < 20);
+        if let Some(integer) = integer {
             return Err(unit_missing(integer.as_str()));
         }
         let text = text(value)?.trim();

@@ -248,15 +248,23 @@ fn what_no_default_can_stand_in_for_is_fatal() {
         "[identity]\nkey_file = []",
         "[access]\nmode = \"pared\"",
         "store = 5\n[sotre]",
+        "store = 5",
+        "path = \"/mnt\"",
+        "[log]\nmode = \"listed\"",
         "[acces]\nmode = \"listed\"",
     ] {
         let loaded = read(text);
         assert!(loaded.is_fatal(), "{text}: {:?}", loaded.problems);
         assert!(loaded.into_result().is_err());
     }
-    for text in
-        ["", "[store]\nreserve = 5", "[limits]\nsession = 5", "[access]\nlisted = [\"x\"]", "whatever = 1"]
-    {
+    for text in [
+        "",
+        "[store]\nreserve = 5",
+        "[limits]\nsession = 5",
+        "[access]\nlisted = [\"x\"]",
+        "whatever = 1",
+        "[[destination]]\nmode = 1",
+    ] {
         assert!(!read(text).is_fatal(), "{text}");
     }
 }
@@ -351,6 +359,33 @@ fn files_full_of_mistakes_cost_bounded_reports() {
     let many: String =
         (0..5_000).map(|number| DESTINATION.replace("clinic\"", &format!("{number}\""))).collect();
     assert_eq!(read(&many).config.destination.len(), MAX_DESTINATIONS);
+}
+
+#[test]
+fn endless_values_make_short_messages() {
+    let long = "9".repeat(100_000);
+    let values = [
+        long.clone(),
+        format!("\"{long}\""),
+        format!("0.{long}"),
+        format!("[\"{long}\"]"),
+        format!("{{ {long} = 1 }}"),
+    ];
+    for key in [
+        "name",
+        "limits.idle_timeout",
+        "limits.sessions",
+        "store.quota",
+        "lan.addresses",
+        "access.mode",
+        long.as_str(),
+    ] {
+        for value in &values {
+            for problem in read(&format!("{key} = {value}")).problems {
+                assert!(problem.to_string().len() < 400, "{problem}");
+            }
+        }
+    }
 }
 
 #[test]
