@@ -216,8 +216,9 @@ impl Setting for Vec<Destination> {
                 "write [[destination]] with two brackets on each side",
             );
         };
-        for element in array.iter() {
-            if self.len() >= MAX_DESTINATIONS {
+        for (read, element) in array.iter().enumerate() {
+            // Wrong ones count too, so that a file full of them costs bounded time.
+            if self.len().max(read) >= MAX_DESTINATIONS {
                 return reader.error(element.span(), || {
                     format!(
                         "more than {MAX_DESTINATIONS} destinations; this one and those after it are left out"
