@@ -1,0 +1,194 @@
+//! The configuration itself: every section and key, with default, unit and cost. `gateway.toml` is made from it.
+
+use std::net::{Ipv6Addr, SocketAddr};
+use std::path::PathBuf;
+
+use waypost_protocol::ids::PeerKey;
+
+use crate::destination::{Destination, Draft};
+use crate::quantity::{Period, Size};
+use crate::setting::section;
+use crate::value::{AccessMode, HostPort, LogLevel, Name};
+
+section! {
+    /// The configuration of a Waypost gateway.
+    pub struct Config {
+        /// The gateway's name: what phones show when they find it, up to 64 bytes. Everyone near can read it.
+        [reload] name: Name = Name::of_gateway();
+        /// Where documents are kept.
+        [] store: Store = Store::default();
+        /// Who the gateway is to phones.
+        [] identity: Identity = Identity::default();
+        /// Which phones are served.
+        [] access: Access = Access::default();
+        /// What phones may cost.
+        [] limits: Limits = Limits::default();
+        /// Phones over Wi-Fi or cable.
+        [] lan: Lan = Lan::default();
+        /// How documents get to their destinations.
+        [] upload: Upload = Upload::default();
+        /// How commands reach the gateway.
+        [] control: Control = Control::default();
+        /// What is logged.
+        [] log: Log = Log::default();
+        /// What is remembered of documents that are gone.
+        [] tombstones: Tombstones = Tombstones::default();
+        /// The signed confirmations.
+        [] confirmations: Confirmations = Confirmations::default();
+        /// The destinations, in the order of the files.
+        #[schemars(with = "Vec<Draft>")]
+        [] destination: Vec<Destination> = Vec::new();
+    }
+}
+
+section! {
+    /// Where documents are kept until they are delivered.
+    pub struct Store {
+        /// Folder of the database. The gateway's user must be able to write there, and the file system must honour
+        /// flushes: what is acknowledged to a phone is on this disk.
+        [restart, vital] path: PathBuf = PathBuf::from("/var/lib/waypost/store");
+        /// At most this much is stored. Absent, the disk (see `reserve`) and `map_size` are the only limits. A full
+        /// store refuses documents, which stay on their phones; nothing is dropped to make room.
+        [reload] quota: Option<Size> = None, example "\"100GB\"";
+        /// Disk space that is left free for the system and its logs: the store takes nothing in when less is free.
+        [reload] reserve: Size = Size::mib(512), within Size::mib(16), Size::gib(1024);
+        /// Largest size that the database may ever have. Costs address space only, neither disk nor memory; documents
+        /// are taken up to 90 % of it. Use 1GiB on 32-bit systems.
+        [restart] map_size: Size = Size::gib(64), within Size::mib(16), Size::gib(16_384);
+        /// File with the 32-byte key that encrypts the store, for example a systemd credential. Absent, the key lies
+        /// beside the store, and whoever takes the disk can read sizes, times and labels (documents stay sealed).
+        [restart, vital] key_file: Option<PathBuf> = None, example "\"/run/credentials/waypost.service/store.key\"";
+    }
+}
+
+section! {
+    /// Who the gateway is to phones.
+    pub struct Identity {
+        /// File with the gateway's secret key; made at the first start. Paired phones know the gateway by it: without
+        /// it they have to pair again.
+        [restart, vital] key_file: PathBuf = PathBuf::from("/var/lib/waypost/identity.key");
+    }
+}
+
+section! {
+    /// Which phones are served.
+    pub struct Access {
+        /// "open": all; those that are not paired may only deposit small sealed documents. "paired": those that were
+        /// paired with a code from `waypost pair`. "listed": only those in `listed`. A change ends the sessions of
+        /// phones that are no longer served.
+        [reload, vital] mode: AccessMode = AccessMode::Paired;
+        /// Keys of the phones that are served in mode "listed", as 64 hexadecimal digits or 43 characters of base64url
+        /// (on the phone: `waypost-phone status`). An entry that cannot be read is left out.
+        #[schemars(with = "Vec<String>", extend("items" = peer_key_schema()))]
+        [reload] listed: Vec<PeerKey> = Vec::new();
+        /// How long a pairing code can be used after it was shown. A longer time gives whoever photographs it more time.
+        [reload] code_lifetime: Period = Period::minutes(10), within Period::secs(10), Period::days(366);
+    }
+}
+
+section! {
+    /// What one phone, and all of them together, may cost.
+    pub struct Limits {
+        /// The largest document that is taken, in bytes of its sealed body. Costs disk, no memory.
+        [reload] max_document: Size = Size::gib(1), within Size::kib(1), Size::gib(1024);
+        /// The same for phones that are not paired, in mode "open".
+        [reload] open_max_document: Size = Size::kib(64), within Size::kib(1), Size::gib(1024);
+        /// Sessions with phones at the same time; more are told to come again. Costs about 0.5 MiB of memory each
+        /// while documents move.
+        [reload] sessions: u32 = 100, within 1, 10_000;
+        /// Of these, how many from one IP address, so that one device cannot take all.
+        [reload] sessions_per_address: u32 = 16, within 1, 10_000;
+        /// Connections at the same time that have not proven who they are yet. More protects nobody; fewer delay phones
+        /// that come all at once.
+        [reload] half_open: u32 = 16, within 1, 1_000;
+        /// A session in which nothing happens for so long is ended; the phone goes on later where it stopped. Longer
+        /// holds places of `sessions`.
+        [reload] idle_timeout: Period = Period::secs(60), within Period::secs(5), Period::days(1);
+        /// How long a phone may take to prove who it is. Slow radios need several seconds.
+        [reload] handshake_timeout: Period = Period::secs(10), within Period::secs(1), Period::minutes(10);
+    }
+}
+
+section! {
+    /// Phones over Wi-Fi or cable: TCP on the local network.
+    pub struct Lan {
+        /// Whether phones are served over the local network.
+        [restart] enabled: bool = true;
+        /// Addresses to listen on, each with its port. The default is every interface, IPv6 and IPv4. Port 0 is any free one.
+        #[schemars(with = "Vec<String>")]
+        [restart] listen: Vec<SocketAddr> = vec![SocketAddr::from((Ipv6Addr::UNSPECIFIED, 4180))];
+        /// Whether the gateway says on the network that it is there (DNS-SD, `_waypost._tcp`), so that phones find it by
+        /// themselves. Costs a few packets an hour.
+        [restart] advertise: bool = true;
+        /// Addresses that pairing codes tell phones, most likely first, each with its port. Empty, those of the network
+        /// interfaces. Longer lists make larger QR codes.
+        [reload] addresses: Vec<HostPort> = Vec::new();
+    }
+}
+
+section! {
+    /// How documents get to their destinations.
+    pub struct Upload {
+        /// How often a destination that cannot be reached is tried again, at first. The wait doubles with each failure,
+        /// up to `max_backoff`; a new route to the internet ends it at once. Each try costs about 5 KB of the backhaul.
+        [reload] probe_interval: Period = Period::secs(60), within Period::secs(1), Period::days(1);
+        /// The longest wait between two tries.
+        [reload] max_backoff: Period = Period::minutes(15), within Period::secs(1), Period::days(7);
+        /// How long one connection may take to be made, TLS included. Satellite links need several seconds.
+        [reload] connect_timeout: Period = Period::secs(30), within Period::secs(1), Period::minutes(10);
+        /// A request on which no byte moves for so long is given up and tried again later.
+        [reload] idle_timeout: Period = Period::secs(60), within Period::secs(1), Period::minutes(60);
+        /// At most so many documents in one request. More save round trips; what a broken request carried is asked
+        /// about before it is sent again.
+        [reload] batch_documents: u32 = 256, within 1, 256;
+        /// At most this much in one request of several documents; a larger document has a request of its own.
+        [reload] batch_bytes: Size = Size::mib(4), within Size::kib(64), Size::gib(1);
+    }
+}
+
+section! {
+    /// How the commands (`waypost status` and others) reach the running gateway.
+    pub struct Control {
+        /// The Unix socket. Who may write to it may administer the gateway.
+        [restart] socket: PathBuf = PathBuf::from("/run/waypost/control.sock");
+    }
+}
+
+section! {
+    /// What is logged, to the journal under systemd, else to standard error.
+    pub struct Log {
+        /// "error": what needs the admin. "warn": what was passed over, too. "info": contacts, uploads, confirmations.
+        /// "debug": each document. "trace": each frame; fills a small disk within days. Secrets are logged at no level.
+        [reload] level: LogLevel = LogLevel::Info;
+    }
+}
+
+section! {
+    /// What is remembered of documents that are gone, so that they do not come back.
+    pub struct Tombstones {
+        /// How long. A phone that stays away for longer can bring a deleted document back. Costs about 100 bytes for
+        /// each document.
+        [reload] keep: Period = Period::days(400), within Period::days(1), Period::days(3_650);
+    }
+}
+
+section! {
+    /// The destinations' signed confirmations, which phones need before they delete.
+    pub struct Confirmations {
+        /// How long they are kept for phones that have not fetched them; fetched ones may go earlier. A phone that comes
+        /// later keeps its copy until it hears from the destination itself. Costs about 100 bytes for each document.
+        [reload] keep: Period = Period::days(400), within Period::days(1), Period::days(400);
+    }
+}
+
+/// Both writings of a key.
+fn peer_key_schema() -> serde_json::Value {
+    serde_json::json!({ "type": "string", "pattern": r"^\s*([0-9a-fA-F]{64}|[A-Za-z0-9_-]{43})\s*$" })
+}
+
+impl Config {
+    /// The destination of this name.
+    pub fn destination(&self, name: &str) -> Option<&Destination> {
+        self.destination.iter().find(|destination| destination.name.as_str() == name)
+    }
+}
