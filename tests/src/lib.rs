@@ -4,3 +4,4 @@
 //! a TCP port, a process. The code under test needs no hook of its own.
 
 pub mod lossy_fs;
+pub mod wan;
