@@ -1,13 +1,8 @@
-<<<<<<< HEAD
 //! Scenarios, simulation, fault injection and benches across the crates of Waypost.
-
-pub mod sim;
-=======
-//! Faults on demand for the tests of all crates: a disk that forgets, a slow and broken network, cut connections, killed processes.
 //!
-//! Everything in here is the real thing seen from outside: files behind a mount point, sockets in a network namespace,
-//! a TCP port, a process. The code under test needs no hook of its own.
+//! Faults come from outside: files behind a mount point, sockets in a network namespace, a TCP port, a process. The
+//! code under test needs no hook of its own.
 
 pub mod lossy_fs;
+pub mod sim;
 pub mod wan;
->>>>>>> faults
