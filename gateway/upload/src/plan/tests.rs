@@ -1,6 +1,7 @@
 //! What the planner does in single situations.
 
-use waypost_protocol::ids::{Fingerprint, GroupId};
+use waypost_protocol::document::Description;
+use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey};
 use waypost_protocol::time::UnixTime;
 
 use super::*;
@@ -153,11 +154,8 @@ fn a_nudge_does_not_hammer_a_dead_path_but_a_new_path_is_used_at_once() {
 fn the_wait_that_a_server_asks_for_is_kept() {
     let mut planner = planner(vec![waiting(1, 1, 1)]);
     batch(&mut planner, at(0));
-    let cause = Cause::ServerError {
-        code: 429,
-        detail: String::new(),
-        retry_after: Some(Duration::from_secs(200)),
-    };
+    let cause =
+        Cause::ServerError { code: 429, detail: String::new(), retry_after: Some(Duration::from_secs(200)) };
     planner.handle(Input::Uploaded(Err(Error::Definite(cause))), at(0));
     assert_eq!(planner.next(at(0)), Step::Wait(Some(at(200))));
 }
