@@ -55,8 +55,13 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
         output::json(&status)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Status { name, version, key, running, sessions, waiting, opened, held, rejected, used, room, .. } = &*status;
-    output::line(&format!("{} (waypost {version}), running for {}", printable(name), output::seconds(*running)));
+    let Status { name, version, key, running, sessions, waiting, opened, held, rejected, used, room, .. } =
+        &*status;
+    output::line(&format!(
+        "{} (waypost {version}), running for {}",
+        printable(name),
+        output::seconds(*running)
+    ));
     output::line(&format!("key          {key}"));
     output::line(&format!("listening    {}", status.listening.join(", ")));
     output::line(&format!("phones       {sessions} connected, {} contacts since the start", status.contacts));
@@ -78,7 +83,11 @@ fn destination(status: &DestinationStatus) {
         printable(name)
     ));
     if let Some((sent, total)) = progress {
-        output::line(&format!("             uploading: {} of {}", output::bytes(*sent), output::bytes(*total)));
+        output::line(&format!(
+            "             uploading: {} of {}",
+            output::bytes(*sent),
+            output::bytes(*total)
+        ));
     }
     if let Some(trouble) = trouble {
         output::line(&format!("             {}", printable(trouble)));
@@ -106,7 +115,8 @@ pub(super) fn reload(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
         return Err(unexpected());
     };
     if json {
-        let answer = serde_json::json!({ "problems": problems, "changed": changed, "needs_restart": needs_restart });
+        let answer =
+            serde_json::json!({ "problems": problems, "changed": changed, "needs_restart": needs_restart });
         output::json(&answer)?;
     } else {
         problems.iter().for_each(|problem| output::line(problem));

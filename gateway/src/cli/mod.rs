@@ -106,9 +106,13 @@ pub fn main() -> ExitCode {
         Command::Status => live::status(&config, json),
         Command::Pair => live::pair(&config, json),
         Command::Reload => live::reload(&config, json),
-        Command::Documents { command: DocumentsCommand::List { waiting } } => documents::list(&config, json, waiting),
+        Command::Documents { command: DocumentsCommand::List { waiting } } => {
+            documents::list(&config, json, waiting)
+        }
         Command::Documents { command: DocumentsCommand::Show { id } } => documents::show(&config, json, id),
-        Command::Documents { command: DocumentsCommand::Delete { id } } => documents::delete(&config, json, id),
+        Command::Documents { command: DocumentsCommand::Delete { id } } => {
+            documents::delete(&config, json, id)
+        }
         Command::Peers { command: PeersCommand::List } => peers::list(&config, json),
         Command::Peers { command: PeersCommand::Revoke { peer } } => peers::revoke(&config, json, peer),
         Command::Store { command: StoreCommand::Check } => store::check(&config, json),

@@ -1,5 +1,9 @@
 //! The one place where the command line writes: text for people, JSON for programs.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "writing to the terminal is what this module is for")]
+#![allow(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "writing to the terminal is what this module is for"
+)]
 
 use std::io::{self, Write};
 
@@ -80,7 +84,10 @@ mod tests {
 
     #[test]
     fn sizes_and_times_read_well() {
-        assert_eq!([bytes(0), bytes(1_023), bytes(1_536), bytes(5 << 30)], ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]);
+        assert_eq!(
+            [bytes(0), bytes(1_023), bytes(1_536), bytes(5 << 30)],
+            ["0 B", "1023 B", "1.5 KiB", "5.0 GiB"]
+        );
         assert_eq!([seconds(59), seconds(61), seconds(7_500)], ["59 s", "1 min 1 s", "2 h 5 min"]);
     }
 }

@@ -13,9 +13,9 @@ use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq};
 use waypost_protocol::mvds;
 use waypost_protocol::sync::Holdings as _;
 use waypost_store::{Applied, Change, PeerClass, Store, Writer};
+use waypost_upload::PathState;
 use waypost_upload::plan::{self, Waiting};
-use waypost_upload::uploader::{Event, Settings, Sink, Source};
-use waypost_upload::{PathState, Uploader};
+use waypost_upload::uploader::{Event, Settings, Sink, Source, Uploader};
 
 use crate::admin::DestinationStatus;
 use crate::destinations::{Destinations, Served};
@@ -83,7 +83,6 @@ pub(super) fn start(
     };
     let source = StoreSource { store: shared.store.clone(), destination: served.fingerprint };
     let sink = DaemonSink {
-        store: shared.store.clone(),
         writer: shared.writer.clone(),
         served: served.clone(),
         destinations: destinations.clone(),
@@ -99,7 +98,6 @@ fn cursor_key(destination: &Fingerprint) -> String {
     format!("upload-cursor/{destination}")
 }
 
-
 struct StoreSource {
     store: Store,
     destination: Fingerprint,
@@ -111,7 +109,9 @@ impl Source for StoreSource {
         rows.into_iter()
             .map(|row| {
                 let class = match row.depositor {
-                    Some(peer) => self.store.peer(&peer).map_err(|error| error.to_string())?.map(|peer| peer.class),
+                    Some(peer) => {
+                        self.store.peer(&peer).map_err(|error| error.to_string())?.map(|peer| peer.class)
+                    }
                     None => None,
                 };
                 let stranger = matches!(class, Some(PeerClass::Open | PeerClass::Poster));
@@ -150,7 +150,6 @@ impl Source for StoreSource {
 }
 
 struct DaemonSink {
-    store: Store,
     writer: Writer,
     served: Served,
     destinations: Arc<Destinations>,
@@ -234,7 +233,9 @@ impl Sink for DaemonSink {
             let ids: Vec<MessageId> = confirmation.statement.verdicts().iter().map(|(id, _)| *id).collect();
             let freeing = self.destinations.freeing(&confirmation);
             let change = Change::Confirmation { confirmation: Box::new(confirmation), freeing, from: None };
-            if let Applied::Verdicts { changed, .. } = self.writer.apply(change).map_err(|error| error.to_string())? {
+            if let Applied::Verdicts { changed, .. } =
+                self.writer.apply(change).map_err(|error| error.to_string())?
+            {
                 new += changed.len();
             }
             settled.extend(ids);

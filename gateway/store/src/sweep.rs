@@ -76,7 +76,9 @@ impl Store {
             save_uptime(&self.inner, SAVE_UPTIME)?;
         } else {
             match self.carry_out(&mut writing, &plan) {
-                Err(StoreError::Full(_)) if self.inner.reserve.release() => self.carry_out(&mut writing, &plan)?,
+                Err(StoreError::Full(_)) if self.inner.reserve.release() => {
+                    self.carry_out(&mut writing, &plan)?
+                }
                 done => done?,
             }
         }

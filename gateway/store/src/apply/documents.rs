@@ -120,7 +120,11 @@ impl Tx<'_> {
         Ok(Ok(Applied::Confirmed(Box::new(confirmation))))
     }
 
-    pub(super) fn further_depositor(&mut self, id: &MessageId, peer: &PeerKey) -> Result<Applied, ChangeError> {
+    pub(super) fn further_depositor(
+        &mut self,
+        id: &MessageId,
+        peer: &PeerKey,
+    ) -> Result<Applied, ChangeError> {
         let depositor = self.depositor(Some(peer))?;
         if let Some((seq, row)) = self.find(id)? {
             if row.state == CONFIRMED {

@@ -82,7 +82,9 @@ impl Store {
                     outcomes.push(outcome);
                 }
             }
-            Err(error) => outcomes.extend(batch.iter().map(|change| self.retry(writing, change, error.clone()))),
+            Err(error) => {
+                outcomes.extend(batch.iter().map(|change| self.retry(writing, change, error.clone())))
+            }
         }
     }
 

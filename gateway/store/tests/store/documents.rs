@@ -10,8 +10,10 @@ use crate::kit::*;
 #[test]
 fn what_was_stored_is_there_byte_for_byte_after_reopening() {
     let mut kit = Kit::new();
-    let documents: Vec<_> =
-        [0, 1, 100, 32_600, 32_712, 70_000, 3_000_000].iter().map(|&size| document(size as u64, size)).collect();
+    let documents: Vec<_> = [0, 1, 100, 32_600, 32_712, 70_000, 3_000_000]
+        .iter()
+        .map(|&size| document(size as u64, size))
+        .collect();
     let seqs: Vec<Seq> = documents.iter().map(|document| kit.stored(document, Some(peer(1)))).collect();
     assert!(seqs.is_sorted_by(|a, b| a < b));
     kit.reopen();
