@@ -4,4 +4,6 @@
 //! a TCP port, a process. The code under test needs no hook of its own.
 
 pub mod lossy_fs;
+pub mod process;
+pub mod proxy;
 pub mod wan;
