@@ -445,6 +445,16 @@ impl Pump {
     }
 }
 
+impl Drop for Pump {
+    fn drop(&mut self) {
+        // A hook that panics must not leave the others waiting for ever.
+        if std::thread::panicking() {
+            self.shared.state().close(self.connection);
+            self.shared.changed.notify_all();
+        }
+    }
+}
+
 fn cut() -> io::Error {
     io::Error::new(io::ErrorKind::ConnectionAborted, "cut by the test")
 }

@@ -155,3 +155,14 @@ fn new_connections_can_be_refused_and_led_elsewhere() {
     assert_eq!(rest(&mut stream), frame(b"here"));
     assert_eq!(received.recv().unwrap(), frame(b"here"));
 }
+
+#[test]
+fn a_hook_that_panics_ends_the_connection() {
+    let (target, received) = echo();
+    let proxy = Proxy::start(target, Content::Frames).unwrap();
+    proxy.at(Moment::Before, 0, |_| panic!("an assertion of a test"));
+    let mut stream = connect(&proxy);
+    stream.write_all(&frame(b"one")).unwrap();
+    assert!(rest(&mut stream).is_empty());
+    assert!(received.recv().unwrap().is_empty());
+}
