@@ -79,6 +79,7 @@ fn only_what_a_peer_serves_and_can_take_is_sent_in_order_over_destinations() {
         kit.stored(&document_with(&header, n, if n == 4 { 5000 } else { 10 }), Some(peer(u8::try_from(n).unwrap())));
     }
     let mut recipient = to(peer(0), store_id(9));
+    kit.apply(Change::PeerSeen { peer: peer(0), store: Some(store_id(9)), label: None }).unwrap();
     assert_eq!(outgoing(&kit, &recipient), [3, 5], "not back to who brought it");
     recipient.key = peer(9);
     recipient.serves = vec![A, B, A];
