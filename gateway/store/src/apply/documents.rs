@@ -35,6 +35,7 @@ impl Tx<'_> {
         let encoded_header = self.acceptable(&new.header, new.age)?;
         let depositor = self.depositor(new.depositor.as_ref())?;
         if let Some(known) = self.already_known(&description.id, &new.header, depositor)? {
+            self.drop_partial_of(&description.id, depositor.number)?;
             return known;
         }
         self.admit(description.size, depositor)?;
