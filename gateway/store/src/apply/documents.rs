@@ -1,0 +1,314 @@
+//! Documents: coming in, going out of the outbox, losing their body, going for good.
+
+use waypost_protocol::confirmation::Verdict;
+use waypost_protocol::document::Description;
+use waypost_protocol::envelope::Header;
+use waypost_protocol::ids::{MessageId, PeerKey, Seq};
+use waypost_protocol::refusal::Reason;
+
+use super::{Extra, Tx};
+use crate::change::{Applied, NewDocument, PeerClass};
+use crate::error::{ChangeError, StoreError};
+use crate::rows::*;
+use crate::tables::{Table, key8, key16};
+use crate::{admit, body};
+
+/// Who brings a document: its peer number (0: this node) and whether it belongs to the open class.
+#[derive(Clone, Copy)]
+pub(super) struct Depositor {
+    pub(super) number: u64,
+    pub(super) open: bool,
+}
+
+/// A document that is about to exist, its body written.
+pub(super) struct Arrival<'a> {
+    pub(super) description: &'a Description,
+    pub(super) header: &'a Header,
+    pub(super) encoded_header: Vec<u8>,
+    pub(super) age: u64,
+    pub(super) blob: u64,
+}
+
+impl Tx<'_> {
+    pub(super) fn document(&mut self, new: &NewDocument) -> Result<Applied, ChangeError> {
+        let description = new.document.description();
+        let encoded_header = self.acceptable(&new.header, new.age)?;
+        let depositor = self.depositor(new.depositor.as_ref())?;
+        if let Some(known) = self.already_known(&description.id, &new.header, depositor)? {
+            return known;
+        }
+        self.admit(description.size, depositor)?;
+        let blob = self.new_blob();
+        let sealer = body::begin(self.tables(), &mut self.txn, &mut self.rng, blob)?;
+        let (tables, bytes) = (self.tables(), new.document.body());
+        body::write(tables, &mut self.txn, &mut self.rng, &sealer, blob, 0, bytes)?;
+        // A body under way from the same peer has become needless.
+        self.drop_partial_of(&description.id, depositor.number)?;
+        let extra = Extra { draft: new.draft, note: new.note.clone() };
+        let arrival =
+            Arrival { description: &description, header: &new.header, encoded_header, age: new.age, blob };
+        self.insert(arrival, depositor, extra)
+    }
+
+    /// Checks what the header alone says; the header's encoding.
+    pub(super) fn acceptable(&self, header: &Header, age: u64) -> Result<Vec<u8>, ChangeError> {
+        if header.ephemeral {
+            // Never stored (R24).
+            return Err(ChangeError::Refused(Reason::NotPermitted));
+        }
+        if header.lifetime > 0 && age >= header.lifetime {
+            return Err(ChangeError::Refused(Reason::Expired));
+        }
+        header.encode().map_err(|_| ChangeError::Refused(Reason::Malformed))
+    }
+
+    pub(super) fn depositor(&mut self, key: Option<&PeerKey>) -> Result<Depositor, ChangeError> {
+        let Some(key) = key else { return Ok(Depositor { number: 0, open: false }) };
+        let (number, peer) = self.peer_or_new(key)?;
+        if peer.revoked {
+            return Err(ChangeError::Refused(Reason::NotPermitted));
+        }
+        Ok(Depositor { number, open: PeerClass::from_code(peer.class).is_open() })
+    }
+
+    /// The answer where nothing needs to be stored: it is held, confirmed or gone.
+    pub(super) fn already_known(
+        &mut self,
+        id: &MessageId,
+        header: &Header,
+        depositor: Depositor,
+    ) -> Result<Option<Result<Applied, ChangeError>>, StoreError> {
+        if let Some((seq, row)) = self.find(id)? {
+            return match row.state {
+                CONFIRMED => self.confirmed_for(id, row.destination, depositor.number, seq).map(Some),
+                _ if row.is_expired(self.now) => Ok(Some(Err(ChangeError::Refused(Reason::Expired)))),
+                _ => {
+                    self.add_depositor(seq, &row, depositor.number)?;
+                    Ok(Some(Ok(Applied::AlreadyHeld { seq: Seq(seq) })))
+                }
+            };
+        }
+        // Only a verdict of the document's own destination counts.
+        let destination = self.destination(&header.destination)?;
+        if self.verdict(id, destination)?.is_some() {
+            return self.confirmed_for(id, destination, depositor.number, 0).map(Some);
+        }
+        let tombstone = self.prf(Table::Tombstones, &[id.as_bytes()]);
+        let gone = self.get::<TombstoneRow>(&tombstone)?;
+        Ok(gone.map(|row| Err(ChangeError::Refused(Reason::from_code(row.reason)))))
+    }
+
+    fn confirmed_for(
+        &mut self,
+        id: &MessageId,
+        destination: u64,
+        depositor: u64,
+        seq: u64,
+    ) -> Result<Result<Applied, ChangeError>, StoreError> {
+        let confirmation = match self.verdict(id, destination)? {
+            Some(row) => self.get::<ConfirmationRow>(&key8(row.confirmation))?.zip(Some(row.confirmation)),
+            None => None,
+        };
+        let parsed = confirmation.and_then(|(row, number)| row.confirmation().zip(Some(number)));
+        let Some((confirmation, number)) = parsed else {
+            // Its confirmation is forgotten, but it is here.
+            return Ok(Ok(Applied::AlreadyHeld { seq: Seq(seq) }));
+        };
+        if depositor != 0 {
+            self.put(&key16(depositor, number), &DueRow {})?;
+        }
+        Ok(Ok(Applied::Confirmed(Box::new(confirmation))))
+    }
+
+    pub(super) fn further_depositor(&mut self, id: &MessageId, peer: &PeerKey) -> Result<Applied, ChangeError> {
+        let depositor = self.depositor(Some(peer))?;
+        if let Some((seq, row)) = self.find(id)? {
+            if row.state == CONFIRMED {
+                return Ok(self.confirmed_for(id, row.destination, depositor.number, seq)??);
+            }
+            self.add_depositor(seq, &row, depositor.number)?;
+            return Ok(Applied::AlreadyHeld { seq: Seq(seq) });
+        }
+        let verdicts = self.verdicts_on(id)?;
+        match verdicts.first() {
+            Some((destination, _)) => self.confirmed_for(id, *destination, depositor.number, 0)?,
+            None => Err(ChangeError::NoDocument(*id)),
+        }
+    }
+
+    fn add_depositor(&mut self, seq: u64, row: &DocumentRow, depositor: u64) -> Result<(), StoreError> {
+        let key = key16(seq, depositor);
+        if depositor == 0 || depositor == row.depositor || self.get::<DepositorRow>(&key)?.is_some() {
+            return Ok(());
+        }
+        self.put(&key, &DepositorRow {})
+    }
+
+    /// Whether a body of that size is taken now; what it takes is set aside.
+    pub(super) fn admit(&mut self, size: u64, depositor: Depositor) -> Result<(), ChangeError> {
+        let cost = admit::cost(size);
+        self.may_take(size, depositor)?;
+        self.room -= cost;
+        Ok(())
+    }
+
+    /// Whether there is room for a body of that size.
+    pub(super) fn may_take(&self, size: u64, depositor: Depositor) -> Result<(), ChangeError> {
+        let over = depositor.open && self.meta.counts.open_bytes.saturating_add(size) > self.open_limit;
+        if over || admit::cost(size) > self.room {
+            return Err(ChangeError::Refused(Reason::OverQuota));
+        }
+        Ok(())
+    }
+
+    pub(super) fn new_blob(&mut self) -> u64 {
+        let blob = self.meta.next_blob;
+        self.meta.next_blob += 1;
+        blob
+    }
+
+    /// Makes the document exist.
+    pub(super) fn insert(
+        &mut self,
+        arrival: Arrival<'_>,
+        depositor: Depositor,
+        extra: Extra,
+    ) -> Result<Applied, ChangeError> {
+        let Arrival { description, header, encoded_header, age, blob } = arrival;
+        let destination = self.destination(&header.destination)?;
+        let seq = self.meta.next_seq;
+        self.meta.next_seq += 1;
+        let row = DocumentRow {
+            id: description.id.0.to_vec(),
+            group: description.group.0.to_vec(),
+            timestamp: description.timestamp.0,
+            size: description.size,
+            header: encoded_header,
+            destination,
+            lifetime: header.lifetime,
+            priority: u32::from(header.priority),
+            depositor: depositor.number,
+            open: depositor.open,
+            age,
+            arrival: self.now,
+            wall: self.store.inner.uptime.wall().0,
+            state: if extra.draft { DRAFT } else { WAITING },
+            live: true,
+            blob,
+            note: extra.note,
+            ..DocumentRow::default()
+        };
+        let index = self.prf(Table::Index, &[description.id.as_bytes()]);
+        self.put(&index, &IndexRow { seq })?;
+        if !extra.draft {
+            self.put(&key16(destination, seq), &OutboxRow { attempts: 0 })?;
+        }
+        self.count(&row, true);
+        self.put(&key8(seq), &row)?;
+        self.count_deposit(depositor.number, description.size);
+        Ok(Applied::Stored { seq: Seq(seq) })
+    }
+
+    /// Adds a row to the sums, or takes it out. Done before and after each change of a row.
+    pub(super) fn count(&mut self, row: &DocumentRow, add: bool) {
+        let counts = &mut self.meta.counts;
+        let step = |sum: &mut u64, by: u64| {
+            *sum = if add { sum.saturating_add(by) } else { sum.saturating_sub(by) };
+        };
+        match (row.state, row.verdict()) {
+            (DRAFT, _) => step(&mut counts.drafts, 1),
+            (CONFIRMED, Some(Verdict::Opened)) => step(&mut counts.opened, 1),
+            (CONFIRMED, Some(Verdict::Held)) => step(&mut counts.held, 1),
+            (CONFIRMED, Some(Verdict::Rejected(_))) => step(&mut counts.rejected, 1),
+            _ => step(&mut counts.waiting, 1),
+        }
+        if row.live {
+            step(&mut counts.body_bytes, row.size);
+            if row.open {
+                step(&mut counts.open_bytes, row.size);
+            }
+        }
+        if row.is_timed() {
+            step(&mut counts.timed, 1);
+        }
+    }
+
+    /// Changes a document's row and keeps the sums right.
+    pub(super) fn update(
+        &mut self,
+        seq: u64,
+        row: &mut DocumentRow,
+        change: impl FnOnce(&mut DocumentRow),
+    ) -> Result<(), StoreError> {
+        self.count(row, false);
+        change(row);
+        self.count(row, true);
+        self.put(&key8(seq), row)
+    }
+
+    pub(super) fn release(&mut self, id: &MessageId) -> Result<Applied, ChangeError> {
+        let (seq, mut row) = self.find_or_error(id)?;
+        if row.state == DRAFT {
+            self.put(&key16(row.destination, seq), &OutboxRow { attempts: 0 })?;
+            self.update(seq, &mut row, |row| row.state = WAITING)?;
+        }
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn attempted(&mut self, id: &MessageId) -> Result<Applied, ChangeError> {
+        let (seq, row) = self.find_or_error(id)?;
+        let key = key16(row.destination, seq);
+        if let Some(OutboxRow { attempts }) = self.get(&key)? {
+            self.put(&key, &OutboxRow { attempts: attempts.saturating_add(1) })?;
+        }
+        Ok(Applied::Done)
+    }
+
+    pub(crate) fn free_body(&mut self, id: &MessageId) -> Result<Applied, ChangeError> {
+        let (seq, mut row) = self.find_or_error(id)?;
+        if row.state == CONFIRMED && row.live {
+            self.kill_body(row.blob)?;
+            self.update(seq, &mut row, |row| row.live = false)?;
+        }
+        Ok(Applied::Done)
+    }
+
+    /// Removes a document and remembers why. A confirmed one stays confirmed.
+    pub(crate) fn delete(&mut self, id: &MessageId, reason: Reason) -> Result<Applied, ChangeError> {
+        let (seq, row) = self.find_or_error(id)?;
+        let tombstone = self.prf(Table::Tombstones, &[id.as_bytes()]);
+        self.put(&tombstone, &TombstoneRow { reason: reason.code(), since: self.now })?;
+        self.remove_document(seq, &row)?;
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn remove_document(&mut self, seq: u64, row: &DocumentRow) -> Result<(), StoreError> {
+        if row.live {
+            self.kill_body(row.blob)?;
+        }
+        self.leave_outbox(seq, row)?;
+        for (peer, DepositorRow {}) in self.seconds(seq)? {
+            self.remove(Table::Depositors, &key16(seq, peer))?;
+        }
+        let index = self.prf(Table::Index, &[&row.id]);
+        self.remove(Table::Index, &index)?;
+        self.remove(Table::Documents, &key8(seq))?;
+        self.count(row, false);
+        Ok(())
+    }
+
+    /// Removes the body's key, which is the deletion, and leaves its pieces to the sweeper.
+    pub(super) fn kill_body(&mut self, blob: u64) -> Result<(), StoreError> {
+        self.remove(Table::BodyKeys, &key8(blob))?;
+        self.put(&key8(blob), &DeadRow {})
+    }
+
+    /// Nothing more has to be sent: neither to the destination nor to a peer.
+    pub(super) fn leave_outbox(&mut self, seq: u64, row: &DocumentRow) -> Result<(), StoreError> {
+        self.remove(Table::Outbox, &key16(row.destination, seq))?;
+        for (peer, _) in self.seconds::<AnswerRow>(seq)? {
+            self.remove(Table::Answers, &key16(seq, peer))?;
+        }
+        Ok(())
+    }
+}

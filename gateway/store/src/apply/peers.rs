@@ -1,0 +1,121 @@
+//! Peers: who they are, and what their stores hold or refused.
+
+use waypost_protocol::ids::{MessageId, PeerKey, StoreId};
+use waypost_protocol::refusal::Reason;
+
+use super::Tx;
+use crate::change::{Applied, PeerClass};
+use crate::error::ChangeError;
+use crate::rows::*;
+use crate::seal::Prf;
+use crate::tables::{Table, Tables, key16};
+
+/// A peer's label is cut to so many characters.
+const MAX_LABEL: usize = 64;
+
+impl Tx<'_> {
+    pub(super) fn peer_seen(
+        &mut self,
+        key: &PeerKey,
+        store: Option<&StoreId>,
+        label: Option<&str>,
+    ) -> Result<Applied, ChangeError> {
+        let wall = self.store.inner.uptime.wall().0;
+        let (_, row) = self.peer_or_new(key)?;
+        row.last_contact = wall;
+        if let Some(store) = store {
+            adopt(row, store);
+        }
+        // What an admin wrote stays.
+        if let Some(label) = label.filter(|_| row.label.is_empty()) {
+            row.label = shortened(label);
+        }
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn put_peer(
+        &mut self,
+        key: &PeerKey,
+        class: PeerClass,
+        label: Option<&str>,
+    ) -> Result<Applied, ChangeError> {
+        let (_, row) = self.peer_or_new(key)?;
+        row.class = class.code();
+        if let Some(label) = label {
+            row.label = shortened(label);
+        }
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn revoke(&mut self, key: &PeerKey) -> Result<Applied, ChangeError> {
+        let (_, row) = self.peer(key)?.ok_or(ChangeError::NoPeer)?;
+        row.revoked = true;
+        Ok(Applied::Done)
+    }
+
+    /// Notes what a peer's store said of a document: `None` for held.
+    pub(super) fn answer(
+        &mut self,
+        key: &PeerKey,
+        store: &StoreId,
+        id: &MessageId,
+        refused: Option<Reason>,
+    ) -> Result<Applied, ChangeError> {
+        let (peer, row) = self.peer_or_new(key)?;
+        adopt(row, store);
+        let epoch = row.epoch;
+        let Some((seq, document)) = self.find(id)? else { return Ok(Applied::Done) };
+        if document.state == CONFIRMED {
+            // Whoever holds what is confirmed should hear of it.
+            return if refused.is_none() { self.further_depositor(id, key) } else { Ok(Applied::Done) };
+        }
+        let held = refused.is_none();
+        let refused = refused.map_or(0, Reason::code);
+        self.put(&key16(seq, peer), &AnswerRow { epoch, held, refused })?;
+        Ok(Applied::Done)
+    }
+
+    pub(super) fn count_deposit(&mut self, peer: u64, bytes: u64) {
+        if let Some(row) = self.looked_up(peer) {
+            row.deposited = row.deposited.saturating_add(1);
+            row.deposited_bytes = row.deposited_bytes.saturating_add(bytes);
+        }
+    }
+
+    pub(super) fn put_setting(&mut self, key: &str, value: Option<&[u8]>) -> Result<Applied, ChangeError> {
+        let row_key = setting_key(self.tables(), key);
+        match value {
+            Some(value) => self.put(&row_key, &SettingRow { key: key.to_owned(), value: value.to_vec() })?,
+            None => {
+                self.remove(Table::Settings, &row_key)?;
+            }
+        }
+        Ok(Applied::Done)
+    }
+}
+
+pub(crate) fn setting_key(tables: &Tables, key: &str) -> Prf {
+    tables.keys.prf(Table::Settings, &[key.as_bytes()])
+}
+
+/// Another store than before: what the earlier one acknowledged or refused is void (R25).
+fn adopt(row: &mut PeerRow, store: &StoreId) {
+    if row.store() != Some(*store) {
+        row.store = store.0.to_vec();
+        row.epoch = row.epoch.saturating_add(1);
+    }
+}
+
+fn shortened(label: &str) -> String {
+    label.chars().filter(|c| !c.is_control()).take(MAX_LABEL).collect()
+}
+
+/// Whether an answer still counts for a peer's present store.
+pub(crate) fn counts(answer: &AnswerRow, peer: &PeerRow) -> bool {
+    answer.epoch == peer.epoch
+}
+
+/// Whether the answer keeps the document from being sent to that peer again.
+pub(crate) fn settles(answer: &AnswerRow) -> bool {
+    answer.held || !Reason::from_code(answer.refused).is_temporary()
+}

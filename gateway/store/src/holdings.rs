@@ -1,0 +1,183 @@
+//! What the sync engine asks: answered from what is committed.
+
+use std::collections::BTreeSet;
+
+use bytes::Bytes;
+use heed::RoTxn;
+use waypost_protocol::confirmation::Confirmation;
+use waypost_protocol::ids::{MessageId, PeerKey, Seq};
+use waypost_protocol::refusal::Reason;
+use waypost_protocol::sync::{Holdings, HoldingsError, Outgoing, Recipient, Standing};
+
+use crate::Store;
+use crate::apply::{counts, partial_key, settles, verdicts_on};
+use crate::error::StoreError;
+use crate::read::description;
+use crate::rows::*;
+use crate::tables::{Table, number};
+
+impl Holdings for Store {
+    /// A verdict on an id that is not here is answered with whatever confirmation names it, whichever destination
+    /// signed it: the peer knows its document's destination and judges. A document itself is only ever taken as
+    /// confirmed by its own destination ([`crate::Change::Document`]).
+    fn standing(&self, id: &MessageId) -> Result<Standing, HoldingsError> {
+        Ok(self.standing_of(id)?)
+    }
+
+    fn committed(&self, id: &MessageId, from: &PeerKey) -> Result<u64, HoldingsError> {
+        Ok(self.committed_of(id, from)?)
+    }
+
+    fn outgoing(
+        &self,
+        to: &Recipient,
+        after: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<Outgoing>, HoldingsError> {
+        if !self.inner.options.forwards || limit == 0 {
+            return Ok(Vec::new());
+        }
+        Ok(self.outgoing_to(to, after, limit)?)
+    }
+
+    fn read_body(&self, seq: Seq, offset: u64, len: usize) -> Result<Bytes, HoldingsError> {
+        let txn = self.inner.tables.read()?;
+        Ok(self.body(&txn, seq.0, offset, len)?)
+    }
+
+    fn confirmations_due(
+        &self,
+        to: &PeerKey,
+        after: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<(Seq, Confirmation)>, HoldingsError> {
+        Ok(self.due(to, after, limit)?)
+    }
+}
+
+impl Store {
+    fn standing_of(&self, id: &MessageId) -> Result<Standing, StoreError> {
+        let tables = &self.inner.tables;
+        let txn = tables.read()?;
+        let verdicts = verdicts_on(tables, &txn, id)?;
+        if let Some((_, row)) = self.find(&txn, id)? {
+            if row.state == CONFIRMED {
+                let own = verdicts.iter().find(|(destination, _)| *destination == row.destination);
+                let confirmation = own.map(|(_, verdict)| self.confirmation_at(&txn, verdict.confirmation));
+                if let Some(confirmation) = confirmation.transpose()?.flatten() {
+                    return Ok(Standing::Confirmed(Box::new(confirmation)));
+                }
+            }
+            return Ok(match row.state != CONFIRMED && row.is_expired(self.uptime()) {
+                true => Standing::Gone(Reason::Expired),
+                false => Standing::Held,
+            });
+        }
+        for (_, verdict) in verdicts {
+            if let Some(confirmation) = self.confirmation_at(&txn, verdict.confirmation)? {
+                return Ok(Standing::Confirmed(Box::new(confirmation)));
+            }
+        }
+        let tombstone = tables.keys.prf(Table::Tombstones, &[id.as_bytes()]);
+        let gone = tables.get::<TombstoneRow>(&txn, &tombstone)?;
+        Ok(gone.map_or(Standing::Unknown, |row| Standing::Gone(Reason::from_code(row.reason))))
+    }
+
+    fn committed_of(&self, id: &MessageId, from: &PeerKey) -> Result<u64, StoreError> {
+        let tables = &self.inner.tables;
+        let txn = tables.read()?;
+        let Some((peer, _)) = self.peer_row(&txn, from)? else { return Ok(0) };
+        match tables.get::<PartialRow>(&txn, &partial_key(tables, id, peer)) {
+            // It will be begun anew.
+            Err(StoreError::Damaged { .. }) => Ok(0),
+            row => Ok(row?.map_or(0, |row| row.committed)),
+        }
+    }
+
+    /// The outboxes of the destinations that `to` serves, merged in order of arrival.
+    fn outgoing_to(
+        &self,
+        to: &Recipient,
+        after: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<Outgoing>, StoreError> {
+        let tables = &self.inner.tables;
+        let txn = tables.read()?;
+        // What another store of that peer said counts for nothing.
+        let peer = self.peer_row(&txn, &to.key)?.filter(|(_, row)| row.store() == Some(to.store));
+        let now = self.uptime();
+        let mut destinations = BTreeSet::new();
+        for fingerprint in &to.serves {
+            destinations.extend(self.destination_number(&txn, fingerprint)?);
+        }
+        let mut boxes = Vec::new();
+        for destination in destinations {
+            let mut rows = tables.rows_of::<OutboxRow>(&txn, destination, after.map(|seq| seq.0))?;
+            let first = rows.next().transpose()?.map(|(key, row)| (number(key, 1), row));
+            boxes.push((first, rows));
+        }
+        let mut outgoing = Vec::new();
+        while outgoing.len() < limit {
+            let next = boxes.iter_mut().filter(|(head, _)| head.is_some());
+            let Some((head, rest)) = next.min_by_key(|(head, _)| head.map(|(seq, _)| seq)) else { break };
+            let Some((seq, outbox)) = head.take() else { break };
+            *head = rest.next().transpose()?.map(|(key, row)| (number(key, 1), row));
+            let Some(others) = self.others_hold(&txn, seq, peer.as_ref())? else { continue };
+            let Some(row) = self.undamaged_row(&txn, seq)? else { continue };
+            let brought_it = peer.as_ref().is_some_and(|(number, _)| row.depositor == *number);
+            if brought_it || row.size > to.max_document || !row.live || row.is_expired(now) {
+                continue;
+            }
+            outgoing.push(Outgoing {
+                seq: Seq(seq),
+                description: description(seq, &row)?,
+                age: (row.lifetime > 0).then(|| row.age_at(now)),
+                maybe_held: others || outbox.attempts > 0,
+            });
+        }
+        Ok(outgoing)
+    }
+
+    /// `None` where `peer` has settled the document; else whether any other peer's store holds it.
+    fn others_hold(
+        &self,
+        txn: &RoTxn,
+        seq: u64,
+        peer: Option<&(u64, PeerRow)>,
+    ) -> Result<Option<bool>, StoreError> {
+        let mut others = false;
+        for answer in self.inner.tables.rows_of::<AnswerRow>(txn, seq, None)? {
+            let (key, answer) = answer?;
+            match peer.filter(|(known, _)| *known == number(key, 1)) {
+                Some((_, row)) if counts(&answer, row) && settles(&answer) => return Ok(None),
+                Some(_) => {}
+                None => others |= answer.held,
+            }
+        }
+        Ok(Some(others))
+    }
+
+    fn due(
+        &self,
+        to: &PeerKey,
+        after: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<(Seq, Confirmation)>, StoreError> {
+        let tables = &self.inner.tables;
+        let txn = tables.read()?;
+        let Some((peer, _)) = self.peer_row(&txn, to)? else { return Ok(Vec::new()) };
+        let mut due = Vec::new();
+        for row in tables.rows_of::<DueRow>(&txn, peer, after.map(|seq| seq.0))? {
+            if due.len() >= limit {
+                break;
+            }
+            let seq = number(row?.0, 1);
+            match self.confirmation_at(&txn, seq) {
+                Ok(confirmation) => due.extend(confirmation.map(|confirmation| (Seq(seq), confirmation))),
+                Err(error @ StoreError::Damaged { .. }) => log::error!(error:%; "passing over a confirmation"),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(due)
+    }
+}

@@ -1,0 +1,381 @@
+//! What is in the rows: protobuf messages, sealed. Field numbers are part of the schema version.
+
+use prost::Message;
+use waypost_protocol::confirmation::{Confirmation, Verdict};
+use waypost_protocol::document::Description;
+use waypost_protocol::envelope::{self, Header};
+use waypost_protocol::ids::{GroupId, MessageId, PeerKey, StoreId};
+use waypost_protocol::time::UnixTime;
+
+use crate::tables::Table;
+
+/// A message that has a table of its own.
+pub(crate) trait Row: Message + Default {
+    const TABLE: Table;
+}
+
+macro_rules! rows {
+    ($($row:ident in $table:ident),* $(,)?) => {
+        $(impl Row for $row { const TABLE: Table = Table::$table; })*
+    };
+}
+
+rows! {
+    StoreRow in Meta, DocumentRow in Documents, IndexRow in Index, OutboxRow in Outbox, BodyKeyRow in BodyKeys,
+    DeadRow in Dead, PartialRow in Partials, TombstoneRow in Tombstones, ConfirmationRow in Confirmations,
+    ConfirmationIndexRow in ConfirmationIndex, VerdictRow in Verdicts, DueRow in Due, PeerRow in Peers,
+    PeerIndexRow in PeerIndex, DepositorRow in Depositors, AnswerRow in Answers, DestinationRow in Destinations,
+    DestinationIndexRow in DestinationIndex, CodeRow in Codes, SettingRow in Settings,
+}
+
+/// Key of the only [`StoreRow`].
+pub(crate) const STORE_KEY: &[u8] = b"store";
+
+/// The store's name and everything that is counted; rewritten with each transaction.
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct StoreRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: Vec<u8>,
+    /// Seconds on the uptime clock.
+    #[prost(uint64, tag = "2")]
+    pub uptime: u64,
+    #[prost(uint64, tag = "3")]
+    pub next_seq: u64,
+    #[prost(uint64, tag = "4")]
+    pub next_blob: u64,
+    #[prost(uint64, tag = "5")]
+    pub next_confirmation: u64,
+    #[prost(uint64, tag = "6")]
+    pub next_peer: u64,
+    #[prost(uint64, tag = "7")]
+    pub next_destination: u64,
+    #[prost(message, required, tag = "8")]
+    pub counts: CountsRow,
+}
+
+/// Sums over the other tables, which `check` recomputes.
+#[derive(Clone, Copy, PartialEq, Eq, Message)]
+pub(crate) struct CountsRow {
+    #[prost(uint64, tag = "1")]
+    pub drafts: u64,
+    #[prost(uint64, tag = "2")]
+    pub waiting: u64,
+    #[prost(uint64, tag = "3")]
+    pub opened: u64,
+    #[prost(uint64, tag = "4")]
+    pub held: u64,
+    #[prost(uint64, tag = "5")]
+    pub rejected: u64,
+    /// Bytes of bodies that are there.
+    #[prost(uint64, tag = "6")]
+    pub body_bytes: u64,
+    /// Of those, what came from peers of the class open.
+    #[prost(uint64, tag = "7")]
+    pub open_bytes: u64,
+    #[prost(uint64, tag = "8")]
+    pub partials: u64,
+    /// Their declared sizes.
+    #[prost(uint64, tag = "9")]
+    pub partial_bytes: u64,
+    /// Documents that something happens to by itself: a lifetime, or a body to be freed.
+    #[prost(uint64, tag = "10")]
+    pub timed: u64,
+}
+
+/// States as numbers.
+pub(crate) const DRAFT: u32 = 1;
+pub(crate) const WAITING: u32 = 2;
+pub(crate) const CONFIRMED: u32 = 3;
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DocumentRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub group: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub timestamp: u64,
+    #[prost(uint64, tag = "4")]
+    pub size: u64,
+    /// [`Header::encode`].
+    #[prost(bytes = "vec", tag = "5")]
+    pub header: Vec<u8>,
+    #[prost(uint64, tag = "6")]
+    pub destination: u64,
+    #[prost(uint64, tag = "7")]
+    pub lifetime: u64,
+    #[prost(uint32, tag = "8")]
+    pub priority: u32,
+    /// Peer number of the first depositor; 0 for this node itself.
+    #[prost(uint64, tag = "9")]
+    pub depositor: u64,
+    /// Whether its bytes count towards the share of the class open.
+    #[prost(bool, tag = "10")]
+    pub open: bool,
+    /// Seconds under way before it came.
+    #[prost(uint64, tag = "11")]
+    pub age: u64,
+    /// When it came, on the uptime clock.
+    #[prost(uint64, tag = "12")]
+    pub arrival: u64,
+    /// When it came, by the wall clock.
+    #[prost(uint64, tag = "13")]
+    pub wall: u64,
+    #[prost(uint32, tag = "14")]
+    pub state: u32,
+    /// A code of [`Verdict`], 0 for none.
+    #[prost(uint32, tag = "15")]
+    pub verdict: u32,
+    /// Whether the body is there.
+    #[prost(bool, tag = "16")]
+    pub live: bool,
+    #[prost(uint64, tag = "17")]
+    pub blob: u64,
+    #[prost(string, optional, tag = "18")]
+    pub note: Option<String>,
+    /// When the body shall be freed, on the uptime clock; 0 for never.
+    #[prost(uint64, tag = "19")]
+    pub free_at: u64,
+}
+
+impl DocumentRow {
+    /// `None` where a field has a wrong length.
+    pub(crate) fn description(&self) -> Option<Description> {
+        Some(Description {
+            id: MessageId::from_slice(&self.id).ok()?,
+            group: GroupId::from_slice(&self.group).ok()?,
+            timestamp: UnixTime(self.timestamp),
+            size: self.size,
+        })
+    }
+
+    pub(crate) fn header(&self) -> Option<Header> {
+        envelope::parse(&self.header).ok().map(|(header, _)| header)
+    }
+
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        u8::try_from(self.verdict).ok().and_then(Verdict::from_code)
+    }
+
+    /// Seconds under way at `now` of the uptime clock.
+    pub(crate) fn age_at(&self, now: u64) -> u64 {
+        self.age.saturating_add(now.saturating_sub(self.arrival))
+    }
+
+    /// Whether its lifetime has passed at `now`.
+    pub(crate) fn is_expired(&self, now: u64) -> bool {
+        self.lifetime > 0 && self.age_at(now) >= self.lifetime
+    }
+
+    /// Whether the sweeper has to look at it.
+    pub(crate) fn is_timed(&self) -> bool {
+        self.lifetime > 0 || (self.live && self.free_at > 0)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct IndexRow {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct OutboxRow {
+    #[prost(uint32, tag = "1")]
+    pub attempts: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct BodyKeyRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct DeadRow {}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PartialRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: Vec<u8>,
+    #[prost(bytes = "vec", tag = "2")]
+    pub group: Vec<u8>,
+    #[prost(uint64, tag = "3")]
+    pub timestamp: u64,
+    #[prost(uint64, tag = "4")]
+    pub size: u64,
+    #[prost(bytes = "vec", tag = "5")]
+    pub header: Vec<u8>,
+    #[prost(uint64, tag = "6")]
+    pub depositor: u64,
+    #[prost(uint64, tag = "7")]
+    pub blob: u64,
+    #[prost(uint64, tag = "8")]
+    pub committed: u64,
+    /// When the last piece came, on the uptime clock.
+    #[prost(uint64, tag = "9")]
+    pub touched: u64,
+}
+
+impl PartialRow {
+    pub(crate) fn description(&self) -> Option<Description> {
+        Some(Description {
+            id: MessageId::from_slice(&self.id).ok()?,
+            group: GroupId::from_slice(&self.group).ok()?,
+            timestamp: UnixTime(self.timestamp),
+            size: self.size,
+        })
+    }
+
+    pub(crate) fn header(&self) -> Option<Header> {
+        envelope::parse(&self.header).ok().map(|(header, _)| header)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct TombstoneRow {
+    /// A number of [`waypost_protocol::refusal::Reason`].
+    #[prost(uint32, tag = "1")]
+    pub reason: u32,
+    /// When it went, on the uptime clock.
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct ConfirmationRow {
+    /// [`Confirmation::encode`].
+    #[prost(bytes = "vec", tag = "1")]
+    pub encoded: Vec<u8>,
+    /// When it came, on the uptime clock.
+    #[prost(uint64, tag = "2")]
+    pub since: u64,
+    #[prost(uint64, tag = "3")]
+    pub destination: u64,
+}
+
+impl ConfirmationRow {
+    pub(crate) fn confirmation(&self) -> Option<Confirmation> {
+        Confirmation::decode(&self.encoded).ok()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct ConfirmationIndexRow {
+    #[prost(uint64, tag = "1")]
+    pub seq: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct VerdictRow {
+    #[prost(uint32, tag = "1")]
+    pub verdict: u32,
+    #[prost(uint64, tag = "2")]
+    pub confirmation: u64,
+}
+
+impl VerdictRow {
+    pub(crate) fn verdict(&self) -> Option<Verdict> {
+        u8::try_from(self.verdict).ok().and_then(Verdict::from_code)
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct DueRow {}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct PeerRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub key: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub class: u32,
+    #[prost(string, tag = "3")]
+    pub label: String,
+    #[prost(bool, tag = "4")]
+    pub revoked: bool,
+    /// Its store, when last heard of; empty before.
+    #[prost(bytes = "vec", tag = "5")]
+    pub store: Vec<u8>,
+    /// Counts the stores it had: answers of an earlier one are void.
+    #[prost(uint64, tag = "6")]
+    pub epoch: u64,
+    #[prost(uint64, tag = "7")]
+    pub first_contact: u64,
+    #[prost(uint64, tag = "8")]
+    pub last_contact: u64,
+    #[prost(uint64, tag = "9")]
+    pub deposited: u64,
+    #[prost(uint64, tag = "10")]
+    pub deposited_bytes: u64,
+    #[prost(uint64, tag = "11")]
+    pub delivered: u64,
+}
+
+impl PeerRow {
+    pub(crate) fn key(&self) -> Option<PeerKey> {
+        PeerKey::from_slice(&self.key).ok()
+    }
+
+    pub(crate) fn store(&self) -> Option<StoreId> {
+        StoreId::from_slice(&self.store).ok()
+    }
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct PeerIndexRow {
+    #[prost(uint64, tag = "1")]
+    pub peer: u64,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct DepositorRow {}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct AnswerRow {
+    /// [`PeerRow::epoch`] at the time.
+    #[prost(uint64, tag = "1")]
+    pub epoch: u64,
+    /// Acknowledged; else refused.
+    #[prost(bool, tag = "2")]
+    pub held: bool,
+    /// A number of [`waypost_protocol::refusal::Reason`].
+    #[prost(uint32, tag = "3")]
+    pub refused: u32,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct DestinationRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub fingerprint: Vec<u8>,
+}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct DestinationIndexRow {
+    #[prost(uint64, tag = "1")]
+    pub destination: u64,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct CodeRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub secret: Vec<u8>,
+    #[prost(uint32, tag = "2")]
+    pub class: u32,
+    /// The end of its validity on the uptime clock; 0 for none.
+    #[prost(uint64, tag = "3")]
+    pub expires: u64,
+    /// May be used by any number of peers.
+    #[prost(bool, tag = "4")]
+    pub reusable: bool,
+    /// The peer that used it up; empty before.
+    #[prost(bytes = "vec", tag = "5")]
+    pub used_by: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct SettingRow {
+    #[prost(string, tag = "1")]
+    pub key: String,
+    #[prost(bytes = "vec", tag = "2")]
+    pub value: Vec<u8>,
+}

@@ -1,0 +1,208 @@
+//! Peers: what their stores hold, another store id, revocation, pairing codes, shares.
+
+use std::time::Duration;
+
+use waypost_protocol::confirmation::Verdict;
+use waypost_protocol::invite::CodeSecret;
+use waypost_protocol::refusal::Reason;
+use waypost_protocol::sync::{Holdings as _, Recipient};
+use waypost_store::{Applied, Change, ChangeError, PeerClass};
+
+use crate::kit::*;
+
+fn outgoing(kit: &Kit, to: &Recipient) -> Vec<u64> {
+    kit.store().outgoing(to, None, 100).unwrap().into_iter().map(|document| document.seq.0).collect()
+}
+
+fn holds(n: u8, store: u8, document: &waypost_protocol::document::Document) -> Change {
+    Change::PeerHolds { peer: peer(n), store: store_id(store), id: document.id() }
+}
+
+fn refuses(n: u8, document: &waypost_protocol::document::Document, reason: Reason) -> Change {
+    Change::PeerRefuses { peer: peer(n), store: store_id(n), id: document.id(), reason }
+}
+
+#[test]
+fn what_a_store_acknowledged_or_refused_for_good_is_not_sent_to_it_again() {
+    let mut kit = Kit::new();
+    let documents: Vec<_> = (0..4).map(|n| document(n, 10)).collect();
+    for document in &documents {
+        kit.stored(document, None);
+    }
+    let gateway = to(peer(1), store_id(1));
+    assert_eq!(outgoing(&kit, &gateway), [1, 2, 3, 4]);
+    kit.apply(holds(1, 1, &documents[0])).unwrap();
+    kit.apply(refuses(1, &documents[1], Reason::CollectionNotServed)).unwrap();
+    kit.apply(refuses(1, &documents[2], Reason::OverQuota)).unwrap();
+    kit.reopen();
+    assert_eq!(outgoing(&kit, &gateway), [3, 4]);
+    let entry = |n: usize| kit.store().document(&documents[n].id()).unwrap().unwrap();
+    assert_eq!(entry(0).held_by, [peer(1)]);
+    assert_eq!(entry(1).refused_by, [(peer(1), Reason::CollectionNotServed)]);
+    assert_eq!(entry(2).refused_by, [(peer(1), Reason::OverQuota)]);
+    let other = kit.store().outgoing(&to(peer(2), store_id(2)), None, 10).unwrap();
+    let maybe_held: Vec<_> = other.iter().map(|document| document.maybe_held).collect();
+    assert_eq!(maybe_held, [true, false, false, false]);
+    kit.assert_sound();
+}
+
+#[test]
+fn with_another_store_id_everything_unconfirmed_is_offered_again() {
+    let kit = Kit::new();
+    let documents: Vec<_> = (0..3).map(|n| document(n, 10)).collect();
+    for document in &documents {
+        kit.stored(document, None);
+        kit.apply(holds(1, 1, document)).unwrap();
+    }
+    kit.confirm(&[documents[2].id()], Verdict::Opened).unwrap();
+    assert!(outgoing(&kit, &to(peer(1), store_id(1))).is_empty());
+    // Even before anything is written about it.
+    assert_eq!(outgoing(&kit, &to(peer(1), store_id(7))), [1, 2]);
+    kit.apply(Change::PeerSeen { peer: peer(1), store: Some(store_id(7)), label: None }).unwrap();
+    assert_eq!(outgoing(&kit, &to(peer(1), store_id(7))), [1, 2]);
+    assert!(kit.store().document(&documents[0].id()).unwrap().unwrap().held_by.is_empty());
+    kit.apply(holds(1, 7, &documents[0])).unwrap();
+    assert_eq!(outgoing(&kit, &to(peer(1), store_id(7))), [2]);
+    // What was cleared stays cleared, also when the first store comes back.
+    kit.apply(Change::PeerSeen { peer: peer(1), store: Some(store_id(1)), label: None }).unwrap();
+    assert_eq!(outgoing(&kit, &to(peer(1), store_id(1))), [1, 2]);
+    kit.assert_sound();
+}
+
+#[test]
+fn only_what_a_peer_serves_and_can_take_is_sent_in_order_over_destinations() {
+    let kit = Kit::new();
+    let mut other = header();
+    other.destination = B;
+    for n in 0..6 {
+        let header = if n % 2 == 0 { header() } else { other.clone() };
+        kit.stored(&document_with(&header, n, if n == 4 { 5000 } else { 10 }), Some(peer(u8::try_from(n).unwrap())));
+    }
+    let mut recipient = to(peer(0), store_id(9));
+    assert_eq!(outgoing(&kit, &recipient), [3, 5], "not back to who brought it");
+    recipient.key = peer(9);
+    recipient.serves = vec![A, B, A];
+    assert_eq!(outgoing(&kit, &recipient), [1, 2, 3, 4, 5, 6]);
+    recipient.max_document = 4000;
+    assert_eq!(outgoing(&kit, &recipient), [1, 2, 3, 4, 6]);
+    let page = kit.store().outgoing(&recipient, Some(waypost_protocol::ids::Seq(2)), 2).unwrap();
+    assert_eq!(page.iter().map(|document| document.seq.0).collect::<Vec<_>>(), [3, 4]);
+    recipient.serves.clear();
+    assert!(outgoing(&kit, &recipient).is_empty());
+}
+
+#[test]
+fn a_store_that_does_not_forward_offers_nothing() {
+    let kit = Kit::with(|options| options.forwards = false);
+    kit.stored(&document(1, 10), Some(peer(1)));
+    assert!(outgoing(&kit, &to(peer(2), store_id(2))).is_empty());
+}
+
+#[test]
+fn nothing_is_taken_from_a_revoked_peer() {
+    let mut kit = Kit::new();
+    assert_eq!(kit.apply(Change::Revoke { peer: peer(1) }), Err(ChangeError::NoPeer));
+    kit.apply(Change::PutPeer { peer: peer(1), class: PeerClass::Paired, label: Some("Ana\n".into()) }).unwrap();
+    let document = document(1, 60_000);
+    kit.apply(piece(&document, 0..10, peer(1))).unwrap();
+    kit.apply(Change::Revoke { peer: peer(1) }).unwrap();
+    kit.reopen();
+    let refused = Err(ChangeError::Refused(Reason::NotPermitted));
+    assert_eq!(kit.put(&document, Some(peer(1))), refused);
+    assert_eq!(kit.apply(piece(&document, 10..20, peer(1))), refused);
+    // Being listed again in a config does not take it back.
+    kit.apply(Change::PutPeer { peer: peer(1), class: PeerClass::Listed, label: None }).unwrap();
+    let known = kit.store().peer(&peer(1)).unwrap().unwrap();
+    assert_eq!((known.class, known.revoked, known.label.as_str()), (PeerClass::Listed, true, "Ana"));
+    assert_eq!(kit.put(&document, Some(peer(1))), refused);
+}
+
+#[test]
+fn a_code_is_consumed_once() {
+    let mut kit = Kit::new();
+    let secret = CodeSecret::new([5; 16]);
+    let code = secret.id();
+    let add = |secret: &CodeSecret, reusable, valid| Change::AddCode {
+        secret: secret.clone(),
+        class: if reusable { PeerClass::Poster } else { PeerClass::Paired },
+        valid,
+        reusable,
+    };
+    let consume = |code, n| Change::ConsumeCode { code, peer: peer(n), label: Some("phone".into()) };
+    assert_eq!(kit.apply(consume(code, 1)), Err(ChangeError::BadCode));
+    kit.apply(add(&secret, false, Some(Duration::from_secs(100)))).unwrap();
+    assert!(kit.store().code(&code).unwrap().unwrap().secret == secret);
+    assert_eq!(kit.apply(consume(code, 1)), Ok(Applied::Paired { class: PeerClass::Paired }));
+    kit.reopen();
+    assert_eq!(kit.apply(consume(code, 2)), Err(ChangeError::BadCode));
+    assert_eq!(kit.store().code(&code).unwrap().unwrap().used_by, Some(peer(1)));
+    assert!(kit.store().peer(&peer(2)).unwrap().is_none(), "neither the code nor the peer");
+    assert_eq!(kit.apply(consume(code, 1)), Ok(Applied::Paired { class: PeerClass::Paired }));
+    kit.apply(Change::Revoke { peer: peer(1) }).unwrap();
+    assert_eq!(kit.apply(consume(code, 1)), Err(ChangeError::BadCode));
+    // A new one from the admin takes the revocation back.
+    let second = CodeSecret::new([6; 16]);
+    kit.apply(add(&second, false, None)).unwrap();
+    kit.apply(consume(second.id(), 1)).unwrap();
+    assert!(!kit.store().peer(&peer(1)).unwrap().unwrap().revoked);
+    // A printed one is for many, but takes no revocation back.
+    let poster = CodeSecret::new([7; 16]);
+    kit.apply(add(&poster, true, None)).unwrap();
+    assert_eq!(kit.apply(consume(poster.id(), 3)), Ok(Applied::Paired { class: PeerClass::Poster }));
+    assert_eq!(kit.apply(consume(poster.id(), 1)), Ok(Applied::Paired { class: PeerClass::Paired }));
+    kit.apply(Change::Revoke { peer: peer(3) }).unwrap();
+    assert_eq!(kit.apply(consume(poster.id(), 3)), Err(ChangeError::BadCode));
+    kit.apply(Change::RemoveCode { code: poster.id() }).unwrap();
+    assert_eq!(kit.apply(consume(poster.id(), 4)), Err(ChangeError::BadCode));
+    kit.assert_sound();
+}
+
+#[test]
+fn a_code_is_void_when_its_time_is_over() {
+    let kit = Kit::new();
+    let secret = CodeSecret::new([5; 16]);
+    let valid = Some(Duration::from_secs(100));
+    kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, reusable: false }).unwrap();
+    kit.clock.advance(100);
+    assert!(kit.store().code(&secret.id()).unwrap().is_none());
+    let consume = Change::ConsumeCode { code: secret.id(), peer: peer(1), label: None };
+    assert_eq!(kit.apply(consume), Err(ChangeError::BadCode));
+    assert_eq!(kit.sweep().forgotten, 1);
+}
+
+#[test]
+fn peers_are_listed_with_what_they_brought() {
+    let kit = Kit::new();
+    kit.stored(&document(1, 10), Some(peer(1)));
+    kit.stored(&document(2, 10), Some(peer(1)));
+    kit.put(&document(2, 10), Some(peer(2))).unwrap();
+    kit.clock.advance(5);
+    let seen = |label: &str| Change::PeerSeen { peer: peer(1), store: Some(store_id(1)), label: Some(label.into()) };
+    kit.apply(seen("Ben")).unwrap();
+    kit.apply(seen("Impostor")).unwrap();
+    let peers = kit.store().peers().unwrap();
+    assert_eq!(peers.iter().map(|peer| peer.key).collect::<Vec<_>>(), [peer(1), peer(2)]);
+    assert_eq!((peers[0].deposited, peers[1].deposited), (2, 0));
+    assert_eq!((peers[0].label.as_str(), peers[0].store), ("Ben", Some(store_id(1))));
+    assert_eq!(peers[0].last_contact.0 - peers[0].first_contact.0, 5);
+    assert_eq!(peers[0].class, PeerClass::Open);
+}
+
+#[test]
+fn open_peers_together_get_only_their_share() {
+    let kit = Kit::with(|options| options.quota = 4 << 20);
+    let mut taken = 0;
+    let refused = loop {
+        match kit.put(&document(taken, 20_000), Some(peer(u8::try_from(taken).unwrap()))) {
+            Ok(_) => taken += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, ChangeError::Refused(Reason::OverQuota));
+    assert!((8..=10).contains(&taken), "{taken} × 20 kB of 5 % of 4 MiB");
+    kit.apply(Change::PutPeer { peer: peer(99), class: PeerClass::Paired, label: None }).unwrap();
+    kit.stored(&document(1000, 20_000), Some(peer(99)));
+    kit.apply(Change::Delete { id: document(0, 20_000).id() }).unwrap();
+    kit.stored(&document(1001, 20_000), Some(peer(98)));
+    kit.assert_sound();
+}
