@@ -1,1 +1,15 @@
-//! HTTPS client of the destination API, and the plan of what to upload when
+//! Talks to a destination over HTTPS: the client of its API, the plan of what to upload when, and the thread that does it.
+//!
+//! The only crate that touches `ureq`. It verifies nothing of OpenPGP: confirmations are handed to the caller, who does.
+
+mod body;
+pub mod client;
+pub mod error;
+pub mod plan;
+pub mod uploader;
+mod wire;
+
+pub use client::{CachedInfo, Client, Settings, SettingsError, Token};
+pub use error::{Cause, Error, Kind};
+pub use plan::{PathState, Planner};
+////pub use uploader::{Event, Sink, Source, Uploader};

@@ -1,0 +1,210 @@
+//! The body of an upload: documents in canonical encoding, streamed from their readers.
+
+use std::io::{self, Read};
+use std::sync::Arc;
+
+use waypost_protocol::document::{Description, prefix};
+use waypost_protocol::ids::MessageId;
+
+use crate::error::plain;
+use crate::wire::Line;
+
+/// Bytes that a document takes in a batch: its length as four bytes, what comes before the body, the body.
+/// `None` where it is too large for a batch.
+pub(crate) fn framed_len(description: &Description) -> Option<u64> {
+    let encoded = encoded_len(description);
+    u32::try_from(encoded).ok().map(|encoded| u64::from(encoded) + 4)
+}
+
+/// Bytes of a document in canonical encoding.
+pub(crate) fn encoded_len(description: &Description) -> u64 {
+    description.size.saturating_add(prefix(description).len() as u64)
+}
+
+/// Reads out a request's body.
+pub(crate) struct Outgoing<'a, R> {
+    parts: std::vec::IntoIter<(Description, R)>,
+    framed: bool,
+    /// What of the current document's head is still to be sent.
+    head: io::Cursor<Vec<u8>>,
+    current: Option<Current<R>>,
+    total: u64,
+    sent: u64,
+    progress: &'a mut dyn FnMut(u64, u64),
+    line: Arc<Line>,
+    trouble: Option<(MessageId, String)>,
+}
+
+struct Current<R> {
+    id: MessageId,
+    reader: R,
+    left: u64,
+}
+
+impl<'a, R: Read> Outgoing<'a, R> {
+    /// `framed`: each document after its length, as in a batch.
+    pub(crate) fn new(
+        parts: Vec<(Description, R)>,
+        framed: bool,
+        total: u64,
+        progress: &'a mut dyn FnMut(u64, u64),
+        line: Arc<Line>,
+    ) -> Self {
+        Outgoing {
+            parts: parts.into_iter(),
+            framed,
+            head: io::Cursor::default(),
+            current: None,
+            total,
+            sent: 0,
+            progress,
+            line,
+            trouble: None,
+        }
+    }
+
+    /// Bytes of the whole body.
+    pub(crate) fn total(&self) -> u64 {
+        self.total
+    }
+
+    /// Bytes handed to the connection.
+    pub(crate) fn sent(&self) -> u64 {
+        self.sent
+    }
+
+    /// The document whose reader failed, and why.
+    pub(crate) fn trouble(&self) -> Option<&(MessageId, String)> {
+        self.trouble.as_ref()
+    }
+
+    /// Some bytes, none at the end.
+    fn step(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            let amount = self.head.read(buffer)?;
+            if amount > 0 {
+                return Ok(amount);
+            }
+            if let Some(current) = self.current.as_mut().filter(|current| current.left > 0) {
+                let most = usize::try_from(current.left).unwrap_or(usize::MAX).min(buffer.len());
+                let room = buffer.get_mut(..most).unwrap_or_default();
+                let problem = match current.reader.read(room) {
+                    Ok(0) => format!("{} bytes are missing at its end", current.left),
+                    Ok(amount) => {
+                        current.left -= amount as u64;
+                        return Ok(amount);
+                    }
+                    Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                    Err(error) => plain(&error.to_string()),
+                };
+                self.trouble = Some((current.id, problem));
+                return Err(io::Error::other("the document being sent cannot be read"));
+            }
+            let Some((description, reader)) = self.parts.next() else { return Ok(0) };
+            let mut head = Vec::new();
+            if self.framed {
+                let length = u32::try_from(encoded_len(&description))
+                    .map_err(|_| io::Error::other("a document is too large for a batch"))?;
+                head.extend(length.to_be_bytes());
+            }
+            head.extend(prefix(&description));
+            self.head = io::Cursor::new(head);
+            self.current = Some(Current { id: description.id, reader, left: description.size });
+        }
+    }
+}
+
+impl<R: Read> Read for Outgoing<'_, R> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.line.is_stopped() {
+            return Err(io::Error::other("stopped"));
+        }
+        if self.line.is_deaf() {
+            // Nothing of this is sent any more; HTTP only must have its full count before the answer can be read.
+            let rest = usize::try_from(self.total - self.sent).unwrap_or(usize::MAX).min(buffer.len());
+            buffer.get_mut(..rest).unwrap_or_default().fill(0);
+            self.sent += rest as u64;
+            return Ok(rest);
+        }
+        // Full buffers make full TLS records, also of small documents.
+        let mut filled = 0;
+        while let Some(rest) = buffer.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            match self.step(rest)? {
+                0 => break,
+                amount => filled += amount,
+            }
+        }
+        self.sent += filled as u64;
+        (self.progress)(self.sent, self.total);
+        Ok(filled)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+    use waypost_protocol::document::Document;
+    use waypost_protocol::ids::GroupId;
+    use waypost_protocol::time::UnixTime;
+
+    /// Gives one byte at a time, as a reader may.
+    struct Dribble(io::Cursor<Bytes>);
+
+    impl Read for Dribble {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            self.0.read(&mut buffer[..1])
+        }
+    }
+
+    fn documents() -> Vec<Document> {
+        [&b""[..], b"x", b"a longer body"]
+            .map(|body| Document::new(GroupId([1; 32]), UnixTime(3_600), Bytes::from_static(body)).unwrap())
+            .into()
+    }
+
+    fn read_out(framed: bool, documents: &[Document]) -> Vec<u8> {
+        let parts = documents
+            .iter()
+            .map(|document| (document.description(), Dribble(io::Cursor::new(document.body().clone()))))
+            .collect();
+        let mut last = 0;
+        let mut progress = |sent, _| last = sent;
+        let total = documents.iter().map(|d| framed_len(&d.description()).unwrap()).sum::<u64>();
+        let mut out = Vec::new();
+        Outgoing::new(parts, framed, total, &mut progress, Arc::default()).read_to_end(&mut out).unwrap();
+        assert_eq!(last, out.len() as u64);
+        out
+    }
+
+    #[test]
+    fn a_batch_is_documents_in_canonical_encoding_after_their_lengths() {
+        let documents = documents();
+        let mut expected = Vec::new();
+        for document in &documents {
+            let encoded = document.encode();
+            expected.extend(u32::try_from(encoded.len()).unwrap().to_be_bytes());
+            expected.extend(encoded);
+        }
+        assert_eq!(read_out(true, &documents), expected);
+    }
+
+    #[test]
+    fn a_single_document_is_sent_as_it_is() {
+        for document in documents() {
+            assert_eq!(read_out(false, std::slice::from_ref(&document)), document.encode());
+        }
+    }
+
+    #[test]
+    fn a_reader_that_ends_early_is_named() {
+        let document = documents().remove(2);
+        let parts = vec![(document.description(), &b"short"[..])];
+        let mut progress = |_, _| ();
+        let mut outgoing = Outgoing::new(parts, false, 1_000, &mut progress, Arc::default());
+        assert!(outgoing.read_to_end(&mut Vec::new()).is_err());
+        let (id, why) = outgoing.trouble().unwrap();
+        assert_eq!(*id, document.id());
+        assert_eq!(why, "8 bytes are missing at its end");
+    }
+}

@@ -1,0 +1,598 @@
+//! The client of the destination API (`destination/openapi.json`): blocking calls over one kept connection.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::time::Duration;
+
+use data_encoding::BASE64;
+use prost::Message as _;
+use rustls::{ClientConfig, RootCertStore};
+use rustls_pki_types::pem::PemObject;
+use rustls_pki_types::{CertificateDer, PrivateKeyDer};
+use ureq::http::header::{self, HeaderMap, HeaderValue};
+use ureq::http::{Method, Request, Response};
+use ureq::{Agent, Body, SendBody};
+use waypost_protocol::api::{self, Answer, Info};
+use waypost_protocol::document::Description;
+use waypost_protocol::ids::{Fingerprint, MessageId};
+use waypost_protocol::time::UnixTime;
+use zeroize::Zeroizing;
+
+use crate::body::{Outgoing, encoded_len, framed_len};
+use crate::error::{Cause, Error, Phase, plain};
+use crate::wire::{
+    FlooredClock, Line, NamedResolver, TlsConnector, is_client_certificate_alert, tls_error, tls_words,
+};
+
+/// No answer may be longer, in bytes.
+const MAX_ANSWER: u64 = 16 << 20;
+/// Room in an answer for each document asked about: a confirmation of its own, or a failure.
+const ANSWER_PER_DOCUMENT: u64 = 12 << 10;
+/// At most so many confirmations in an answer to `?since=`.
+const MAX_PAGE: usize = 4_096;
+/// Server information in JSON may be so long.
+const MAX_INFO: u64 = 64 << 10;
+/// How much of an error's text is read.
+const MAX_ERROR_TEXT: u64 = 2 << 10;
+
+/// A bearer token, wiped when dropped and never printed.
+#[derive(Clone)]
+pub struct Token(Zeroizing<String>);
+
+impl Token {
+    /// From text; white space around it is dropped.
+    pub fn new(text: &str) -> Self {
+        Token(Zeroizing::new(text.trim().to_owned()))
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// A client certificate for mTLS.
+#[derive(Clone)]
+pub struct ClientCertificate {
+    /// Certificate chain, PEM, the client's own first.
+    pub chain_pem: Vec<u8>,
+    /// Private key, PEM: PKCS #8, PKCS #1 or SEC 1.
+    pub key_pem: Zeroizing<Vec<u8>>,
+}
+
+impl std::fmt::Debug for ClientCertificate {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("ClientCertificate(…)")
+    }
+}
+
+/// Where the destination is and how to prove who we are. [`Settings::new`] has the defaults.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// `https://host[:port][/path]`; the API's paths are added to it.
+    pub url: String,
+    /// First fingerprint of the destination; another one in its answer is refused. None only while it is being added.
+    pub fingerprint: Option<Fingerprint>,
+    /// Sent as `Authorization: Bearer`. Default: none.
+    pub token: Option<Token>,
+    /// For mTLS. Default: none.
+    pub certificate: Option<ClientCertificate>,
+    /// Authorities, PEM, trusted instead of the public ones. Default: the public ones (webpki-roots).
+    pub ca_pem: Option<Vec<u8>>,
+    /// Certificates are judged at the wall clock's time or at this one, whichever is later. Default: 0.
+    pub time_floor: UnixTime,
+    /// For the name, and again for TCP and TLS together. Default: 30 s.
+    pub connect_timeout: Duration,
+    /// The longest that sending may stand still. Default: 60 s.
+    pub stall_timeout: Duration,
+    /// From the request's end to the answer's head, and from there to its end; the server opens and stores everything
+    /// in between. Default: 180 s.
+    pub answer_timeout: Duration,
+}
+
+impl Settings {
+    /// Settings with their defaults.
+    pub fn new(url: impl Into<String>, fingerprint: Option<Fingerprint>) -> Self {
+        Settings {
+            url: url.into(),
+            fingerprint,
+            token: None,
+            certificate: None,
+            ca_pem: None,
+            time_floor: UnixTime(0),
+            connect_timeout: Duration::from_secs(30),
+            stall_timeout: Duration::from_secs(60),
+            answer_timeout: Duration::from_secs(180),
+        }
+    }
+}
+
+/// Why settings make no client.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SettingsError {
+    /// Not a URL of the right form.
+    #[error("`{url}` is no destination url; write it as https://host[:port][/path]")]
+    Url {
+        /// What was given.
+        url: String,
+    },
+    /// The token has characters that no header can carry.
+    #[error("the token has characters that cannot be sent; copy it again from `waypost-destination gateways add`")]
+    Token,
+    /// The authorities' file holds no certificate that can be used.
+    #[error("`ca` has no usable certificate ({detail}); it must be a PEM file of one or more authorities")]
+    Ca {
+        /// What is wrong.
+        detail: String,
+    },
+    /// The client certificate or its key cannot be used.
+    #[error(
+        "the client certificate cannot be used ({detail}); it needs a PEM chain and the PEM key that belongs to it"
+    )]
+    Certificate {
+        /// What is wrong.
+        detail: String,
+    },
+}
+
+/// What the destination said of itself, with the tag by which it says "unchanged".
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CachedInfo {
+    /// Server information.
+    pub info: Info,
+    /// Its `ETag`.
+    pub etag: Option<String>,
+}
+
+/// A connection to one destination. Calls block; bodies are streamed; one request runs at a time.
+pub struct Client {
+    agent: Agent,
+    base: String,
+    host: String,
+    authorization: Option<HeaderValue>,
+    fingerprint: Option<Fingerprint>,
+    line: Arc<Line>,
+}
+
+/// Ends a client's requests from another thread, for good.
+#[derive(Clone)]
+pub struct Stopper {
+    agent: Agent,
+    line: Arc<Line>,
+}
+
+impl Stopper {
+    /// Closes the client's connection; the request under way and all later ones fail with [`Cause::Stopped`].
+    pub fn stop(&self) {
+        self.line.stop();
+        self.agent.clone().shutdown();
+    }
+}
+
+/// Told the bytes sent of a request's body, and how many there are.
+pub type Progress<'a> = &'a mut dyn FnMut(u64, u64);
+
+impl Client {
+    /// Makes a client; nothing is sent yet.
+    pub fn new(settings: &Settings) -> Result<Self, SettingsError> {
+        let (base, host) = parse_url(&settings.url)?;
+        let authorization = settings.token.as_ref().map(bearer).transpose()?;
+        let line = Arc::new(Line::default());
+        let config = Agent::config_builder()
+            .https_only(true)
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .max_redirects_will_error(false)
+            // Ours is the only connector; a proxy of the environment would be passed over in silence.
+            .proxy(None)
+            .user_agent(concat!("waypost/", env!("CARGO_PKG_VERSION")))
+            .max_idle_connections(1)
+            .max_idle_connections_per_host(1)
+            .max_idle_age(Duration::from_secs(120))
+            .max_response_header_size(16 << 10)
+            .timeout_resolve(Some(settings.connect_timeout))
+            .timeout_connect(Some(settings.connect_timeout))
+            .timeout_per_write(Some(settings.stall_timeout))
+            .timeout_recv_response(Some(settings.answer_timeout))
+            .timeout_recv_body(Some(settings.answer_timeout))
+            .build();
+        let connector = TlsConnector { config: Arc::new(tls_config(settings)?), line: line.clone() };
+        let agent = Agent::with_parts(config, connector, NamedResolver::default());
+        Ok(Client { agent, base, host, authorization, fingerprint: settings.fingerprint, line })
+    }
+
+    /// A handle that ends this client's requests.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { agent: self.agent.clone(), line: self.line.clone() }
+    }
+
+    /// Server information; costs next to nothing where `cached` is still right.
+    pub fn info(&mut self, cached: Option<&CachedInfo>) -> Result<CachedInfo, Error> {
+        let mut headers = HeaderMap::new();
+        headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
+        let etag = cached.and_then(|cached| cached.etag.as_deref());
+        if let Some(etag) = etag.and_then(|etag| HeaderValue::from_str(etag).ok()) {
+            headers.insert(header::IF_NONE_MATCH, etag);
+        }
+        let mut response = self.question(Method::GET, api::INFO, headers, Vec::new())?;
+        if let (304, Some(cached)) = (response.status().as_u16(), cached) {
+            self.check_info(&cached.info).map_err(Error::Definite)?;
+            return Ok(cached.clone());
+        }
+        self.expect(&mut response, "application/json").map_err(Error::Definite)?;
+        let bytes = self.read_answer(&mut response, MAX_INFO).map_err(Error::Definite)?;
+        let info: Info = serde_json::from_slice(&bytes).map_err(|error| {
+            let detail = format!("its server information does not read: {}", plain(&error.to_string()));
+            Error::Definite(Cause::WrongServer { detail })
+        })?;
+        self.check_info(&info).map_err(Error::Definite)?;
+        let etag = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+        Ok(CachedInfo { info, etag: etag.filter(|etag| etag.len() <= 256) })
+    }
+
+    /// The destination's OpenPGP certificate, binary, at most 1 MiB. Pinned only by a person who compares fingerprints.
+    pub fn certificate(&mut self) -> Result<Vec<u8>, Error> {
+        let mut response = self.question(Method::GET, api::CERTIFICATE, HeaderMap::new(), Vec::new())?;
+        if response.status().as_u16() != 200 {
+            return Err(Error::Definite(self.refusal(&mut response)));
+        }
+        self.read_answer(&mut response, 1 << 20).map_err(Error::Definite)
+    }
+
+    /// Asks which of at most [`api::MAX_IDS`] documents the destination holds, and for their confirmations.
+    pub fn have(&mut self, ids: &[MessageId]) -> Result<Answer, Error> {
+        self.ask_about(api::HAVE, ids)
+    }
+
+    /// Asks for the confirmations of at most [`api::MAX_IDS`] documents.
+    pub fn confirmations(&mut self, ids: &[MessageId]) -> Result<Answer, Error> {
+        self.ask_about(api::CONFIRMATIONS, ids)
+    }
+
+    /// Confirmations of this device's own uploads since a cursor; the answer's cursor is where to go on.
+    pub fn confirmations_since(&mut self, cursor: u64) -> Result<Answer, Error> {
+        let path = format!("{}?since={cursor}", api::CONFIRMATIONS);
+        let mut response = self.question(Method::GET, &path, protobuf_wanted(), Vec::new())?;
+        self.answer(&mut response, MAX_PAGE).map_err(Error::Definite)
+    }
+
+    /// Uploads one document: `body` gives its envelope, `digest` is SHA-256 over its canonical encoding (RFC 9530).
+    pub fn put(
+        &mut self,
+        description: &Description,
+        body: impl Read,
+        digest: [u8; 32],
+        progress: Progress<'_>,
+    ) -> Result<Answer, Error> {
+        let mut headers = protobuf_wanted();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(api::DOCUMENT));
+        let digest = format!("sha-256=:{}:", BASE64.encode(&digest));
+        if let Ok(digest) = HeaderValue::from_str(&digest) {
+            headers.insert("repr-digest", digest);
+        }
+        let total = encoded_len(description);
+        let parts = vec![(*description, body)];
+        let outgoing = Outgoing::new(parts, false, total, progress, self.line.clone());
+        self.upload(Method::PUT, &format!("{}/{}", api::DOCUMENTS, description.id), headers, outgoing, 1)
+    }
+
+    /// Uploads documents in one request; each reader gives the envelope of the description beside it.
+    ///
+    /// The answer's failures name documents by their place in `parts`. Documents that it does not mention got no verdict.
+    pub fn batch<R: Read>(
+        &mut self,
+        parts: Vec<(Description, R)>,
+        progress: Progress<'_>,
+    ) -> Result<Answer, Error> {
+        let mut headers = protobuf_wanted();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(api::DOCUMENTS_STREAM));
+        let too_large = || Error::Definite(Cause::TooLarge { detail: " in one batch".to_owned() });
+        let total = parts.iter().try_fold(0u64, |sum, (d, _)| sum.checked_add(framed_len(d)?));
+        let count = parts.len();
+        let outgoing =
+            Outgoing::new(parts, true, total.ok_or_else(too_large)?, progress, self.line.clone());
+        self.upload(Method::POST, api::BATCH, headers, outgoing, count)
+    }
+
+    fn upload<R: Read>(
+        &mut self,
+        method: Method,
+        path: &str,
+        mut headers: HeaderMap,
+        mut body: Outgoing<'_, R>,
+        documents: usize,
+    ) -> Result<Answer, Error> {
+        headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.total()));
+        let outcome = self.send(method, path, headers, SendBody::from_reader(&mut body));
+        let begun = body.sent() > 0;
+        let mut response = match outcome {
+            Ok(response) => response,
+            Err(error) => {
+                if let Some((id, detail)) = body.trouble() {
+                    let cause = Cause::Local { id: *id, detail: detail.clone() };
+                    return Err(Error::new(cause, begun));
+                }
+                let (cause, certain) = self.explain(error);
+                return Err(Error::new(cause, begun && !certain));
+            }
+        };
+        self.answer(&mut response, documents).map_err(|cause| {
+            let told_no = match &cause {
+                // The server said so instead of processing it. From 500 on, something behind it may have.
+                Cause::Full { .. } | Cause::TooLarge { .. } | Cause::Malformed { .. } => true,
+                Cause::NotAuthorised { .. } | Cause::Incompatible { .. } => true,
+                Cause::ServerError { code, .. } => *code < 500,
+                Cause::WrongServer { .. } => !response.status().is_success(),
+                _ => false,
+            };
+            Error::new(cause, begun && !told_no)
+        })
+    }
+
+    fn ask_about(&mut self, path: &str, ids: &[MessageId]) -> Result<Answer, Error> {
+        let mut headers = protobuf_wanted();
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(api::IDS));
+        let mut response = self.question(Method::POST, path, headers, api::encode_ids(ids))?;
+        self.answer(&mut response, ids.len()).map_err(Error::Definite)
+    }
+
+    /// A request that changes nothing at the destination, so that its failures are all definite.
+    fn question(
+        &mut self,
+        method: Method,
+        path: &str,
+        mut headers: HeaderMap,
+        body: Vec<u8>,
+    ) -> Result<Response<Body>, Error> {
+        let sent = if method == Method::GET {
+            self.send(method, path, headers, ())
+        } else {
+            headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
+            self.send(method, path, headers, &body)
+        };
+        sent.map_err(|error| Error::Definite(self.explain(error).0))
+    }
+
+    fn send(
+        &mut self,
+        method: Method,
+        path: &str,
+        headers: HeaderMap,
+        body: impl ureq::AsSendBody,
+    ) -> Result<Response<Body>, ureq::Error> {
+        let mut request = Request::builder().method(method).uri(format!("{}{path}", self.base)).body(body)?;
+        *request.headers_mut() = headers;
+        if let Some(authorization) = &self.authorization {
+            request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
+        self.agent.run(request)
+    }
+
+    /// The protobuf answer about `documents` documents, or why there is none.
+    fn answer(&self, response: &mut Response<Body>, documents: usize) -> Result<Answer, Cause> {
+        self.expect(response, api::PROTOBUF)?;
+        let room = (documents as u64).saturating_mul(ANSWER_PER_DOCUMENT).saturating_add(64 << 10);
+        let bytes = self.read_answer(response, room.min(MAX_ANSWER))?;
+        check_counts(&bytes, documents).map_err(|detail| Cause::Unreadable { detail })?;
+        Answer::decode(bytes.as_slice()).map_err(|error| Cause::Unreadable { detail: plain(&error.to_string()) })
+    }
+
+    /// Checks that a response is a success of the media type wanted.
+    fn expect(&self, response: &mut Response<Body>, media_type: &str) -> Result<(), Cause> {
+        if !response.status().is_success() {
+            return Err(self.refusal(response));
+        }
+        let found = response.body().mime_type().unwrap_or("nothing");
+        if !found.eq_ignore_ascii_case(media_type) {
+            let detail = format!("it answered with {} where {media_type} was expected", plain(found));
+            return Err(Cause::WrongServer { detail });
+        }
+        Ok(())
+    }
+
+    fn read_answer(&self, response: &mut Response<Body>, limit: u64) -> Result<Vec<u8>, Cause> {
+        // One more, since the limit itself counts as exceeded.
+        response.body_mut().with_config().limit(limit + 1).read_to_vec().map_err(|error| match error {
+            ureq::Error::BodyExceedsLimit(_) => {
+                Cause::Unreadable { detail: format!("it is longer than {limit} bytes") }
+            }
+            other => self.explain(other).0,
+        })
+    }
+
+    /// What a status other than success says.
+    fn refusal(&self, response: &mut Response<Body>) -> Cause {
+        let status = response.status().as_u16();
+        let location = response.headers().get(header::LOCATION).map(|to| plain(&String::from_utf8_lossy(to.as_bytes())));
+        let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
+        let detail = error_text(response);
+        match status {
+            300..=399 => {
+                let to = location.map_or(String::new(), |to| format!(" to {to}"));
+                Cause::WrongServer { detail: format!("it redirects{to}, which is not followed") }
+            }
+            401 | 403 => Cause::NotAuthorised { status, detail },
+            404 | 405 | 407 | 410 | 511 => {
+                Cause::WrongServer { detail: format!("it knows nothing of Waypost (HTTP {status}{detail})") }
+            }
+            406 | 415 | 426 | 505 => Cause::Incompatible { detail: format!("HTTP {status}{detail}") },
+            408 => Cause::Timeout { host: self.host.clone(), during: Phase::Sending },
+            413 => Cause::TooLarge { detail },
+            507 => Cause::Full { detail },
+            429 | 500.. => Cause::ServerError { code: status, detail, retry_after },
+            _ => Cause::Malformed { status, detail },
+        }
+    }
+
+    /// What an error of `ureq` means, and whether it is certain that nothing was processed.
+    fn explain(&self, error: ureq::Error) -> (Cause, bool) {
+        let host = || self.host.clone();
+        if self.line.is_stopped() {
+            return (Cause::Stopped, false);
+        }
+        let cause = match error {
+            ureq::Error::Other(inner) => match inner.downcast::<Cause>() {
+                Ok(cause) => return (*cause, true),
+                Err(other) => Cause::Unreadable { detail: plain(&other.to_string()) },
+            },
+            ureq::Error::Timeout(reason) => {
+                use ureq::Timeout as T;
+                let during = match reason {
+                    T::Resolve | T::Connect => Phase::Connecting,
+                    T::SendRequest | T::SendBody | T::PerWrite => Phase::Sending,
+                    _ => Phase::Answering,
+                };
+                Cause::Timeout { host: host(), during }
+            }
+            ureq::Error::Io(error) => match tls_error(&error) {
+                Some(alert) if is_client_certificate_alert(alert) => {
+                    return (Cause::TlsRefused { host: host(), detail: tls_words(alert) }, true);
+                }
+                _ => Cause::ConnectionLost { host: host(), detail: plain(&error.to_string()) },
+            },
+            other => Cause::Unreadable { detail: plain(&other.to_string()) },
+        };
+        (cause, false)
+    }
+
+    fn check_info(&self, info: &Info) -> Result<(), Cause> {
+        if let Some(expected) = self.fingerprint.filter(|expected| *expected != info.fingerprint) {
+            let detail = format!("its fingerprint is {}, expected {expected}", info.fingerprint);
+            return Err(Cause::WrongServer { detail });
+        }
+        if !info.versions.contains(&api::VERSION) {
+            let versions: Vec<String> = info.versions.iter().take(16).map(u32::to_string).collect();
+            let detail = format!("it speaks API version {}, this program {}", versions.join(", "), api::VERSION);
+            return Err(Cause::Incompatible { detail });
+        }
+        Ok(())
+    }
+}
+
+fn protobuf_wanted() -> HeaderMap {
+    HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(api::PROTOBUF))])
+}
+
+/// The text of a refusal, for people: ": " and the text, or nothing.
+fn error_text(response: &mut Response<Body>) -> String {
+    let wanted = matches!(response.body().mime_type(), Some("text/plain" | "application/json" | "application/problem+json"));
+    if !wanted {
+        return String::new();
+    }
+    let mut text = Vec::new();
+    // What cannot be read is not said; the status says enough.
+    let _ = response.body_mut().as_reader().take(MAX_ERROR_TEXT).read_to_end(&mut text);
+    match plain(&String::from_utf8_lossy(&text)) {
+        text if text.is_empty() => text,
+        text => format!(": {text}"),
+    }
+}
+
+/// Refuses an answer with more parts than there can be, before it is decoded to many times its size.
+fn check_counts(bytes: &[u8], documents: usize) -> Result<(), String> {
+    use prost::encoding::{DecodeContext, decode_key, skip_field};
+    let mut rest = bytes;
+    let mut parts = 0;
+    while !rest.is_empty() {
+        let (tag, wire) = decode_key(&mut rest).map_err(|error| plain(&error.to_string()))?;
+        skip_field(wire, tag, &mut rest, DecodeContext::default()).map_err(|error| plain(&error.to_string()))?;
+        parts += 1;
+        // A confirmation and a failure for each, the bitmap and the cursor.
+        if parts > documents.saturating_mul(2).saturating_add(2) {
+            return Err(format!("it has more than {parts} parts for {documents} documents"));
+        }
+    }
+    Ok(())
+}
+
+fn parse_url(text: &str) -> Result<(String, String), SettingsError> {
+    let wrong = || SettingsError::Url { url: plain(text) };
+    let base = text.trim().trim_end_matches('/');
+    let uri: ureq::http::Uri = base.parse().map_err(|_| wrong())?;
+    let authority = uri.authority().ok_or_else(wrong)?;
+    let plain_authority = !authority.as_str().contains('@') && !authority.host().is_empty();
+    if uri.scheme_str() != Some("https") || uri.query().is_some() || text.contains('#') || !plain_authority {
+        return Err(wrong());
+    }
+    Ok((base.to_owned(), authority.as_str().to_owned()))
+}
+
+fn bearer(token: &Token) -> Result<HeaderValue, SettingsError> {
+    let text = Zeroizing::new(format!("Bearer {}", token.0.as_str()));
+    let visible = !token.0.is_empty() && token.0.bytes().all(|byte| byte.is_ascii_graphic());
+    let mut value = HeaderValue::from_str(&text).map_err(|_| SettingsError::Token)?;
+    value.set_sensitive(true);
+    if visible { Ok(value) } else { Err(SettingsError::Token) }
+}
+
+fn tls_config(settings: &Settings) -> Result<ClientConfig, SettingsError> {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let clock = Arc::new(FlooredClock(settings.time_floor));
+    let builder = ClientConfig::builder_with_details(provider, clock)
+        .with_safe_default_protocol_versions()
+        .map_err(|error| SettingsError::Ca { detail: plain(&error.to_string()) })?
+        .with_root_certificates(roots(settings.ca_pem.as_deref())?);
+    let Some(certificate) = &settings.certificate else { return Ok(builder.with_no_client_auth()) };
+    let wrong = |detail: String| SettingsError::Certificate { detail: plain(&detail) };
+    let chain = CertificateDer::pem_slice_iter(&certificate.chain_pem)
+        .collect::<Result<Vec<_>, _>>()
+        .map_err(|error| wrong(error.to_string()))?;
+    let key = PrivateKeyDer::from_pem_slice(&certificate.key_pem).map_err(|error| wrong(error.to_string()))?;
+    builder.with_client_auth_cert(chain, key).map_err(|error| wrong(error.to_string()))
+}
+
+fn roots(ca_pem: Option<&[u8]>) -> Result<RootCertStore, SettingsError> {
+    let Some(pem) = ca_pem else {
+        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
+    };
+    let wrong = |detail: String| SettingsError::Ca { detail: plain(&detail) };
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_slice_iter(pem) {
+        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
+        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
+    }
+    if roots.is_empty() { Err(wrong("it holds no certificate".to_owned())) } else { Ok(roots) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_plain_https_urls_are_taken() {
+        for good in ["https://d.example", "https://d.example:8443/in/", " https://[::1]:4443 "] {
+            assert!(parse_url(good).is_ok(), "{good}");
+        }
+        assert_eq!(parse_url("https://d.example/in/").unwrap().0, "https://d.example/in");
+        for bad in ["http://d.example", "d.example", "https://", "https://a@b", "https://a?x=1", "https://a#b", ""] {
+            assert!(parse_url(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn tokens_are_sent_but_never_printed() {
+        let token = Token::new(" s3cret\n");
+        assert_eq!(bearer(&token).unwrap().to_str().unwrap(), "Bearer s3cret");
+        assert!(!format!("{:?} {:?}", token, bearer(&token)).contains("s3cret"));
+        assert_eq!(bearer(&Token::new("a b")), Err(SettingsError::Token));
+        assert_eq!(bearer(&Token::new("")), Err(SettingsError::Token));
+    }
+
+    #[test]
+    fn a_ca_file_without_certificates_is_refused() {
+        assert!(matches!(roots(Some(b"hello")), Err(SettingsError::Ca { .. })));
+        assert!(!roots(None).unwrap().is_empty());
+    }
+
+    #[test]
+    fn an_answer_with_too_many_parts_is_refused_before_it_is_decoded() {
+        let failures = vec![api::Failure::default(); 3];
+        let bytes = Answer { failures, ..Answer::default() }.encode_to_vec();
+        assert!(check_counts(&bytes, 1).is_ok());
+        let bytes = bytes.repeat(1_000);
+        assert!(check_counts(&bytes, 1).unwrap_err().contains("more than"));
+        assert!(check_counts(&[0xff; 4], 1).is_err());
+    }
+}

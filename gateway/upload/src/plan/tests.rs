@@ -1,0 +1,295 @@
+//! What the planner does in single situations.
+
+use waypost_protocol::ids::{Fingerprint, GroupId};
+use waypost_protocol::time::UnixTime;
+
+use super::*;
+
+/// A document of 1,000 bytes.
+pub(crate) fn waiting(seq: u64, depositor: u8, group: u8) -> Waiting {
+    let mut id = [0; 32];
+    id[..8].copy_from_slice(&seq.to_be_bytes());
+    Waiting {
+        seq: Seq(seq),
+        description: Description {
+            id: MessageId(id),
+            group: GroupId([group; 32]),
+            timestamp: UnixTime(3_600),
+            size: 1_000,
+        },
+        depositor: PeerKey([depositor; 32]),
+        share: 100,
+        priority: 0,
+        ambiguous: false,
+    }
+}
+
+pub(crate) fn info() -> Info {
+    Info {
+        versions: vec![1],
+        fingerprint: Fingerprint::V4([1; 20]),
+        name: "d".into(),
+        max_document: 1 << 30,
+        max_batch_documents: 1_000,
+        max_batch_bytes: 8 << 20,
+        time: UnixTime(0),
+    }
+}
+
+pub(crate) fn lost() -> Error {
+    Error::Ambiguous(Cause::ConnectionLost { host: "d".into(), detail: "reset".into() })
+}
+
+fn at(seconds: u64) -> Monotonic {
+    Monotonic(Duration::from_secs(seconds))
+}
+
+/// A planner that has scanned these.
+fn planner(documents: Vec<Waiting>) -> Planner {
+    let mut planner = Planner::new(Settings::default(), Some(info()), 1);
+    scan(&mut planner, documents, at(0));
+    planner
+}
+
+fn scan(planner: &mut Planner, documents: Vec<Waiting>, now: Monotonic) {
+    assert!(matches!(planner.next(now), Step::Scan { .. }));
+    planner.handle(Input::Scanned { documents, more: false, owed: false }, now);
+}
+
+fn batch(planner: &mut Planner, now: Monotonic) -> Vec<u64> {
+    match planner.next(now) {
+        Step::Batch(documents) => documents.iter().map(|document| document.seq.0).collect(),
+        other => panic!("{other:?} in place of a batch"),
+    }
+}
+
+/// Waits until the planner wants something.
+fn wait(planner: &mut Planner, mut now: Monotonic) -> (Step, Monotonic) {
+    loop {
+        match planner.next(now) {
+            Step::Wait(Some(until)) => now = until,
+            step => return (step, now),
+        }
+    }
+}
+
+fn done(seqs: impl IntoIterator<Item = u64>) -> Vec<(Seq, Fate)> {
+    seqs.into_iter().map(|seq| (Seq(seq), Fate::Done)).collect()
+}
+
+#[test]
+fn known_server_information_saves_the_question() {
+    let mut planner = planner(vec![waiting(1, 1, 1), waiting(2, 1, 1)]);
+    assert_eq!(batch(&mut planner, at(0)), [1, 2]);
+    assert_eq!(planner.next(at(0)), Step::Wait(None), "one thing is under way at a time");
+    planner.handle(Input::Uploaded(Ok(done([1, 2]))), at(1));
+    assert_eq!(planner.next(at(1)), Step::Wait(None));
+    assert_eq!(planner.path(), PathState::Ok { since: at(1) });
+}
+
+#[test]
+fn nothing_is_sent_while_nothing_waits() {
+    let mut planner = Planner::new(Settings::default(), None, 1);
+    scan(&mut planner, vec![], at(0));
+    assert_eq!(planner.next(at(0)), Step::Wait(None));
+    planner.handle(Input::Nudge, at(5));
+    scan(&mut planner, vec![waiting(7, 1, 1)], at(5));
+    assert_eq!(planner.next(at(5)), Step::Probe);
+}
+
+#[test]
+fn have_is_asked_after_an_ambiguous_failure_and_only_the_rest_is_sent() {
+    let mut planner = planner(vec![waiting(1, 1, 1), waiting(2, 1, 1)]);
+    batch(&mut planner, at(0));
+    planner.handle(Input::Uploaded(Err(lost())), at(1));
+    assert_eq!(planner.path(), PathState::Unreachable { kind: Kind::ConnectionLost });
+    let (step, now) = wait(&mut planner, at(1));
+    assert!(matches!(step, Step::AskHave(ref asked) if asked.len() == 2), "{step:?}");
+    assert!(now >= at(2));
+    planner.handle(Input::Had(Ok(vec![(Seq(1), Fate::Done), (Seq(2), Fate::NotHeld)])), now);
+    // The upload that failed still counts until one succeeds.
+    let (step, now) = wait(&mut planner, now);
+    assert!(matches!(step, Step::Batch(ref sent) if sent.len() == 1 && sent[0].seq == Seq(2)), "{step:?}");
+    planner.handle(Input::Uploaded(Ok(done([2]))), now);
+    assert_eq!(planner.next(now), Step::Wait(None));
+}
+
+#[test]
+fn a_definite_failure_needs_no_question() {
+    let mut planner = planner(vec![waiting(1, 1, 1)]);
+    batch(&mut planner, at(0));
+    let cause = Cause::ConnectFailed { host: "d".into(), detail: "refused".into() };
+    planner.handle(Input::Uploaded(Err(Error::Definite(cause))), at(1));
+    let (step, _) = wait(&mut planner, at(1));
+    assert!(matches!(step, Step::Batch(_)), "{step:?}");
+}
+
+#[test]
+fn a_document_that_was_ambiguous_before_the_start_is_asked_about_first() {
+    let mut planner = planner(vec![Waiting { ambiguous: true, ..waiting(1, 1, 1) }, waiting(2, 1, 1)]);
+    assert!(matches!(planner.next(at(0)), Step::AskHave(ref asked) if asked.len() == 1));
+}
+
+#[test]
+fn a_nudge_does_not_hammer_a_dead_path_but_a_new_path_is_used_at_once() {
+    let mut planner = planner(vec![waiting(1, 1, 1)]);
+    batch(&mut planner, at(0));
+    for _ in 0..12 {
+        let cause = Cause::NoRoute { host: "d".into() };
+        let (_, now) = wait(&mut planner, at(0));
+        planner.handle(Input::Uploaded(Err(Error::Definite(cause.clone()))), now);
+        planner.handle(Input::Info(Err(Error::Definite(cause))), now);
+    }
+    planner.handle(Input::Nudge, at(0));
+    assert!(matches!(planner.next(at(0)), Step::Wait(Some(until)) if until > at(60)));
+    planner.handle(Input::PathUp, at(1));
+    scan(&mut planner, vec![], at(1));
+    assert_eq!(planner.next(at(1)), Step::Probe);
+    planner.handle(Input::Info(Ok(info())), at(1));
+    assert_eq!(batch(&mut planner, at(1)), [1]);
+}
+
+#[test]
+fn the_wait_that_a_server_asks_for_is_kept() {
+    let mut planner = planner(vec![waiting(1, 1, 1)]);
+    batch(&mut planner, at(0));
+    let cause = Cause::ServerError {
+        code: 429,
+        detail: String::new(),
+        retry_after: Some(Duration::from_secs(200)),
+    };
+    planner.handle(Input::Uploaded(Err(Error::Definite(cause))), at(0));
+    assert_eq!(planner.next(at(0)), Step::Wait(Some(at(200))));
+}
+
+#[test]
+fn a_document_larger_than_the_destination_takes_is_set_aside_and_the_others_go() {
+    let mut huge = waiting(1, 1, 1);
+    huge.description.size = 2 << 30;
+    let mut planner = planner(vec![huge, waiting(2, 1, 1)]);
+    assert_eq!(batch(&mut planner, at(0)), [2]);
+    assert!(matches!(planner.next(at(0)), Step::SetAside { document, cause: Cause::TooLarge { .. } }
+        if document.seq == Seq(1)));
+}
+
+#[test]
+fn documents_too_large_for_a_batch_go_by_themselves() {
+    let mut photo = waiting(1, 1, 1);
+    photo.description.size = 5 << 20;
+    let mut planner = planner(vec![photo, waiting(2, 1, 1)]);
+    assert!(matches!(planner.next(at(0)), Step::Put(document) if document.seq == Seq(1)));
+    planner.handle(Input::Uploaded(Ok(done([1]))), at(1));
+    assert_eq!(batch(&mut planner, at(1)), [2]);
+}
+
+#[test]
+fn a_verdict_that_is_missing_is_asked_for_and_not_sent_again() {
+    let mut planner = planner(vec![waiting(1, 1, 1), waiting(2, 1, 1)]);
+    batch(&mut planner, at(0));
+    planner.handle(Input::Uploaded(Ok(done([1]))), at(0));
+    let (mut step, mut now) = wait(&mut planner, at(0));
+    for _ in 0..20 {
+        assert!(matches!(step, Step::AskHave(ref asked) if asked.len() == 1), "{step:?}");
+        planner.handle(Input::Had(Ok(vec![(Seq(2), Fate::Held)])), now);
+        (step, now) = wait(&mut planner, now);
+    }
+    assert!(now > at(3_600), "asked ever more rarely");
+}
+
+#[test]
+fn a_full_destination_does_not_make_small_documents_wait_behind_a_large_one() {
+    let mut photo = waiting(1, 1, 1);
+    photo.description.size = 5 << 20;
+    let mut planner = planner(vec![photo, waiting(2, 1, 1)]);
+    assert!(matches!(planner.next(at(0)), Step::Put(_)));
+    planner.handle(Input::Uploaded(Err(Error::Definite(Cause::Full { detail: String::new() }))), at(0));
+    assert_eq!(planner.path(), PathState::Full);
+    let mut now = at(0);
+    for _ in 0..5 {
+        let step;
+        (step, now) = wait(&mut planner, now);
+        match step {
+            Step::Probe => planner.handle(Input::Info(Ok(info())), now),
+            Step::Put(_) => {
+                let full = Cause::Full { detail: String::new() };
+                planner.handle(Input::Uploaded(Err(Error::Definite(full))), now);
+            }
+            Step::Batch(documents) => {
+                assert_eq!(documents[0].seq, Seq(2));
+                return;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    panic!("the small document did not get its turn");
+}
+
+#[test]
+fn an_unreadable_document_is_set_aside_after_some_tries_and_holds_nobody_back() {
+    let mut planner = planner(vec![waiting(1, 1, 1), waiting(2, 1, 1)]);
+    let cause = Cause::Local { id: waiting(1, 1, 1).description.id, detail: "io".into() };
+    batch(&mut planner, at(0));
+    planner.handle(Input::Uploaded(Err(Error::Definite(cause.clone()))), at(0));
+    assert_eq!(batch(&mut planner, at(0)), [2], "at once: the path is fine");
+    planner.handle(Input::Uploaded(Ok(done([2]))), at(0));
+    for _ in 1..LOCAL_TRIES {
+        let (step, now) = wait(&mut planner, at(0));
+        assert!(matches!(step, Step::Batch(_)), "{step:?}");
+        planner.handle(Input::Uploaded(Err(Error::Definite(cause.clone()))), now);
+    }
+    assert!(matches!(planner.next(at(0)), Step::SetAside { .. }));
+}
+
+#[test]
+fn later_verdicts_are_asked_for_while_some_are_owed() {
+    let mut planner = Planner::new(Settings::default(), Some(info()), 1);
+    assert!(matches!(planner.next(at(0)), Step::Scan { .. }));
+    planner.handle(Input::Scanned { documents: vec![], more: false, owed: true }, at(0));
+    assert_eq!(planner.next(at(0)), Step::FetchConfirmations);
+    planner.handle(Input::Fetched(Ok(true)), at(0));
+    assert_eq!(planner.next(at(0)), Step::Wait(Some(at(900))));
+    planner.handle(Input::Fetched(Ok(false)), at(900));
+    assert_eq!(planner.next(at(900)), Step::Wait(None));
+}
+
+/// A store of documents, read as the planner asks.
+fn page(store: &[Waiting], after: Option<Seq>, limit: usize) -> Input {
+    let rest: Vec<Waiting> = store.iter().filter(|d| Some(d.seq) > after).take(limit + 1).copied().collect();
+    let more = rest.len() > limit;
+    Input::Scanned { documents: rest.into_iter().take(limit).collect(), more, owed: false }
+}
+
+#[test]
+fn a_latecomer_behind_ten_thousand_is_served_early_and_nothing_is_forgotten() {
+    let mut store: Vec<Waiting> = (1..=10_000).map(|seq| waiting(seq, 1, 1)).collect();
+    store.push(waiting(10_001, 2, 1));
+    let settings = Settings { batch_documents: 100, ..Settings::default() };
+    let mut planner = Planner::new(settings, Some(info()), 1);
+    let mut order = Vec::new();
+    loop {
+        match planner.next(at(0)) {
+            Step::Scan { after, limit } => planner.handle(page(&store, after, limit), at(0)),
+            Step::Batch(documents) => {
+                assert!(planner.items.len() <= settings.window);
+                let sent: BTreeSet<Seq> = documents.iter().map(|document| document.seq).collect();
+                store.retain(|document| !sent.contains(&document.seq));
+                order.extend(documents.iter().map(|document| document.seq.0));
+                planner.handle(Input::Uploaded(Ok(done(sent.iter().map(|seq| seq.0)))), at(0));
+            }
+            Step::Wait(None) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(store.is_empty());
+    assert_eq!(order.len(), 10_001);
+    assert!(order[..200].contains(&10_001), "the second depositor waited for the first one's ten thousand");
+}
+
+#[test]
+fn what_is_gone_from_the_store_is_dropped() {
+    let mut planner = planner(vec![waiting(1, 1, 1), waiting(2, 1, 1)]);
+    batch(&mut planner, at(0));
+    planner.handle(Input::Gone(vec![Seq(1)]), at(0));
+    planner.handle(Input::Uploaded(Ok(done([2]))), at(0));
+    assert_eq!(planner.next(at(0)), Step::Wait(None));
+}

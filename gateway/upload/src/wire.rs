@@ -1,0 +1,409 @@
+//! TCP and TLS under `ureq`: certain causes of failure, a clock that may start in 1970, and an ear for early answers.
+
+use std::io::{self, Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use rustls::{ClientConfig, ClientConnection};
+use rustls_pki_types::ServerName;
+use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
+use ureq::unversioned::transport::{
+    Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
+};
+use waypost_protocol::time::UnixTime;
+
+use crate::error::{Cause, Phase, plain};
+
+/// Used where `ureq` sets no timeout for connecting.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// Of several addresses each gets at least this.
+const MIN_PER_ADDRESS: Duration = Duration::from_secs(1);
+
+/// What the connection and the body that is being sent tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Line {
+    /// The server takes no more of this request: it has answered already, or the connection broke.
+    deaf: AtomicBool,
+    /// The client was stopped.
+    stopped: AtomicBool,
+}
+
+impl Line {
+    pub(crate) fn is_deaf(&self) -> bool {
+        self.deaf.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    fn set_deaf(&self, deaf: bool) {
+        self.deaf.store(deaf, Ordering::Relaxed);
+    }
+}
+
+/// The wall clock, but never earlier than what is known to have passed: boards boot in 1970.
+#[derive(Debug)]
+pub(crate) struct FlooredClock(pub(crate) UnixTime);
+
+impl rustls::time_provider::TimeProvider for FlooredClock {
+    fn current_time(&self) -> Option<rustls_pki_types::UnixTime> {
+        let floor = rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(self.0.0));
+        Some(rustls_pki_types::UnixTime::now().max(floor))
+    }
+}
+
+/// The system's resolver, its failures told apart from those of connecting.
+#[derive(Debug, Default)]
+pub(crate) struct NamedResolver(DefaultResolver);
+
+impl Resolver for NamedResolver {
+    fn resolve(
+        &self,
+        uri: &ureq::http::Uri,
+        config: &ureq::config::Config,
+        timeout: NextTimeout,
+    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
+        self.0.resolve(uri, config, timeout).map_err(|error| {
+            let detail = match error {
+                ureq::Error::Io(error) => plain(&error.to_string()),
+                ureq::Error::Timeout(_) => "no answer in time".to_owned(),
+                other => plain(&other.to_string()),
+            };
+            certain(Cause::DnsFailed { host: host_of(uri), detail })
+        })
+    }
+}
+
+/// A cause that travels through `ureq` unchanged; nothing was sent yet when it is made.
+fn certain(cause: Cause) -> ureq::Error {
+    ureq::Error::Other(Box::new(cause))
+}
+
+fn host_of(uri: &ureq::http::Uri) -> String {
+    plain(uri.authority().map_or("", |authority| authority.as_str()))
+}
+
+/// Opens TCP connections and makes them TLS ones.
+#[derive(Debug)]
+pub(crate) struct TlsConnector {
+    pub(crate) config: Arc<ClientConfig>,
+    pub(crate) line: Arc<Line>,
+}
+
+impl Connector<()> for TlsConnector {
+    type Out = TlsTransport;
+
+    fn connect(
+        &self,
+        details: &ConnectionDetails,
+        _: Option<()>,
+    ) -> Result<Option<TlsTransport>, ureq::Error> {
+        let budget = details.timeout.not_zero().map_or(CONNECT_TIMEOUT, |budget| *budget);
+        let deadline = Instant::now() + budget;
+        let host = host_of(details.uri);
+        let tcp = Arc::new(open(details, deadline, &host).map_err(certain)?);
+        let handle: Arc<dyn ShutdownHandle> = tcp.clone();
+        (details.register_shutdown)(Arc::downgrade(&handle))?;
+        // Small requests would otherwise wait for the ACK of the one before.
+        tcp.set_nodelay(true)?;
+        let tls = self.handshake(details, &tcp, deadline, &host).map_err(certain)?;
+        self.line.set_deaf(false);
+        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        Ok(Some(TlsTransport { buffers, tls, tcp, line: self.line.clone(), done_for: false }))
+    }
+}
+
+impl TlsConnector {
+    fn handshake(
+        &self,
+        details: &ConnectionDetails,
+        tcp: &TcpStream,
+        deadline: Instant,
+        host: &str,
+    ) -> Result<ClientConnection, Cause> {
+        let refused = |detail: String| Cause::TlsRefused { host: host.to_owned(), detail };
+        let name = details.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
+        let name = ServerName::try_from(name)
+            .map_err(|_| refused("the url's host is no name that a certificate can have".to_owned()))?;
+        let mut tls = ClientConnection::new(self.config.clone(), name)
+            .map_err(|error| refused(tls_words(&error)))?;
+        match tls.complete_io(&mut Timed { tcp, deadline: Some(deadline), stall: None }) {
+            Ok(_) => Ok(tls),
+            Err(error) if is_timeout(&error) => {
+                Err(Cause::Timeout { host: host.to_owned(), during: Phase::Connecting })
+            }
+            Err(error) => Err(match tls_error(&error) {
+                Some(error) => refused(tls_words(error)),
+                None => refused(format!(
+                    "the connection ended during the handshake ({}); check that the url's port speaks HTTPS",
+                    plain(&error.to_string())
+                )),
+            }),
+        }
+    }
+}
+
+/// Tries one address after the other, each with its share of what time is left.
+fn open(details: &ConnectionDetails, deadline: Instant, host: &str) -> Result<TcpStream, Cause> {
+    let mut last = None;
+    let addresses: &[std::net::SocketAddr] = &details.addrs;
+    for (at, address) in addresses.iter().enumerate() {
+        let left = deadline.saturating_duration_since(Instant::now());
+        let others = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
+        let share = (left / others).max(MIN_PER_ADDRESS).min(left.max(Duration::from_millis(1)));
+        match TcpStream::connect_timeout(address, share) {
+            Ok(tcp) => return Ok(tcp),
+            Err(error) => last = Some(error),
+        }
+    }
+    let host = host.to_owned();
+    Err(match last {
+        Some(error) if is_unroutable(&error) => Cause::NoRoute { host },
+        Some(error) if is_timeout(&error) => Cause::Timeout { host, during: Phase::Connecting },
+        Some(error) => Cause::ConnectFailed { host, detail: plain(&error.to_string()) },
+        None => Cause::DnsFailed { host, detail: "the name has no address".to_owned() },
+    })
+}
+
+/// A connection that `ureq` sends requests over.
+pub(crate) struct TlsTransport {
+    buffers: LazyBuffers,
+    tls: ClientConnection,
+    tcp: Arc<TcpStream>,
+    line: Arc<Line>,
+    /// Half a request went out, or half an answer came in: no further request may use this connection.
+    done_for: bool,
+}
+
+impl Transport for TlsTransport {
+    fn buffers(&mut self) -> &mut dyn Buffers {
+        &mut self.buffers
+    }
+
+    fn transmit_output(&mut self, amount: usize, timeout: NextTimeout) -> Result<(), ureq::Error> {
+        // A server that refuses a request may answer and close before it has read all of it. Then the rest is dropped
+        // instead of sent, so that the answer is read and no mobile data is spent.
+        if self.done_for || self.incoming() != Incoming::Nothing {
+            self.hang_up();
+            return Ok(());
+        }
+        let timeout = timeout.for_write();
+        let mut tcp = Timed::new(&self.tcp, timeout);
+        let output = self.buffers.output().get(..amount).unwrap_or_default();
+        let mut stream = rustls::Stream::new(&mut self.tls, &mut tcp);
+        match stream.write_all(output).and_then(|()| stream.flush()) {
+            Err(error) if is_timeout(&error) => Err(ureq::Error::Timeout(timeout.reason)),
+            Err(error) if is_broken(&error) => {
+                self.hang_up();
+                Ok(())
+            }
+            result => result.map_err(ureq::Error::from),
+        }
+    }
+
+    fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
+        let timeout = timeout.for_read();
+        let mut tcp = Timed::new(&self.tcp, timeout);
+        let mut stream = rustls::Stream::new(&mut self.tls, &mut tcp);
+        match stream.read(self.buffers.input_append_buf()) {
+            Ok(amount) => {
+                self.buffers.input_appended(amount);
+                Ok(amount > 0)
+            }
+            Err(error) if is_timeout(&error) => Err(ureq::Error::Timeout(timeout.reason)),
+            Err(error) => Err(error.into()),
+        }
+    }
+
+    fn is_open(&mut self) -> bool {
+        !self.done_for && !self.line.is_stopped() && self.incoming() == Incoming::Nothing
+    }
+
+    fn is_tls(&self) -> bool {
+        true
+    }
+}
+
+/// What lies in the socket without waiting for it.
+#[derive(Debug, PartialEq, Eq)]
+enum Incoming {
+    /// Nothing but what TLS keeps to itself, such as session tickets.
+    Nothing,
+    /// Bytes of an answer, or the end of the connection.
+    Something,
+}
+
+impl TlsTransport {
+    fn incoming(&mut self) -> Incoming {
+        if self.tcp.set_nonblocking(true).is_err() {
+            return Incoming::Something;
+        }
+        let found = loop {
+            match self.tls.read_tls(&mut &*self.tcp) {
+                Ok(0) => break Incoming::Something,
+                Ok(_) => match self.tls.process_new_packets() {
+                    Ok(state) if state.plaintext_bytes_to_read() == 0 && !state.peer_has_closed() => {}
+                    // The error comes again when the answer is read.
+                    _ => break Incoming::Something,
+                },
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break Incoming::Nothing,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => break Incoming::Something,
+            }
+        };
+        if self.tcp.set_nonblocking(false).is_err() { Incoming::Something } else { found }
+    }
+
+    fn hang_up(&mut self) {
+        self.done_for = true;
+        self.line.set_deaf(true);
+    }
+}
+
+impl std::fmt::Debug for TlsTransport {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TlsTransport").field("peer", &self.tcp.peer_addr().ok()).finish_non_exhaustive()
+    }
+}
+
+/// A socket whose every call ends in time.
+struct Timed<'a> {
+    tcp: &'a TcpStream,
+    /// When all must be over.
+    deadline: Option<Instant>,
+    /// The longest that one call may take.
+    stall: Option<Duration>,
+}
+
+impl<'a> Timed<'a> {
+    fn new(tcp: &'a TcpStream, timeout: NextTimeout) -> Self {
+        Timed { tcp, deadline: None, stall: timeout.not_zero().map(|after| *after) }
+    }
+
+    fn left(&self) -> io::Result<Option<Duration>> {
+        let until = self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if until == Some(Duration::ZERO) {
+            return Err(io::ErrorKind::TimedOut.into());
+        }
+        Ok([until, self.stall].into_iter().flatten().min())
+    }
+}
+
+impl Read for Timed<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        uninterrupted(|| {
+            self.tcp.set_read_timeout(self.left()?)?;
+            let mut tcp = self.tcp;
+            tcp.read(buffer)
+        })
+    }
+}
+
+impl Write for Timed<'_> {
+    fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
+        uninterrupted(|| {
+            self.tcp.set_write_timeout(self.left()?)?;
+            let mut tcp = self.tcp;
+            tcp.write(buffer)
+        })
+    }
+
+    fn write_vectored(&mut self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
+        uninterrupted(|| {
+            self.tcp.set_write_timeout(self.left()?)?;
+            let mut tcp = self.tcp;
+            tcp.write_vectored(buffers)
+        })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Signals end calls on sockets that have a timeout, whatever the handler asks for (signal(7)).
+fn uninterrupted(mut call: impl FnMut() -> io::Result<usize>) -> io::Result<usize> {
+    loop {
+        match call() {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            result => return result,
+        }
+    }
+}
+
+fn is_timeout(error: &io::Error) -> bool {
+    // A blocking socket with a timeout says WouldBlock on Unix.
+    matches!(error.kind(), io::ErrorKind::TimedOut | io::ErrorKind::WouldBlock)
+}
+
+fn is_broken(error: &io::Error) -> bool {
+    use io::ErrorKind::{BrokenPipe, ConnectionAborted, ConnectionReset, NotConnected, WriteZero};
+    matches!(error.kind(), BrokenPipe | ConnectionAborted | ConnectionReset | NotConnected | WriteZero)
+}
+
+fn is_unroutable(error: &io::Error) -> bool {
+    use io::ErrorKind::{AddrNotAvailable, HostUnreachable, NetworkDown, NetworkUnreachable};
+    matches!(error.kind(), AddrNotAvailable | HostUnreachable | NetworkDown | NetworkUnreachable)
+}
+
+/// The TLS error inside an IO error.
+pub(crate) fn tls_error(error: &io::Error) -> Option<&rustls::Error> {
+    error.get_ref().and_then(|inner| inner.downcast_ref())
+}
+
+/// Whether the server ended TLS because of our certificate or the lack of one. With TLS 1.3 that comes after the
+/// handshake, and nothing was processed.
+pub(crate) fn is_client_certificate_alert(error: &rustls::Error) -> bool {
+    use rustls::AlertDescription as Alert;
+    let rustls::Error::AlertReceived(alert) = error else { return false };
+    matches!(
+        alert,
+        Alert::NoCertificate
+            | Alert::BadCertificate
+            | Alert::UnsupportedCertificate
+            | Alert::CertificateRevoked
+            | Alert::CertificateExpired
+            | Alert::CertificateUnknown
+            | Alert::UnknownCA
+            | Alert::AccessDenied
+            | Alert::DecryptError
+            | Alert::CertificateRequired
+    )
+}
+
+/// Why TLS failed and what to do, in words.
+pub(crate) fn tls_words(error: &rustls::Error) -> String {
+    use rustls::CertificateError as Wrong;
+    let words = match error {
+        rustls::Error::InvalidCertificate(wrong) => match wrong {
+            Wrong::Expired | Wrong::ExpiredContext { .. } => {
+                "its certificate has expired; have it renewed, or set this device's clock if that is wrong"
+            }
+            Wrong::NotValidYet | Wrong::NotValidYetContext { .. } => {
+                "its certificate is not valid yet, so this device's clock is behind; set the clock"
+            }
+            Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
+                "its certificate is for another name; check the url"
+            }
+            Wrong::UnknownIssuer => {
+                "its certificate is from nobody that is trusted here; check the network, or set `ca` to the \
+                 authority's certificate"
+            }
+            Wrong::Revoked => "its certificate was revoked; ask the destination's admin",
+            other => return format!("its certificate is not acceptable ({})", plain(&format!("{other:?}"))),
+        },
+        alert if is_client_certificate_alert(alert) => {
+            "it does not accept this device's certificate; have its admin run `waypost-destination gateways add`"
+        }
+        rustls::Error::InvalidMessage(_) => "it does not speak TLS; check the url's port",
+        other => return plain(&other.to_string()),
+    };
+    words.to_owned()
+}
