@@ -1,1 +1,9 @@
-//! The Waypost daemon and its command line
+//! The Waypost daemon: an event loop around the node, uploader threads, and the control socket its commands use.
+
+pub mod admin;
+pub mod cli;
+pub mod control;
+pub mod daemon;
+pub mod destinations;
+pub mod logging;
+pub mod setup;

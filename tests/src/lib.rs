@@ -1,3 +1,8 @@
 //! Scenarios, simulation, fault injection and benches across the crates of Waypost.
+//!
+//! Faults come from outside: files behind a mount point, sockets in a network namespace, a TCP port, a process. The
+//! code under test needs no hook of its own.
 
+pub mod lossy_fs;
 pub mod sim;
+pub mod wan;

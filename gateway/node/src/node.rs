@@ -144,6 +144,11 @@ impl Node {
         self.conversations.values().filter(|one| one.is_established()).count()
     }
 
+    /// Peers in conversation now.
+    pub fn peers(&self) -> Vec<PeerKey> {
+        self.conversations.values().filter(|one| !one.is_closing()).filter_map(|one| one.peer).collect()
+    }
+
     /// Whether no link is up.
     pub fn is_empty(&self) -> bool {
         self.conversations.is_empty()
@@ -430,7 +435,8 @@ impl Node {
             // After the node has ended nobody waits for answers.
             let _ = answers.send(NodeEvent::Persisted(id, ticket, result));
         };
-        self.writer.submit(change, reply).map_err(|_| Reason::StorageFailed)
+        self.writer.submit(change, reply);
+        Ok(())
     }
 
     /// Writes down what a peer has said of documents.
@@ -452,9 +458,7 @@ impl Node {
                 log::warn!(error:%; "could not write down what a peer said");
             }
         };
-        if self.writer.submit(change, done).is_err() {
-            log::warn!("the store's writer has stopped");
-        }
+        self.writer.submit(change, done);
     }
 
     fn drop_link(&mut self, id: ConversationId, lost: String, now: Monotonic, host: &mut dyn Host) {

@@ -7,7 +7,7 @@ use heed::RoTxn;
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::{MessageId, PeerKey, Seq};
 use waypost_protocol::refusal::Reason;
-use waypost_protocol::sync::{Holdings, HoldingsError, Outgoing, Recipient, Standing};
+use waypost_protocol::sync::{Holdings, HoldingsError, Outgoing, Partial, Recipient, Standing};
 
 use crate::Store;
 use crate::apply::{counts, partial_key, settles, verdicts_on};
@@ -24,8 +24,8 @@ impl Holdings for Store {
         Ok(self.standing_of(id)?)
     }
 
-    fn committed(&self, id: &MessageId, from: &PeerKey) -> Result<u64, HoldingsError> {
-        Ok(self.committed_of(id, from)?)
+    fn partial(&self, id: &MessageId, from: &PeerKey) -> Result<Option<Partial>, HoldingsError> {
+        Ok(self.partial_of(id, from)?)
     }
 
     fn outgoing(
@@ -83,14 +83,14 @@ impl Store {
         Ok(gone.map_or(Standing::Unknown, |row| Standing::Gone(Reason::from_code(row.reason))))
     }
 
-    fn committed_of(&self, id: &MessageId, from: &PeerKey) -> Result<u64, StoreError> {
+    fn partial_of(&self, id: &MessageId, from: &PeerKey) -> Result<Option<Partial>, StoreError> {
         let tables = &self.inner.tables;
         let txn = tables.read()?;
-        let Some((peer, _)) = self.peer_row(&txn, from)? else { return Ok(0) };
+        let Some((peer, _)) = self.peer_row(&txn, from)? else { return Ok(None) };
         match tables.get::<PartialRow>(&txn, &partial_key(tables, id, peer)) {
             // It will be begun anew.
-            Err(StoreError::Damaged { .. }) => Ok(0),
-            row => Ok(row?.map_or(0, |row| row.committed)),
+            Err(StoreError::Damaged { .. }) => Ok(None),
+            row => Ok(row?.and_then(|row| Some(Partial { committed: row.committed, header: row.header()? }))),
         }
     }
 

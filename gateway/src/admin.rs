@@ -1,0 +1,321 @@
+//! What an admin can ask and do: the same over the control socket and, while no daemon runs, on the store itself.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use waypost_protocol::confirmation::Verdict;
+use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, StoreId};
+use waypost_protocol::time::UnixTime;
+use waypost_store::{Change, DocumentEntry, Filter, PeerClass, PeerEntry, State, Store};
+
+/// Documents in one answer; the next page begins after the last.
+pub const PAGE: usize = 500;
+
+/// A request.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(tag = "do", rename_all = "kebab-case")]
+pub enum Request {
+    /// How the gateway is. Answered by the daemon only.
+    Status,
+    /// A new pairing code. Answered by the daemon only.
+    Pair,
+    /// Reads the configuration again. Answered by the daemon only.
+    Reload,
+    /// A page of documents.
+    Documents {
+        /// Only those that wait for their destination.
+        waiting: bool,
+        /// Those after this one.
+        after: Option<Seq>,
+    },
+    /// One document, by its id or the beginning of it.
+    Document {
+        /// Hexadecimal digits.
+        id: String,
+    },
+    /// Deletes a document for good.
+    DeleteDocument {
+        /// Hexadecimal digits.
+        id: String,
+    },
+    /// All peers.
+    Peers,
+    /// Takes nothing from a peer any more.
+    Revoke {
+        /// Its key, or the beginning of it, or its label.
+        peer: String,
+    },
+    /// Opens every value of the store and compares what must agree.
+    CheckStore,
+}
+
+/// An answer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Answer {
+    /// To [`Request::Status`].
+    Status(Box<Status>),
+    /// To [`Request::Pair`]: the text of the QR code, and for how many seconds it is valid.
+    Code {
+        /// `waypost://pair?…`
+        text: String,
+        /// Seconds.
+        valid: u64,
+    },
+    /// To [`Request::Reload`]: what is wrong, and what waits for a restart.
+    Reloaded {
+        /// Problems, as `waypost check` prints them.
+        problems: Vec<String>,
+        /// Keys that have changed.
+        changed: Vec<String>,
+        /// Keys that have changed and take effect after a restart.
+        needs_restart: Vec<String>,
+    },
+    /// To [`Request::Documents`].
+    Documents {
+        /// In the order in which they came.
+        documents: Vec<Document>,
+        /// Where the next page begins; `None` at the end.
+        next: Option<Seq>,
+    },
+    /// To [`Request::Document`].
+    Document(Box<Document>),
+    /// To [`Request::Peers`].
+    Peers(Vec<Peer>),
+    /// To [`Request::Revoke`].
+    Revoked(PeerKey),
+    /// To [`Request::DeleteDocument`].
+    Deleted(MessageId),
+    /// To [`Request::CheckStore`]: what is wrong; empty when all is well.
+    Findings(Vec<String>),
+}
+
+/// How the gateway is.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Status {
+    /// Program version.
+    pub version: String,
+    /// The gateway's name.
+    pub name: String,
+    /// The gateway's static key.
+    pub key: PeerKey,
+    /// The store's name.
+    pub store: StoreId,
+    /// Seconds since the daemon started.
+    pub running: u64,
+    /// Addresses that LAN links come to.
+    pub listening: Vec<String>,
+    /// Phones in conversation now.
+    pub sessions: usize,
+    /// Contacts since the start.
+    pub contacts: u64,
+    /// Frame bytes since the start, both ways.
+    pub link_bytes: u64,
+    /// Documents on their way to a destination.
+    pub waiting: u64,
+    /// Documents that destinations have opened.
+    pub opened: u64,
+    /// Documents that destinations hold unopened.
+    pub held: u64,
+    /// Documents that destinations have rejected.
+    pub rejected: u64,
+    /// Bodies that phones have begun to send.
+    pub partials: u64,
+    /// Bytes that the store uses.
+    pub used: u64,
+    /// Bytes that it may still take.
+    pub room: u64,
+    /// Each destination.
+    pub destinations: Vec<DestinationStatus>,
+}
+
+/// How it stands with a destination.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct DestinationStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// Its first fingerprint.
+    pub fingerprint: Fingerprint,
+    /// How it can be reached: a word of [`waypost_upload::PathState`].
+    pub state: String,
+    /// What is wrong and what to do, where something is.
+    pub trouble: Option<String>,
+    /// Uploads set aside: the destination does not take them.
+    pub set_aside: BTreeMap<MessageId, String>,
+    /// Documents uploaded since the start.
+    pub uploaded: u64,
+    /// Documents confirmed since the start.
+    pub confirmed: u64,
+    /// Bytes of the upload under way: sent and in all.
+    pub progress: Option<(u64, u64)>,
+}
+
+/// A document, as far as a gateway can know it.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Document {
+    /// Message id.
+    pub id: MessageId,
+    /// Destination.
+    pub destination: Fingerprint,
+    /// Collection.
+    pub group: GroupId,
+    /// Bytes of the envelope.
+    pub size: u64,
+    /// Where it stands.
+    pub state: DocumentState,
+    /// Who brought it; absent for the gateway itself.
+    pub from: Option<PeerKey>,
+    /// When it came, by this gateway's clock.
+    pub arrived: UnixTime,
+    /// Uploads begun.
+    pub attempts: u32,
+}
+
+/// Where a document stands at the gateway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "is", content = "verdict")]
+pub enum DocumentState {
+    /// Waits for the backhaul.
+    Waiting,
+    /// Kept back.
+    Draft,
+    /// The destination has spoken.
+    Confirmed(Verdict),
+}
+
+impl std::fmt::Display for DocumentState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            DocumentState::Waiting => "waiting",
+            DocumentState::Draft => "draft",
+            DocumentState::Confirmed(verdict) => verdict.words(),
+        })
+    }
+}
+
+/// A peer.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Peer {
+    /// Its static key.
+    pub key: PeerKey,
+    /// The name that it gave itself.
+    pub label: String,
+    /// What it may do.
+    pub class: String,
+    /// Nothing is taken from it any more.
+    pub revoked: bool,
+    /// By this gateway's clock.
+    pub last_contact: UnixTime,
+    /// Documents that it brought first.
+    pub documents: u64,
+    /// Bytes of their bodies.
+    pub bytes: u64,
+}
+
+/// Answers what the store alone can answer. An error is in words, and names the next thing to do.
+pub fn answer(store: &Store, request: &Request) -> Result<Answer, String> {
+    let words = |error: waypost_store::StoreError| error.to_string();
+    match request {
+        Request::Status | Request::Pair | Request::Reload => {
+            Err("only a running gateway can answer that; start it with `waypost run`".into())
+        }
+        Request::Documents { waiting, after } => {
+            let filter = if *waiting { Filter::Waiting } else { Filter::All };
+            let rows = store.documents(&filter, *after, PAGE).map_err(words)?;
+            let next = (rows.len() == PAGE).then(|| rows.last().map(|row| row.seq)).flatten();
+            Ok(Answer::Documents { documents: rows.iter().map(Document::from).collect(), next })
+        }
+        Request::Document { id } => {
+            let id = find_document(store, id)?;
+            let row = store.document(&id).map_err(words)?.ok_or_else(|| no_document(&id.to_string()))?;
+            Ok(Answer::Document(Box::new(Document::from(&row))))
+        }
+        Request::DeleteDocument { id } => {
+            let id = find_document(store, id)?;
+            store.apply_one(Change::Delete { id }).map_err(|error| error.to_string())?;
+            Ok(Answer::Deleted(id))
+        }
+        Request::Peers => Ok(Answer::Peers(store.peers().map_err(words)?.iter().map(Peer::from).collect())),
+        Request::Revoke { peer } => {
+            let peer = find_peer(store, peer)?;
+            store.apply_one(Change::Revoke { peer }).map_err(|error| error.to_string())?;
+            Ok(Answer::Revoked(peer))
+        }
+        Request::CheckStore => {
+            let findings = store.check().map_err(words)?;
+            Ok(Answer::Findings(findings.iter().map(ToString::to_string).collect()))
+        }
+    }
+}
+
+fn no_document(id: &str) -> String {
+    format!("no document {id} here; `waypost documents list` shows which there are")
+}
+
+fn find_document(store: &Store, digits: &str) -> Result<MessageId, String> {
+    if digits.len() < 4 || !digits.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        return Err(format!("{digits:?} is no document id: give at least its first 4 hexadecimal digits"));
+    }
+    match store.find_by_prefix(digits, 2).map_err(|error| error.to_string())?.as_slice() {
+        [one] => Ok(*one),
+        [] => Err(no_document(digits)),
+        _ => Err(format!("several documents begin with {digits}; give more digits")),
+    }
+}
+
+fn find_peer(store: &Store, text: &str) -> Result<PeerKey, String> {
+    let peers = store.peers().map_err(|error| error.to_string())?;
+    let digits = text.to_ascii_lowercase();
+    let matches = |peer: &&PeerEntry| {
+        peer.label == text || (digits.len() >= 4 && peer.key.to_string().starts_with(&digits))
+    };
+    match peers.iter().filter(matches).collect::<Vec<_>>().as_slice() {
+        [one] => Ok(one.key),
+        [] => Err(format!("no peer {text:?} here; `waypost peers list` shows which there are")),
+        _ => Err(format!("several peers match {text:?}; give more digits of the key")),
+    }
+}
+
+impl From<&DocumentEntry> for Document {
+    fn from(row: &DocumentEntry) -> Self {
+        Document {
+            id: row.description.id,
+            destination: row.header.destination,
+            group: row.description.group,
+            size: row.description.size,
+            state: match row.state {
+                State::Draft => DocumentState::Draft,
+                State::Waiting => DocumentState::Waiting,
+                State::Confirmed(verdict) => DocumentState::Confirmed(verdict),
+            },
+            from: row.depositor,
+            arrived: row.arrived,
+            attempts: row.attempts,
+        }
+    }
+}
+
+impl From<&PeerEntry> for Peer {
+    fn from(row: &PeerEntry) -> Self {
+        Peer {
+            key: row.key,
+            label: row.label.clone(),
+            class: class_word(row.class).to_owned(),
+            revoked: row.revoked,
+            last_contact: row.last_contact,
+            documents: row.deposited,
+            bytes: row.deposited_bytes,
+        }
+    }
+}
+
+fn class_word(class: PeerClass) -> &'static str {
+    match class {
+        PeerClass::Paired => "paired",
+        PeerClass::Listed => "listed",
+        PeerClass::Poster => "poster",
+        PeerClass::Open => "open",
+        PeerClass::Gateway => "gateway",
+    }
+}
+

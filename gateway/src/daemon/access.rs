@@ -1,0 +1,80 @@
+//! Who is served, and with which rights.
+
+use waypost_config::{AccessMode, Config};
+use waypost_node::Grant;
+use waypost_protocol::ids::PeerKey;
+use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::session::Pattern;
+use waypost_store::{Applied, Change, ChangeError, PeerClass, Store};
+
+use crate::destinations::Destinations;
+
+/// Decides on an authenticated peer. A used-up code and a new peer are durable when this returns.
+pub(super) fn admit(
+    config: &Config,
+    destinations: &Destinations,
+    store: &Store,
+    peer: &PeerKey,
+    pattern: Pattern,
+) -> Result<Grant, Goodbye> {
+    let class = class_of(config, store, peer, pattern)?;
+    let max_document = match class {
+        PeerClass::Open | PeerClass::Poster => config.limits.open_max_document.bytes(),
+        PeerClass::Paired | PeerClass::Listed | PeerClass::Gateway => config.limits.max_document.bytes(),
+    };
+    let max_document = max_document.min(config.limits.max_document.bytes());
+    Ok(Grant { accepts: destinations.accepts(max_document) })
+}
+
+/// Whether a peer that was admitted before still would be.
+pub(super) fn still_served(config: &Config, store: &Store, peer: &PeerKey) -> Result<(), Goodbye> {
+    class_of(config, store, peer, Pattern::Known).map(|_| ())
+}
+
+fn class_of(config: &Config, store: &Store, peer: &PeerKey, pattern: Pattern) -> Result<PeerClass, Goodbye> {
+    let known = store.peer(peer).map_err(|error| {
+        log::error!(error:%; "cannot look up a peer");
+        Goodbye::Busy
+    })?;
+    if known.as_ref().is_some_and(|known| known.revoked) {
+        return Err(Goodbye::Revoked);
+    }
+    if config.access.mode == AccessMode::Listed {
+        if !config.access.listed.contains(peer) {
+            return Err(Goodbye::NotPaired);
+        }
+        put(store, peer, PeerClass::Listed)?;
+        return Ok(PeerClass::Listed);
+    }
+    if let Pattern::Code(code) = pattern {
+        return match store.apply_one(Change::ConsumeCode { code, peer: *peer, label: None }) {
+            Ok(Applied::Paired { class }) => Ok(class),
+            Ok(_) => Err(Goodbye::BadCode),
+            Err(error) => Err(refuse(&error)),
+        };
+    }
+    let open = config.access.mode == AccessMode::Open;
+    match known.map(|known| known.class) {
+        Some(PeerClass::Open) | None if open => {
+            put(store, peer, PeerClass::Open)?;
+            Ok(PeerClass::Open)
+        }
+        Some(PeerClass::Open) | None => Err(Goodbye::NotPaired),
+        Some(class) => Ok(class),
+    }
+}
+
+fn put(store: &Store, peer: &PeerKey, class: PeerClass) -> Result<(), Goodbye> {
+    let put = Change::PutPeer { peer: *peer, class, label: None };
+    store.apply_one(put).map(|_| ()).map_err(|error| refuse(&error))
+}
+
+fn refuse(error: &ChangeError) -> Goodbye {
+    match error {
+        ChangeError::BadCode => Goodbye::BadCode,
+        other => {
+            log::error!(error:% = other; "cannot write down a peer");
+            Goodbye::Busy
+        }
+    }
+}

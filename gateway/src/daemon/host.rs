@@ -1,0 +1,87 @@
+//! The gateway's side of conversations: who may come, what is verified, what is logged.
+
+use std::sync::Arc;
+
+use waypost_config::Config;
+use waypost_link::LinkInfo;
+use waypost_node::{Clock, ContactSummary, ConversationId, Ending, Grant, Host, StoredNow};
+use waypost_protocol::confirmation::Confirmation;
+use waypost_protocol::ids::PeerKey;
+use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::session::Pattern;
+use waypost_protocol::sync::Event;
+use waypost_store::{Freeing, Store};
+
+use super::access;
+use crate::destinations::Destinations;
+
+/// What the node's callbacks need, and what they leave for the event loop.
+pub(super) struct GatewayHost {
+    pub(super) config: Arc<Config>,
+    pub(super) destinations: Arc<Destinations>,
+    pub(super) store: Store,
+    pub(super) clock: Clock,
+    /// Documents have come since the loop last looked.
+    pub(super) new_documents: bool,
+    /// Confirmations have come since the loop last looked.
+    pub(super) new_confirmations: bool,
+    /// Contacts that are over.
+    pub(super) contacts: u64,
+    /// Frame bytes of those.
+    pub(super) link_bytes: u64,
+}
+
+impl Host for GatewayHost {
+    fn admit(&mut self, peer: &PeerKey, pattern: Pattern, link: &LinkInfo) -> Result<Grant, Goodbye> {
+        let granted = access::admit(&self.config, &self.destinations, &self.store, peer, pattern);
+        match &granted {
+            Ok(_) => log::info!(peer:%, medium:% = link.medium; "phone connected"),
+            Err(reason) => log::info!(peer:%, medium:% = link.medium, reason:%; "phone turned away"),
+        }
+        granted
+    }
+
+    fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
+        self.destinations.verify(confirmation, self.clock.wall()).map_err(|error| error.to_string())
+    }
+
+    fn freeing(&self, confirmation: &Confirmation) -> Freeing {
+        self.destinations.freeing(confirmation)
+    }
+
+    fn event(&mut self, _: ConversationId, peer: &PeerKey, event: &Event) {
+        match event {
+            Event::Received { id, size } => log::debug!(peer:%, document:% = id, size; "document stored"),
+            Event::Refused { id, reason } => log::info!(peer:%, document:% = id, reason:%; "document refused"),
+            Event::Malformed(detail) => log::warn!(peer:%, detail = detail.as_str(); "malformed data passed over"),
+            Event::StoreUnreadable(detail) => log::error!(detail = detail.as_str(); "the store cannot be read"),
+            Event::Delivered { id } => log::debug!(peer:%, confirmation:% = id; "confirmation delivered"),
+            _ => {}
+        }
+    }
+
+    fn stored(&mut self, what: StoredNow) {
+        match what {
+            StoredNow::Document => self.new_documents = true,
+            StoredNow::Confirmation => self.new_confirmations = true,
+        }
+    }
+
+    fn ended(&mut self, summary: ContactSummary) {
+        self.contacts += 1;
+        self.link_bytes += summary.bytes_in + summary.bytes_out;
+        let ContactSummary { peer, ending, ours, theirs, bytes_in, bytes_out, took, link, .. } = &summary;
+        let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());
+        let level = match ending {
+            Ending::Failed(_) => log::Level::Warn,
+            _ => log::Level::Info,
+        };
+        log::log!(
+            level,
+            peer = peer.as_str(), address = link.address.as_str(), stored = ours.stored, already_held = ours.already_held,
+            refused = ours.refused, confirmations = theirs.confirmations, bytes_in, bytes_out,
+            milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+            "contact over: {ending}"
+        );
+    }
+}

@@ -1,0 +1,363 @@
+//! The daemon: one event loop. Next event, one exhaustive match, drain outputs.
+
+mod access;
+mod host;
+mod requests;
+mod uploads;
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_core::RngCore;
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::sync::mpsc;
+use waypost_config::{Config, Problem};
+use waypost_lan::{Announcement, Listener};
+use waypost_link::Link;
+use waypost_node::{Node, NodeEvent, system_rng};
+use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::session::Identity;
+use waypost_protocol::time::Monotonic;
+use waypost_store::{Writer, WriterOptions};
+
+use self::host::GatewayHost;
+use self::uploads::{Shared, Upload, UploadNews};
+use crate::control::{Asked, ControlSocket};
+use crate::destinations::Destinations;
+use crate::{control, logging, setup};
+
+/// Rows that one sweep of the store looks at.
+const SWEEP_ROWS: usize = 1_000;
+/// How soon a sweep goes on that has more to do.
+const SWEEP_ON: Duration = Duration::from_millis(200);
+/// How often the store is swept when nothing happens.
+const SWEEP_EVERY: Duration = Duration::from_secs(900);
+/// How long uploads and links may take to end on SIGTERM.
+const DRAIN: Duration = Duration::from_secs(10);
+
+enum Event {
+    Node(NodeEvent),
+    Deadline,
+    Link(Link),
+    Asked(Asked),
+    Upload(UploadNews),
+    Sweep,
+    Reload,
+    Stop,
+}
+
+/// A running gateway.
+pub struct Daemon {
+    path: PathBuf,
+    config: Arc<Config>,
+    destinations: Arc<Destinations>,
+    identity: Identity,
+    node: Node,
+    host: GatewayHost,
+    uploads: Vec<Upload>,
+    shared: Shared,
+    listening: Vec<String>,
+    links: mpsc::Receiver<Link>,
+    asked: mpsc::Receiver<Asked>,
+    news: mpsc::Receiver<UploadNews>,
+    next_sweep: Monotonic,
+    _announcement: Option<Announcement>,
+    _control: ControlSocket,
+}
+
+/// Runs the gateway until SIGTERM or SIGINT. `path` is the configuration's, for SIGHUP.
+pub fn run(path: &Path, config: Config, problems: &[Problem]) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut signals = Signals::new()?;
+        let mut daemon = Daemon::start(path, config, problems).await?;
+        daemon.run(&mut signals).await;
+        daemon.stop().await;
+        Ok(())
+    })
+}
+
+struct Signals {
+    hangup: Signal,
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> std::io::Result<Self> {
+        Ok(Signals {
+            hangup: signal(SignalKind::hangup())?,
+            terminate: signal(SignalKind::terminate())?,
+            interrupt: signal(SignalKind::interrupt())?,
+        })
+    }
+
+    async fn next(&mut self) -> Event {
+        tokio::select! {
+            _ = self.hangup.recv() => Event::Reload,
+            _ = self.terminate.recv() => Event::Stop,
+            _ = self.interrupt.recv() => Event::Stop,
+        }
+    }
+}
+
+impl Daemon {
+    async fn start(path: &Path, config: Config, problems: &[Problem]) -> anyhow::Result<Self> {
+        let store = setup::open_store(&config)?;
+        let identity = setup::open_identity(&config)?;
+        let writer = Writer::start(store.clone(), WriterOptions::default())?;
+        let (destinations, found) = Destinations::load(&config);
+        log_problems(problems.iter().chain(&found));
+        let (config, destinations) = (Arc::new(config), Arc::new(destinations));
+        let hello = setup::hello(&config, &store, &destinations);
+        let limits = setup::limits(&config);
+        let node = Node::new(identity.clone(), hello, limits, store.clone(), writer.clone(), system_rng()?);
+        let (news_in, news) = mpsc::channel(64);
+        let (asked_in, asked) = mpsc::channel(8);
+        let (links_in, links) = mpsc::channel(16);
+        let control = control::listen(&config.control.socket, asked_in)?;
+        let (listening, port) = listen(&config, links_in).await;
+        let announcement = port.filter(|_| config.lan.advertise).and_then(|port| announce(&config, &identity, port));
+        let host = GatewayHost {
+            config: config.clone(),
+            destinations: destinations.clone(),
+            store: store.clone(),
+            clock: node.clock(),
+            new_documents: false,
+            new_confirmations: false,
+            contacts: 0,
+            link_bytes: 0,
+        };
+        let shared = Shared { store, writer, clock: node.clock(), news: news_in };
+        let mut daemon = Daemon {
+            path: path.to_owned(),
+            config,
+            destinations,
+            identity,
+            node,
+            host,
+            uploads: Vec::new(),
+            shared,
+            listening,
+            links,
+            asked,
+            news,
+            next_sweep: Monotonic(SWEEP_ON),
+            _announcement: announcement,
+            _control: control,
+        };
+        daemon.start_uploads();
+        log::info!(
+            name = daemon.config.name.as_str(), key:% = daemon.identity.public(), listening:? = daemon.listening,
+            destinations = daemon.destinations.0.len();
+            "gateway is running"
+        );
+        Ok(daemon)
+    }
+
+    /// (Re)starts one uploader per destination.
+    fn start_uploads(&mut self) {
+        for upload in self.uploads.drain(..) {
+            upload.uploader.stop(Duration::from_secs(1));
+        }
+        let seed = system_rng().map_or(0, |mut rng| rng.next_u64());
+        for served in &self.destinations.0 {
+            match uploads::start(served, &self.destinations, &self.config, &self.shared, seed) {
+                Ok(upload) => self.uploads.push(upload),
+                Err((key, message)) => {
+                    let problem = served.config.problem(waypost_config::Severity::Error, key, &message);
+                    log_problems([&problem]);
+                }
+            }
+        }
+    }
+
+    async fn run(&mut self, signals: &mut Signals) {
+        loop {
+            match self.next_event(signals).await {
+                Event::Node(event) => self.node.handle(event, &mut self.host),
+                Event::Deadline => self.node.handle_deadline(&mut self.host),
+                Event::Link(link) => {
+                    self.node.accept(link);
+                }
+                Event::Asked(Asked { request, reply }) => {
+                    // Whoever asked may have gone.
+                    let _ = reply.send(self.answer(&request));
+                }
+                Event::Upload(UploadNews::Confirmed) => self.host.new_confirmations = true,
+                Event::Sweep => self.sweep(),
+                Event::Reload => {
+                    self.reload();
+                }
+                Event::Stop => return,
+            }
+            self.follow_up();
+        }
+    }
+
+    async fn next_event(&mut self, signals: &mut Signals) -> Event {
+        let clock = self.node.clock();
+        let deadline = self.node.deadline().map(|at| clock.instant(at));
+        let wait = async {
+            match deadline {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            biased;
+            event = signals.next() => event,
+            Some(asked) = self.asked.recv() => Event::Asked(asked),
+            event = self.node.next_event() => Event::Node(event),
+            Some(news) = self.news.recv() => Event::Upload(news),
+            Some(link) = self.links.recv() => Event::Link(link),
+            () = wait => Event::Deadline,
+            () = tokio::time::sleep_until(clock.instant(self.next_sweep)) => Event::Sweep,
+        }
+    }
+
+    /// What an event has left to be done: uploads of new documents, confirmations for phones that are here.
+    fn follow_up(&mut self) {
+        if std::mem::take(&mut self.host.new_documents) {
+            self.uploads.iter().for_each(|upload| upload.uploader.nudge());
+        }
+        if std::mem::take(&mut self.host.new_confirmations) {
+            self.node.confirmations_changed(&mut self.host);
+            self.next_sweep = self.next_sweep.min(self.node.clock().now() + SWEEP_ON);
+        }
+    }
+
+    fn sweep(&mut self) {
+        let more = match self.shared.store.sweep(SWEEP_ROWS) {
+            Ok(swept) => swept.more,
+            Err(error) => {
+                log::warn!(error:%; "the store could not be swept");
+                false
+            }
+        };
+        self.next_sweep = self.node.clock().now() + if more { SWEEP_ON } else { SWEEP_EVERY };
+    }
+
+    /// Takes no more links, lets what is under way end, and leaves everything durable.
+    async fn stop(mut self) {
+        log::info!("gateway is stopping");
+        self.links.close();
+        self.node.end_all(Goodbye::Stopping);
+        let until = tokio::time::Instant::now() + DRAIN / 2;
+        while !self.node.is_empty() {
+            let clock = self.node.clock();
+            let deadline = self.node.deadline().map_or(until, |at| clock.instant(at).min(until));
+            tokio::select! {
+                event = self.node.next_event() => self.node.handle(event, &mut self.host),
+                () = tokio::time::sleep_until(deadline) => self.node.handle_deadline(&mut self.host),
+            }
+            if tokio::time::Instant::now() >= until {
+                break;
+            }
+        }
+        // An uploader may be telling the loop something, which nobody reads any more.
+        self.news.close();
+        for upload in self.uploads.drain(..) {
+            upload.uploader.stop(DRAIN / 2);
+        }
+        self.shared.writer.stop();
+        log::info!("gateway has stopped");
+    }
+}
+
+async fn listen(config: &Config, links: mpsc::Sender<Link>) -> (Vec<String>, Option<u16>) {
+    let (mut listening, mut port) = (Vec::new(), None);
+    if !config.lan.enabled {
+        return (listening, port);
+    }
+    for address in &config.lan.listen {
+        match Listener::bind(&address.to_string()).await {
+            Ok(listener) => {
+                if let Ok(bound) = listener.local_address() {
+                    port.get_or_insert(bound.port());
+                    listening.push(bound.to_string());
+                }
+                tokio::spawn(accept(listener, links.clone()));
+            }
+            // One transport that fails stops no other.
+            Err(error) => log::error!(error:%; "no LAN links on one address"),
+        }
+    }
+    (listening, port)
+}
+
+async fn accept(listener: Listener, links: mpsc::Sender<Link>) {
+    loop {
+        match listener.accept().await {
+            Ok(link) => {
+                if links.send(link).await.is_err() {
+                    return;
+                }
+            }
+            Err(error) => {
+                log::warn!(error:%; "a LAN link could not be taken");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+fn announce(config: &Config, identity: &Identity, port: u16) -> Option<Announcement> {
+    let key = identity.public();
+    match waypost_lan::announce(config.name.as_str(), &key.as_bytes()[..4], port) {
+        Ok(announcement) => Some(announcement),
+        Err(error) => {
+            log::error!(error:%; "phones must be told the gateway's address");
+            None
+        }
+    }
+}
+
+fn log_problems<'a>(problems: impl IntoIterator<Item = &'a Problem>) {
+    for problem in problems {
+        match problem.severity {
+            waypost_config::Severity::Warning => log::warn!("{problem}"),
+            waypost_config::Severity::Error | waypost_config::Severity::Fatal => log::error!("{problem}"),
+        }
+    }
+}
+
+impl Daemon {
+    /// Reads the configuration again and puts into effect what can be without a restart.
+    fn reload(&mut self) -> (Vec<String>, Vec<waypost_config::Change>) {
+        let loaded = waypost_config::load(&self.path);
+        if loaded.is_fatal() {
+            log_problems(&loaded.problems);
+            log::error!("the configuration is not used; the one before goes on");
+            return (loaded.problems.iter().map(ToString::to_string).collect(), Vec::new());
+        }
+        let changes = waypost_config::reload_diff(&self.config, &loaded.config);
+        let (destinations, found) = Destinations::load(&loaded.config);
+        log_problems(loaded.problems.iter().chain(&found));
+        let problems = loaded.problems.iter().chain(&found).map(ToString::to_string).collect();
+        (self.config, self.destinations) = (Arc::new(loaded.config), Arc::new(destinations));
+        (self.host.config, self.host.destinations) = (self.config.clone(), self.destinations.clone());
+        logging::set_level(self.config.log.level);
+        self.node.set_limits(setup::limits(&self.config));
+        self.node.set_hello(setup::hello(&self.config, &self.shared.store, &self.destinations));
+        self.end_unserved();
+        let uploads = |change: &waypost_config::Change| {
+            change.key.starts_with("destination") || change.key.starts_with("upload")
+        };
+        if changes.iter().any(uploads) {
+            self.start_uploads();
+        }
+        log::info!(changed = changes.len(); "configuration read again");
+        (problems, changes)
+    }
+
+    /// Ends the sessions of peers that the configuration no longer lets in.
+    fn end_unserved(&mut self) {
+        for peer in self.node.peers() {
+            if let Err(reason) = access::still_served(&self.config, &self.shared.store, &peer) {
+                self.node.end_peer(&peer, reason);
+            }
+        }
+    }
+}

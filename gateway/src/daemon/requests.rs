@@ -1,0 +1,122 @@
+//! Requests of the control socket that need the running daemon.
+
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
+use std::sync::PoisonError;
+
+use rand_core::RngCore;
+use waypost_node::system_rng;
+use waypost_protocol::invite::{CodeSecret, Pairing};
+use waypost_protocol::refusal::Goodbye;
+use waypost_store::{Change, PeerClass};
+
+use super::Daemon;
+use crate::admin::{self, Answer, Request, Status};
+
+impl Daemon {
+    pub(super) fn answer(&mut self, request: &Request) -> Result<Answer, String> {
+        match request {
+            Request::Status => self.status().map(|status| Answer::Status(Box::new(status))),
+            Request::Pair => self.pair(),
+            Request::Reload => {
+                let (problems, changes) = self.reload();
+                let keys = |needs_restart| {
+                    let keys = changes.iter().filter(move |change| change.needs_restart == needs_restart);
+                    keys.map(|change| change.key.to_string()).collect()
+                };
+                Ok(Answer::Reloaded { problems, changed: keys(false), needs_restart: keys(true) })
+            }
+            Request::Revoke { .. } => {
+                let answer = admin::answer(&self.shared.store, request);
+                if let Ok(Answer::Revoked(peer)) = &answer {
+                    self.node.end_peer(peer, Goodbye::Revoked);
+                }
+                answer
+            }
+            Request::Documents { .. }
+            | Request::Document { .. }
+            | Request::DeleteDocument { .. }
+            | Request::Peers
+            | Request::CheckStore => admin::answer(&self.shared.store, request),
+        }
+    }
+
+    fn status(&self) -> Result<Status, String> {
+        let words = |error: waypost_store::StoreError| error.to_string();
+        let counts = self.shared.store.counts().map_err(words)?;
+        let usage = self.shared.store.usage().map_err(words)?;
+        let destination =
+            |upload: &super::Upload| upload.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        Ok(Status {
+            version: env!("CARGO_PKG_VERSION").into(),
+            name: self.config.name.to_string(),
+            key: self.identity.public(),
+            store: self.shared.store.store_id(),
+            running: self.node.clock().now().0.as_secs(),
+            listening: self.listening.clone(),
+            sessions: self.node.sessions(),
+            contacts: self.host.contacts,
+            link_bytes: self.host.link_bytes,
+            waiting: counts.waiting,
+            opened: counts.opened,
+            held: counts.held,
+            rejected: counts.rejected,
+            partials: counts.partials,
+            used: usage.used,
+            room: usage.room,
+            destinations: self.uploads.iter().map(destination).collect(),
+        })
+    }
+
+    /// Makes a one-time pairing code.
+    fn pair(&self) -> Result<Answer, String> {
+        if self.config.access.mode == waypost_config::AccessMode::Listed {
+            return Err("access.mode is \"listed\": add the phone's key (`waypost-phone status`) to access.listed".into());
+        }
+        let mut secret = [0; 16];
+        system_rng().map_err(|error| error.to_string())?.fill_bytes(&mut secret);
+        let secret = CodeSecret::new(secret);
+        let valid = self.config.access.code_lifetime.duration();
+        let add =
+            Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid: Some(valid), reusable: false };
+        self.shared.store.apply_one(add).map_err(|error| error.to_string())?;
+        let pairing = Pairing {
+            gateway: self.identity.public(),
+            secret,
+            name: self.config.name.to_string(),
+            addresses: self.addresses(),
+        };
+        Ok(Answer::Code { text: pairing.to_text(), valid: valid.as_secs() })
+    }
+
+    /// Where phones can reach this gateway: as configured, else the addresses that it listens on, with the machine's own
+    /// in the place of "every interface".
+    fn addresses(&self) -> Vec<String> {
+        if !self.config.lan.addresses.is_empty() {
+            return self.config.lan.addresses.iter().map(|address| address.as_str().to_owned()).collect();
+        }
+        let bound = self.listening.iter().filter_map(|text| text.parse::<SocketAddr>().ok());
+        let mut addresses: Vec<String> = Vec::new();
+        for address in bound {
+            if !address.ip().is_unspecified() {
+                addresses.push(address.to_string());
+                continue;
+            }
+            let own = ["192.0.2.1:9", "[2001:db8::1]:9"].into_iter().filter_map(outgoing_address);
+            addresses.extend(own.map(|ip| SocketAddr::new(ip, address.port()).to_string()));
+            if addresses.is_empty() {
+                addresses.push(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), address.port()).to_string());
+            }
+        }
+        addresses
+    }
+}
+
+/// The address that this machine would use towards a documentation address (RFC 5737, RFC 3849). Connecting a UDP socket
+/// sends nothing.
+fn outgoing_address(towards: &str) -> Option<IpAddr> {
+    let towards = towards.to_socket_addrs().ok()?.next()?;
+    let any: SocketAddr = if towards.is_ipv4() { ([0, 0, 0, 0], 0).into() } else { ([0u16; 8], 0).into() };
+    let socket = UdpSocket::bind(any).ok()?;
+    socket.connect(towards).ok()?;
+    socket.local_addr().ok().map(|address| address.ip()).filter(|ip| !ip.is_unspecified())
+}

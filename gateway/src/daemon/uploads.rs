@@ -1,0 +1,264 @@
+//! Uploads: the store as the uploader's source, and what comes back: verified, made durable, shown.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use waypost_config::Config;
+use waypost_node::Clock;
+use waypost_openpgp::verify_confirmation;
+use waypost_protocol::confirmation::Confirmation;
+use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq};
+use waypost_protocol::mvds;
+use waypost_protocol::sync::Holdings as _;
+use waypost_store::{Applied, Change, PeerClass, Store, Writer};
+use waypost_upload::plan::{self, Waiting};
+use waypost_upload::uploader::{Event, Settings, Sink, Source};
+use waypost_upload::{PathState, Uploader};
+
+use crate::admin::DestinationStatus;
+use crate::destinations::{Destinations, Served};
+
+/// Unknown phones share the uploads of one depositor, and of that a tenth (design §6).
+const OPEN_SHARE: u8 = 10;
+const EVERYBODY: PeerKey = PeerKey([0; 32]);
+
+/// What the event loop is told.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum UploadNews {
+    /// New confirmations are durable.
+    Confirmed,
+}
+
+/// A running uploader and what is known of its destination.
+pub(super) struct Upload {
+    pub(super) uploader: Uploader,
+    pub(super) status: Arc<Mutex<DestinationStatus>>,
+}
+
+/// What all uploaders share.
+pub(super) struct Shared {
+    pub(super) store: Store,
+    pub(super) writer: Writer,
+    pub(super) clock: Clock,
+    pub(super) news: mpsc::Sender<UploadNews>,
+}
+
+/// Starts the uploader of one destination. An error names the configuration's key.
+pub(super) fn start(
+    served: &Served,
+    destinations: &Arc<Destinations>,
+    config: &Config,
+    shared: &Shared,
+    seed: u64,
+) -> Result<Upload, (&'static str, String)> {
+    let client = served.client(config, waypost_openpgp::BUILD_FLOOR)?;
+    let status = Arc::new(Mutex::new(DestinationStatus {
+        name: served.config.name.to_string(),
+        fingerprint: served.fingerprint,
+        state: "unknown".into(),
+        trouble: None,
+        set_aside: BTreeMap::new(),
+        uploaded: 0,
+        confirmed: 0,
+        progress: None,
+    }));
+    let upload = &config.upload;
+    let settings = Settings {
+        client,
+        plan: plan::Settings {
+            batch_bytes: upload.batch_bytes.bytes(),
+            batch_documents: upload.batch_documents,
+            min_backoff: upload.probe_interval.duration(),
+            max_backoff: upload.max_backoff.duration().max(upload.probe_interval.duration()),
+            ..plan::Settings::default()
+        },
+        info: None,
+        seed,
+        clock: Box::new({
+            let clock = shared.clock;
+            move || clock.now()
+        }),
+    };
+    let source = StoreSource { store: shared.store.clone(), destination: served.fingerprint };
+    let sink = DaemonSink {
+        store: shared.store.clone(),
+        writer: shared.writer.clone(),
+        served: served.clone(),
+        destinations: destinations.clone(),
+        clock: shared.clock,
+        news: shared.news.clone(),
+        status: status.clone(),
+    };
+    let uploader = Uploader::start(settings, source, sink).map_err(|error| ("url", error.to_string()))?;
+    Ok(Upload { uploader, status })
+}
+
+fn cursor_key(destination: &Fingerprint) -> String {
+    format!("upload-cursor/{destination}")
+}
+
+
+struct StoreSource {
+    store: Store,
+    destination: Fingerprint,
+}
+
+impl Source for StoreSource {
+    fn waiting(&self, after: Option<Seq>, limit: usize) -> Result<Vec<Waiting>, String> {
+        let rows = self.store.waiting(&self.destination, after, limit).map_err(|error| error.to_string())?;
+        rows.into_iter()
+            .map(|row| {
+                let class = match row.depositor {
+                    Some(peer) => self.store.peer(&peer).map_err(|error| error.to_string())?.map(|peer| peer.class),
+                    None => None,
+                };
+                let stranger = matches!(class, Some(PeerClass::Open | PeerClass::Poster));
+                Ok(Waiting {
+                    seq: row.seq,
+                    description: row.description,
+                    depositor: if stranger { EVERYBODY } else { row.depositor.unwrap_or(EVERYBODY) },
+                    share: if stranger { OPEN_SHARE } else { 100 },
+                    priority: if stranger { 0 } else { row.priority },
+                    ambiguous: row.attempts > 0,
+                })
+            })
+            .collect()
+    }
+
+    fn still_waiting(&self, documents: &[Waiting]) -> Result<Vec<bool>, String> {
+        let waits = |document: &Waiting| {
+            let row = self.store.document(&document.description.id).map_err(|error| error.to_string())?;
+            Ok(row.is_some_and(|row| row.has_body && row.state == waypost_store::State::Waiting))
+        };
+        documents.iter().map(waits).collect()
+    }
+
+    fn read_body(&self, document: &Waiting, offset: u64, len: usize) -> Result<Bytes, String> {
+        self.store.read_body(document.seq, offset, len).map_err(|error| error.to_string())
+    }
+
+    fn owed(&self) -> bool {
+        self.store.counts().is_ok_and(|counts| counts.held > 0)
+    }
+
+    fn cursor(&self) -> u64 {
+        let bytes = self.store.setting(&cursor_key(&self.destination)).ok().flatten();
+        bytes.and_then(|bytes| bytes.try_into().ok()).map_or(0, u64::from_be_bytes)
+    }
+}
+
+struct DaemonSink {
+    store: Store,
+    writer: Writer,
+    served: Served,
+    destinations: Arc<Destinations>,
+    clock: Clock,
+    news: mpsc::Sender<UploadNews>,
+    status: Arc<Mutex<DestinationStatus>>,
+}
+
+impl DaemonSink {
+    fn status(&self) -> MutexGuard<'_, DestinationStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn name(&self) -> &str {
+        self.served.config.name.as_str()
+    }
+}
+
+impl Sink for DaemonSink {
+    fn event(&mut self, event: Event<'_>) {
+        let destination = self.name();
+        match event {
+            Event::StateChanged(state) => {
+                let word = state_word(&state);
+                log::info!(destination, state = word.as_str(); "destination's state changed");
+                let mut status = self.status();
+                status.state = word;
+                if matches!(state, PathState::Ok { .. }) {
+                    status.trouble = None;
+                }
+            }
+            Event::Attempting { documents } => {
+                // A power cut from here on leaves it open whether they arrived; then they are asked about first.
+                for document in documents {
+                    let id = document.description.id;
+                    self.writer.submit(Change::Attempted { id }, |_| ());
+                }
+            }
+            Event::Progress { sent, total } => {
+                self.status().progress = (sent < total).then_some((sent, total));
+            }
+            Event::Sent { ids } => {
+                log::info!(destination, documents = ids.len(); "uploaded");
+                self.status().uploaded += ids.len() as u64;
+            }
+            Event::Failed { documents, error } => {
+                log::warn!(destination, documents = documents.len(), ambiguous = error.is_ambiguous(), error:%; "upload failed");
+                let mut status = self.status();
+                (status.trouble, status.progress) = (Some(error.to_string()), None);
+            }
+            Event::SetAside { document, cause } => {
+                let id = document.description.id;
+                log::warn!(destination, document:% = id, cause:%; "document set aside: the destination does not take it");
+                self.status().set_aside.insert(id, cause.to_string());
+            }
+            Event::Cursor(cursor) => {
+                let key = cursor_key(&self.served.fingerprint);
+                self.writer.submit(Change::Put { key, value: Some(cursor.to_be_bytes().to_vec()) }, |_| ());
+            }
+            Event::StoreFailed(detail) => log::error!(destination, detail; "the store failed an upload"),
+            Event::Info(_) => {}
+        }
+    }
+
+    fn confirmations(&mut self, confirmations: Vec<mvds::Confirmation>) -> Result<Vec<MessageId>, String> {
+        let (mut settled, mut new) = (Vec::new(), 0);
+        for wire in confirmations {
+            let confirmation = match Confirmation::from_wire(&wire) {
+                Ok(confirmation) => confirmation,
+                Err(error) => {
+                    log::error!(destination = self.name(), error:%; "a confirmation is malformed and not taken");
+                    continue;
+                }
+            };
+            let now = self.clock.wall();
+            if let Err(error) = verify_confirmation(&confirmation, &self.served.certificates, now) {
+                log::error!(destination = self.name(), error:%; "a confirmation does not verify and is not taken");
+                self.status().trouble = Some(error.to_string());
+                continue;
+            }
+            let ids: Vec<MessageId> = confirmation.statement.verdicts().iter().map(|(id, _)| *id).collect();
+            let freeing = self.destinations.freeing(&confirmation);
+            let change = Change::Confirmation { confirmation: Box::new(confirmation), freeing, from: None };
+            if let Applied::Verdicts { changed, .. } = self.writer.apply(change).map_err(|error| error.to_string())? {
+                new += changed.len();
+            }
+            settled.extend(ids);
+        }
+        if new > 0 {
+            log::info!(destination = self.name(), documents = new; "confirmed by the destination");
+            self.status().confirmed += new as u64;
+            // The loop is gone only when the daemon ends.
+            let _ = self.news.blocking_send(UploadNews::Confirmed);
+        }
+        Ok(settled)
+    }
+}
+
+fn state_word(state: &PathState) -> String {
+    match state {
+        PathState::Unknown => "unknown".into(),
+        PathState::Ok { .. } => "ok".into(),
+        PathState::Unreachable { kind } => {
+            let kind = serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
+            format!("unreachable: {}", kind.unwrap_or_default())
+        }
+        PathState::NotAuthorised => "not authorised".into(),
+        PathState::WrongServer => "wrong server".into(),
+        PathState::Full => "full".into(),
+    }
+}

@@ -1,0 +1,95 @@
+//! From configuration to an open store, keys, and what peers are told.
+
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use waypost_config::Config;
+use waypost_node::{KeyFileError, Limits, identity, store_key};
+use waypost_protocol::session::Identity;
+use waypost_protocol::sync::{PeerHello, WINDOW};
+use waypost_store::{DiskSpace, OpenError, Options, Store, SystemDisk};
+
+use crate::destinations::Destinations;
+
+/// The configuration file that is used unless another is named.
+pub const DEFAULT_CONFIG: &str = "/etc/waypost/gateway.toml";
+
+/// Why the gateway cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum SetupError {
+    /// A key file is of no use.
+    #[error(transparent)]
+    Key(#[from] KeyFileError),
+    /// The store does not open.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+}
+
+/// Opens the store that the configuration names, making it where it is missing.
+pub fn open_store(config: &Config) -> Result<Store, SetupError> {
+    let key = store_key(&store_key_path(config))?;
+    Ok(Store::open(&config.store.path, &key, store_options(config))?)
+}
+
+/// Where the store's key is: as configured, else beside the store.
+pub fn store_key_path(config: &Config) -> PathBuf {
+    let beside = || {
+        let mut name = config.store.path.as_os_str().to_owned();
+        name.push(".key");
+        PathBuf::from(name)
+    };
+    config.store.key_file.clone().unwrap_or_else(beside)
+}
+
+/// The gateway's static key pair, made where it is missing.
+pub fn open_identity(config: &Config) -> Result<Identity, SetupError> {
+    Ok(identity(&config.identity.key_file)?)
+}
+
+fn store_options(config: &Config) -> Options {
+    Options {
+        map_size: config.store.map_size.bytes(),
+        quota: config.store.quota.map_or(u64::MAX, |quota| quota.bytes()),
+        disk: Arc::new(FreeAbove { reserve: config.store.reserve.bytes() }),
+        remember: config.tombstones.keep.duration(),
+        ..Options::default()
+    }
+}
+
+/// What of the disk documents may use: all but `[store] reserve`.
+struct FreeAbove {
+    reserve: u64,
+}
+
+impl DiskSpace for FreeAbove {
+    fn free(&self, folder: &Path) -> std::io::Result<u64> {
+        // The store keeps its own reserve file free on top of this.
+        let own = Options::default().reserve;
+        Ok(SystemDisk.free(folder)?.saturating_sub(self.reserve.saturating_sub(own)))
+    }
+}
+
+/// What every peer is told.
+pub fn hello(config: &Config, store: &Store, destinations: &Destinations) -> PeerHello {
+    PeerHello {
+        store: store.store_id(),
+        serves: destinations.fingerprints(),
+        wants: Vec::new(),
+        max_document: config.limits.max_document.bytes(),
+        window: WINDOW,
+        name: config.name.as_str().to_owned(),
+        has_backhaul: false,
+        is_gateway: true,
+    }
+}
+
+/// The node's bounds.
+pub fn limits(config: &Config) -> Limits {
+    let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
+    Limits {
+        sessions: count(config.limits.sessions),
+        half_open: count(config.limits.half_open),
+        handshake: config.limits.handshake_timeout.duration(),
+        idle: config.limits.idle_timeout.duration(),
+    }
+}
