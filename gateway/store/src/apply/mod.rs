@@ -166,6 +166,16 @@ impl Store {
                     depositor,
                 })
             }
+            Change::OwnPiece { description, header, offset: start, bytes, draft, note } => {
+                self.pieces(writing, &bytes, Extra::default(), |offset, bytes| Change::OwnPiece {
+                    description,
+                    header: header.clone(),
+                    offset: start.saturating_add(offset),
+                    bytes,
+                    draft,
+                    note: note.clone(),
+                })
+            }
             other => self.run_one(writing, &other),
         }
     }
@@ -209,7 +219,7 @@ impl Store {
 fn is_large(change: &Change) -> bool {
     match change {
         Change::Document(new) => new.document.body().len() > LARGE,
-        Change::Piece { bytes, .. } => bytes.len() > LARGE,
+        Change::Piece { bytes, .. } | Change::OwnPiece { bytes, .. } => bytes.len() > LARGE,
         _ => false,
     }
 }

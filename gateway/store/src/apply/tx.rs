@@ -93,6 +93,10 @@ impl<'e> Tx<'e> {
                 let piece = super::pieces::Piece { description, header, offset: *offset, bytes, age: *age };
                 self.piece(piece, *depositor, extra)
             }
+            Change::OwnPiece { description, header, offset, bytes, draft, note } => {
+                let piece = super::pieces::Piece { description, header, offset: *offset, bytes, age: 0 };
+                self.piece(piece, None, Extra { draft: *draft, note: note.clone() })
+            }
             Change::Depositor { id, peer } => self.further_depositor(id, peer),
             Change::Release { id } => self.release(id),
             Change::Attempted { id } => self.attempted(id),
