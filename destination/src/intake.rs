@@ -163,6 +163,11 @@ impl Intake {
         Ok(())
     }
 
+    /// The largest document that is read, in bytes: see [`crate::judge::Limits::readable`].
+    pub fn readable(&self) -> u64 {
+        self.judge.limits().readable()
+    }
+
     /// Takes one document of `length` bytes that should have this id. An error is the stream's.
     pub fn put(
         &self,
@@ -263,7 +268,7 @@ impl Intake {
                 io::copy(&mut source.take(DRAIN), &mut io::sink())?;
                 return Ok(());
             }
-            let outcome = match length > self.judge.limits().readable() {
+            let outcome = match length > self.readable() {
                 true => skip(source, length).map(|()| {
                     let most = self.judge.limits().max_document;
                     let detail = format!("{length} bytes, at most {most} are taken");
