@@ -1,10 +1,12 @@
 //! The receiving half: what comes is checked, made durable, and only then acknowledged.
 
+mod transfers;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::Bytes;
 
+use self::transfers::Incoming;
 use super::confirm::Confirming;
 use super::engine::Outbound;
 use super::payload::{Filling, ID_COST, REFUSAL_COST, bytes_of, cost_of};
@@ -12,8 +14,8 @@ use super::report::Reporting;
 use super::types::{Accepts, Event, Pipe, ProtocolError, Stored, Ticket};
 use super::{Holdings, Persist, Standing};
 use crate::confirmation::Confirmation;
-use crate::document::{Description, Document, parse_timestamp};
-use crate::envelope::{self, EnvelopeError, Header};
+use crate::document::{Description, Document};
+use crate::envelope;
 use crate::ids::{GroupId, MessageId, PeerKey};
 use crate::mvds;
 use crate::refusal::Reason;
@@ -68,30 +70,6 @@ enum Pending {
     Piece { id: MessageId, bytes: usize },
     Confirmation { id: MessageId, covers: Vec<MessageId>, bytes: usize },
     Depositor { id: MessageId },
-}
-
-struct Incoming {
-    description: Description,
-    header: Option<Arc<Header>>,
-    /// Bytes taken off the link.
-    received: u64,
-    /// Bytes durable.
-    committed: u64,
-    buffer: BytesMut,
-    age: u64,
-}
-
-impl Incoming {
-    /// So much is durable, whoever brought it. What of it waits in the buffer is not needed any more; how much that is.
-    fn commit(&mut self, committed: u64) -> usize {
-        self.committed = self.committed.max(committed);
-        let buffered = self.received - self.buffer.len() as u64;
-        let needless = self.committed.saturating_sub(buffered);
-        let needless = usize::try_from(needless).unwrap_or(usize::MAX).min(self.buffer.len());
-        self.buffer.advance(needless);
-        self.received = self.received.max(self.committed);
-        needless
-    }
 }
 
 struct Requested {
@@ -287,19 +265,6 @@ impl Receiver {
         self.answers.push_back(Answer::Request(id));
     }
 
-    fn transfer_of(&self, id: &MessageId) -> Option<u32> {
-        self.transfers.iter().find(|(_, known)| known.description.id == *id).map(|(at, _)| *at)
-    }
-
-    /// The peer will not send what it has offered or begun. What came of it is kept for another time.
-    pub(super) fn withdrawn(&mut self, id: &MessageId, out: &mut Outbound) {
-        self.requested.remove(id);
-        if let Some(transfer) = self.transfer_of(id) {
-            self.persist_piece(transfer, out);
-            self.drop_transfer(transfer);
-        }
-    }
-
     fn message(&mut self, message: mvds::Message, ages: &HashMap<MessageId, u64>, cx: &mut Context<'_>) {
         let document = match Document::from_message(message) {
             Ok(document) => document,
@@ -325,153 +290,6 @@ impl Receiver {
         self.unpersisted += document.body().len() + PENDING_COST;
         let ticket = cx.out.persist(Persist::Document { document, header: Box::new(header), age });
         self.pending.insert(ticket, Pending::Document { id, group, size });
-    }
-
-    fn start(
-        &mut self,
-        start: mvds::Start,
-        ages: &HashMap<MessageId, u64>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), ProtocolError> {
-        let id = MessageId::from_slice(&start.id)?;
-        let group = GroupId::from_slice(&start.group_id)?;
-        self.requested.remove(&id);
-        if let Some(known) = self.transfers.get(&start.transfer)
-            && known.description.id == id
-        {
-            // Sent again: chunks were lost, or the answer was. What came so far is made durable, and that is the answer.
-            if known.buffer.is_empty() || known.header.is_none() {
-                let resume = mvds::Resume { transfer: start.transfer, committed: known.committed };
-                self.answers.push_back(Answer::Resume(resume));
-            }
-            self.persist_piece(start.transfer, cx.out);
-            return Ok(());
-        }
-        if !self.is_new(id, cx) {
-            return Ok(());
-        }
-        let Ok(timestamp) = parse_timestamp(start.timestamp) else {
-            self.refuse(id, Some(group), Reason::Malformed, cx);
-            return Ok(());
-        };
-        if start.size < envelope::FIXED as u64 {
-            self.refuse(id, Some(group), Reason::Malformed, cx);
-            return Ok(());
-        }
-        if start.size > cx.accepts.max_document {
-            self.refuse(id, Some(group), Reason::TooLarge, cx);
-            return Ok(());
-        }
-        let description = Description { id, group, timestamp, size: start.size };
-        let partial = match cx.holdings.partial(&id, cx.peer) {
-            Ok(partial) => partial.filter(|partial| partial.committed < description.size),
-            Err(error) => {
-                cx.out.unreadable(&error);
-                self.refuse(id, Some(group), Reason::StorageFailed, cx);
-                return Ok(());
-            }
-        };
-        if let Some(partial) = &partial
-            && let Err(reason) = cx.accepts.check(&partial.header, &group, description.size)
-        {
-            self.refuse(id, Some(group), reason, cx);
-            return Ok(());
-        }
-        // The peer began this document anew, or gave its number to another.
-        let earlier = self.transfer_of(&id);
-        earlier.into_iter().chain([start.transfer]).for_each(|transfer| self.drop_transfer(transfer));
-        if self.transfers.len() >= MAX_TRANSFERS {
-            self.refuse(id, Some(group), Reason::OverQuota, cx);
-            return Ok(());
-        }
-        let committed = partial.as_ref().map_or(0, |partial| partial.committed);
-        let incoming = Incoming {
-            description,
-            header: partial.map(|partial| Arc::new(partial.header)),
-            received: committed,
-            committed,
-            buffer: BytesMut::new(),
-            age: ages.get(&id).copied().unwrap_or(0),
-        };
-        self.transfers.insert(start.transfer, incoming);
-        self.answers.push_back(Answer::Resume(mvds::Resume { transfer: start.transfer, committed }));
-        Ok(())
-    }
-
-    fn chunk(&mut self, chunk: mvds::Chunk, cx: &mut Context<'_>) -> Result<(), ProtocolError> {
-        let transfer = chunk.transfer;
-        let Some(incoming) = self.transfers.get_mut(&transfer) else {
-            // A refusal crosses chunks that are under way already; those are passed over.
-            return Ok(());
-        };
-        let Some(skip) = incoming.received.checked_sub(chunk.offset) else {
-            return match self.pipe {
-                Pipe::Ordered => Err(ProtocolError::BeyondBounds("end of what came before it")),
-                // The sender notices, and goes back to what is committed.
-                Pipe::Datagram(_) => Ok(()),
-            };
-        };
-        // What was there before is skipped.
-        let skip = usize::try_from(skip).ok().filter(|skip| *skip < chunk.bytes.len());
-        let Some(bytes) = skip.map(|skip| chunk.bytes.slice(skip..)) else { return Ok(()) };
-        let Description { id, group, size, .. } = incoming.description;
-        let end = incoming.received + bytes.len() as u64;
-        if end > size {
-            return Err(ProtocolError::BeyondBounds("announced size"));
-        }
-        if end > incoming.committed.saturating_add(self.window) {
-            return Err(ProtocolError::BeyondBounds("window"));
-        }
-        incoming.received = end;
-        self.unpersisted += bytes.len();
-        incoming.buffer.extend_from_slice(&bytes);
-        if incoming.header.is_none() {
-            let whole = incoming.buffer.len() >= envelope::FIXED + envelope::MAX_HEADER || end == size;
-            let checked = match envelope::parse(&incoming.buffer) {
-                // The rest of the header comes with the next chunk.
-                Err(EnvelopeError::Short) if !whole => return Ok(()),
-                Err(error) => Err((Reason::Malformed, error.to_string())),
-                Ok((header, _)) => match cx.accepts.check(&header, &group, size) {
-                    Ok(()) => Ok(header),
-                    Err(reason) => Err((reason, reason.to_string())),
-                },
-            };
-            match checked {
-                Ok(header) => incoming.header = Some(Arc::new(header)),
-                Err((reason, detail)) => {
-                    self.drop_transfer(transfer);
-                    cx.malformed(|| format!("{id}: {detail}"));
-                    self.refuse(id, Some(group), reason, cx);
-                    return Ok(());
-                }
-            }
-        }
-        if incoming.buffer.len() >= PIECE || incoming.received == size {
-            self.persist_piece(transfer, cx.out);
-        }
-        Ok(())
-    }
-
-    fn persist_piece(&mut self, transfer: u32, out: &mut Outbound) {
-        let Some(incoming) = self.transfers.get_mut(&transfer) else { return };
-        let Some(header) = incoming.header.clone() else { return };
-        let bytes: Bytes = std::mem::take(&mut incoming.buffer).freeze();
-        if bytes.is_empty() {
-            return;
-        }
-        let (length, age) = (bytes.len(), incoming.age);
-        let (description, offset) = (incoming.description, incoming.received - length as u64);
-        self.unpersisted += PENDING_COST;
-        let ticket = out.persist(Persist::Piece { description, header, offset, bytes, age });
-        self.pending.insert(ticket, Pending::Piece { id: description.id, bytes: length });
-    }
-
-    /// Makes what came of large bodies durable, as the link is gone.
-    pub(super) fn flush(&mut self, out: &mut Outbound) {
-        let transfers: Vec<u32> = self.transfers.keys().copied().collect();
-        for transfer in transfers {
-            self.persist_piece(transfer, out);
-        }
     }
 
     /// Something is durable. For a confirmation that counts: the documents that it covers.
@@ -606,13 +424,6 @@ impl Receiver {
         self.pending_ids.remove(id);
         let size = usize::try_from(size).unwrap_or(0) + PENDING_COST;
         self.unpersisted -= size.min(self.unpersisted);
-    }
-
-    /// Forgets a transfer and what of it was not handed to the store.
-    fn drop_transfer(&mut self, transfer: u32) {
-        if let Some(incoming) = self.transfers.remove(&transfer) {
-            self.unpersisted -= incoming.buffer.len().min(self.unpersisted);
-        }
     }
 
     /// Adds answers to a payload.
