@@ -121,11 +121,15 @@ impl Tx<'_> {
         Ok(Ok(Applied::Confirmed(Box::new(confirmation))))
     }
 
-    pub(super) fn further_depositor(&mut self, id: &MessageId, peer: &PeerKey) -> Result<Applied, ChangeError> {
+    pub(super) fn further_depositor(
+        &mut self,
+        id: &MessageId,
+        peer: &PeerKey,
+    ) -> Result<Applied, ChangeError> {
         let depositor = self.depositor(Some(peer))?;
         if let Some((seq, row)) = self.find(id)? {
             if row.state == CONFIRMED {
-                return Ok(self.confirmed_for(id, row.destination, depositor.number, seq)??);
+                return self.confirmed_for(id, row.destination, depositor.number, seq)?;
             }
             self.add_depositor(seq, &row, depositor.number)?;
             return Ok(Applied::AlreadyHeld { seq: Seq(seq) });

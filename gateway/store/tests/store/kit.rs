@@ -170,7 +170,8 @@ pub(crate) fn document(n: u64, size: usize) -> Document {
 }
 
 pub(crate) fn document_with(header: &Header, n: u64, size: usize) -> Document {
-    let mut sealed: Vec<u8> = (0..size as u64).map(|at| ((at ^ n).wrapping_mul(0x9e37_79b9) >> 7) as u8).collect();
+    let mut sealed: Vec<u8> =
+        (0..size as u64).map(|at| ((at ^ n).wrapping_mul(0x9e37_79b9) >> 7) as u8).collect();
     sealed.extend(n.to_be_bytes());
     let body: Bytes = envelope::assemble(header, &sealed).unwrap();
     Document::new(GroupId([3; 32]), UnixTime(1_800_000_000), body).unwrap()

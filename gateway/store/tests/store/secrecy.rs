@@ -73,15 +73,18 @@ fn nothing_planted_can_be_found_in_the_file() {
     let under_way = document(5, 50_000);
     kit.apply(piece(&under_way, 0..40_000, peer(0xc4))).unwrap();
     let peer = peer(0xc4);
-    kit.apply(Change::PutPeer { peer, class: PeerClass::Paired, label: Some("PLANTEDLABEL".into()) }).unwrap();
+    kit.apply(Change::PutPeer { peer, class: PeerClass::Paired, label: Some("PLANTEDLABEL".into()) })
+        .unwrap();
     kit.apply(Change::PeerSeen { peer, store: Some(store_id(0xc6)), label: None }).unwrap();
     let valid = Some(Duration::from_secs(9));
     let secret = CodeSecret::new([0xc5; 16]);
-    kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, reusable: false }).unwrap();
+    kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, reusable: false })
+        .unwrap();
     kit.apply(Change::Put { key: "PLANTEDKEY".into(), value: Some(b"PLANTEDVALUE".to_vec()) }).unwrap();
     let mut confirmation = confirmation(header.destination, &[documents[0].id()], Verdict::Opened);
     let signature = bytes::Bytes::from_static(b"PLANTEDSIGNATURE");
-    confirmation = waypost_protocol::confirmation::Confirmation::new(confirmation.statement, signature).unwrap();
+    confirmation =
+        waypost_protocol::confirmation::Confirmation::new(confirmation.statement, signature).unwrap();
     kit.apply(confirmed(confirmation, Freeing::PHONE)).unwrap();
     kit.close();
     let file = std::fs::read(kit.folder.path().join("data.mdb")).unwrap();
@@ -123,7 +126,9 @@ fn swapped_rows_do_not_open_and_are_found() {
 
 #[test]
 fn a_flipped_bit_of_any_row_is_found() {
-    for table in ["documents", "index", "outbox", "pieces", "body_keys", "partials", "tombstones", "verdicts", "peers"] {
+    for table in
+        ["documents", "index", "outbox", "pieces", "body_keys", "partials", "tombstones", "verdicts", "peers"]
+    {
         let mut kit = Kit::new();
         for n in 0..4 {
             kit.stored(&document(n, 10), Some(peer(1)));
@@ -143,7 +148,9 @@ fn a_flipped_bit_of_any_row_is_found() {
 
 #[test]
 fn removed_rows_are_found() {
-    for table in ["documents", "index", "outbox", "pieces", "body_keys", "confirmations", "verdicts", "peer_index"] {
+    for table in
+        ["documents", "index", "outbox", "pieces", "body_keys", "confirmations", "verdicts", "peer_index"]
+    {
         let mut kit = Kit::new();
         for n in 0..4 {
             kit.stored(&document(n, 10), Some(peer(1)));
