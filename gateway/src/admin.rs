@@ -318,4 +318,3 @@ fn class_word(class: PeerClass) -> &'static str {
         PeerClass::Gateway => "gateway",
     }
 }
-

@@ -26,7 +26,9 @@ const MAX_COMMANDS: usize = 8;
 #[derive(Debug, thiserror::Error)]
 pub enum ControlError {
     /// Nobody listens.
-    #[error("no gateway runs at {path} ({source}); start it with `waypost run`, or `systemctl start waypost`")]
+    #[error(
+        "no gateway runs at {path} ({source}); start it with `waypost run`, or `systemctl start waypost`"
+    )]
     NotRunning {
         /// The socket.
         path: PathBuf,
@@ -42,7 +44,9 @@ pub enum ControlError {
         source: io::Error,
     },
     /// The socket cannot be made.
-    #[error("cannot make the control socket {path}: {source}; set [control] socket to a place that can be written")]
+    #[error(
+        "cannot make the control socket {path}: {source}; set [control] socket to a place that can be written"
+    )]
     Listen {
         /// The socket.
         path: PathBuf,
@@ -65,7 +69,8 @@ enum Line {
 /// Asks the running daemon.
 pub fn ask(socket: &Path, request: &Request) -> Result<Result<Answer, String>, ControlError> {
     let path = || socket.to_owned();
-    let stream = StdStream::connect(socket).map_err(|source| ControlError::NotRunning { path: path(), source })?;
+    let stream =
+        StdStream::connect(socket).map_err(|source| ControlError::NotRunning { path: path(), source })?;
     let exchange = || -> io::Result<Line> {
         stream.set_read_timeout(Some(PATIENCE))?;
         stream.set_write_timeout(Some(PATIENCE))?;
@@ -156,7 +161,9 @@ async fn serve_one(stream: UnixStream, requests: mpsc::Sender<Asked>) -> io::Res
     let mut reader = AsyncBufReader::new(reader.take(MAX_REQUEST));
     tokio::time::timeout(PATIENCE, reader.read_line(&mut text)).await??;
     let answer = match serde_json::from_str(&text) {
-        Err(error) => Err(format!("the request cannot be read ({error}); command and gateway are of different versions")),
+        Err(error) => Err(format!(
+            "the request cannot be read ({error}); command and gateway are of different versions"
+        )),
         Ok(request) => {
             let (reply, answer) = oneshot::channel();
             let sent = requests.send(Asked { request, reply }).await;

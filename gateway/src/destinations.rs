@@ -11,8 +11,8 @@ use waypost_protocol::ids::{Fingerprint, GroupId};
 use waypost_protocol::sync::Accepts;
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Free, Freeing};
-use waypost_upload::client::ClientCertificate;
-use waypost_upload::{Client, Settings, Token};
+
+use waypost_upload::{Client, ClientCertificate, Settings, Token};
 use zeroize::Zeroizing;
 
 /// Files that the configuration names are read up to this size.
@@ -44,7 +44,10 @@ impl Destinations {
                     Some(known) => problems.push(destination.problem(
                         Severity::Error,
                         "certificate",
-                        &format!("is the same as that of \"{}\"; each destination has its own", known.config.name),
+                        &format!(
+                            "is the same as that of \"{}\"; each destination has its own",
+                            known.config.name
+                        ),
                     )),
                 },
                 Err((key, message)) => problems.push(destination.problem(Severity::Error, key, &message)),
@@ -75,7 +78,8 @@ impl Destinations {
 
     /// Whether a confirmation is one of a destination that is served, and signed by it.
     pub fn verify(&self, confirmation: &Confirmation, now: UnixTime) -> Result<(), VerifyError> {
-        let certificates = self.get(&confirmation.statement.destination()).map(|served| &served.certificates[..]);
+        let certificates =
+            self.get(&confirmation.statement.destination()).map(|served| &served.certificates[..]);
         verify_confirmation(confirmation, certificates.unwrap_or(&[]), now)
     }
 
@@ -104,7 +108,8 @@ impl Served {
             }
             Credentials::Certificate { client_certificate, client_key } => {
                 settings.certificate = Some(ClientCertificate {
-                    chain_pem: read_file(client_certificate).map_err(|error| ("client_certificate", error))?,
+                    chain_pem: read_file(client_certificate)
+                        .map_err(|error| ("client_certificate", error))?,
                     key_pem: read_secret(client_key).map_err(|error| ("client_key", error))?,
                 });
             }
@@ -121,8 +126,7 @@ impl Served {
 
 fn load_one(destination: &Destination) -> Result<Served, (&'static str, String)> {
     let bytes = read_file(&destination.certificate).map_err(|error| ("certificate", error))?;
-    let certificate =
-        Certificate::from_bytes(&bytes).map_err(|error| ("certificate", error.to_string()))?;
+    let certificate = Certificate::from_bytes(&bytes).map_err(|error| ("certificate", error.to_string()))?;
     Ok(Served {
         fingerprint: certificate.fingerprint(),
         certificates: vec![certificate],

@@ -4,5 +4,7 @@
 //! code under test needs no hook of its own.
 
 pub mod lossy_fs;
+pub mod process;
+pub mod proxy;
 pub mod sim;
 pub mod wan;

@@ -41,7 +41,11 @@ pub(crate) struct Conversation {
 pub(crate) enum Step {
     Nothing,
     /// The peer has proven itself; somebody must decide whether it is served.
-    Proven { peer: PeerKey, pattern: Pattern, first: Bytes },
+    Proven {
+        peer: PeerKey,
+        pattern: Pattern,
+        first: Bytes,
+    },
 }
 
 impl Conversation {

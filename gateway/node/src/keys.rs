@@ -23,7 +23,9 @@ pub enum KeyFileError {
         source: io::Error,
     },
     /// It has something else in it.
-    #[error("key file {0} does not hold 64 hexadecimal digits; restore it from a backup, or move it away to start anew")]
+    #[error(
+        "key file {0} does not hold 64 hexadecimal digits; restore it from a backup, or move it away to start anew"
+    )]
     Contents(PathBuf),
     /// Others may read it.
     #[error("key file {path} can be read by others (mode {mode:03o}); run: chmod 600 {path}")]

@@ -18,10 +18,10 @@ use waypost_protocol::time::Monotonic;
 use waypost_store::{Applied, Change, ChangeError, NewDocument, Store, Writer};
 
 use crate::clock::Clock;
+use crate::codes::StoredCodes;
 use crate::conversation::{Conversation, Step};
 use crate::host::{Ending, Host, StoredNow};
 use crate::io::LinkTasks;
-use crate::codes::StoredCodes;
 
 /// Names a conversation within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -224,7 +224,8 @@ impl Node {
                 id
             }
             NodeEvent::LinkDown(id, error) => {
-                let lost = error.map_or_else(|| "the other side closed it".to_owned(), |error| error.to_string());
+                let lost =
+                    error.map_or_else(|| "the other side closed it".to_owned(), |error| error.to_string());
                 return self.drop_link(id, lost, now, host);
             }
         };

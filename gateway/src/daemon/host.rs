@@ -52,9 +52,15 @@ impl Host for GatewayHost {
     fn event(&mut self, _: ConversationId, peer: &PeerKey, event: &Event) {
         match event {
             Event::Received { id, size } => log::debug!(peer:%, document:% = id, size; "document stored"),
-            Event::Refused { id, reason } => log::info!(peer:%, document:% = id, reason:%; "document refused"),
-            Event::Malformed(detail) => log::warn!(peer:%, detail = detail.as_str(); "malformed data passed over"),
-            Event::StoreUnreadable(detail) => log::error!(detail = detail.as_str(); "the store cannot be read"),
+            Event::Refused { id, reason } => {
+                log::info!(peer:%, document:% = id, reason:%; "document refused")
+            }
+            Event::Malformed(detail) => {
+                log::warn!(peer:%, detail = detail.as_str(); "malformed data passed over")
+            }
+            Event::StoreUnreadable(detail) => {
+                log::error!(detail = detail.as_str(); "the store cannot be read")
+            }
             Event::Delivered { id } => log::debug!(peer:%, confirmation:% = id; "confirmation delivered"),
             _ => {}
         }

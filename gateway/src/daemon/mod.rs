@@ -118,7 +118,8 @@ impl Daemon {
         let (links_in, links) = mpsc::channel(16);
         let control = control::listen(&config.control.socket, asked_in)?;
         let (listening, port) = listen(&config, links_in).await;
-        let announcement = port.filter(|_| config.lan.advertise).and_then(|port| announce(&config, &identity, port));
+        let announcement =
+            port.filter(|_| config.lan.advertise).and_then(|port| announce(&config, &identity, port));
         let host = GatewayHost {
             config: config.clone(),
             destinations: destinations.clone(),

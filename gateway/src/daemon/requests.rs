@@ -70,14 +70,21 @@ impl Daemon {
     /// Makes a one-time pairing code.
     fn pair(&self) -> Result<Answer, String> {
         if self.config.access.mode == waypost_config::AccessMode::Listed {
-            return Err("access.mode is \"listed\": add the phone's key (`waypost-phone status`) to access.listed".into());
+            return Err(
+                "access.mode is \"listed\": add the phone's key (`waypost-phone status`) to access.listed"
+                    .into(),
+            );
         }
         let mut secret = [0; 16];
         system_rng().map_err(|error| error.to_string())?.fill_bytes(&mut secret);
         let secret = CodeSecret::new(secret);
         let valid = self.config.access.code_lifetime.duration();
-        let add =
-            Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid: Some(valid), reusable: false };
+        let add = Change::AddCode {
+            secret: secret.clone(),
+            class: PeerClass::Paired,
+            valid: Some(valid),
+            reusable: false,
+        };
         self.shared.store.apply_one(add).map_err(|error| error.to_string())?;
         let pairing = Pairing {
             gateway: self.identity.public(),

@@ -13,9 +13,9 @@ use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq};
 use waypost_protocol::mvds;
 use waypost_protocol::sync::Holdings as _;
 use waypost_store::{Applied, Change, PeerClass, Store, Writer};
+use waypost_upload::{CachedInfo, PathState};
 use waypost_upload::plan::{self, Waiting};
-use waypost_upload::uploader::{Event, Settings, Sink, Source};
-use waypost_upload::{PathState, Uploader};
+use waypost_upload::uploader::{Event, Settings, Sink, Source, Uploader};
 
 use crate::admin::DestinationStatus;
 use crate::destinations::{Destinations, Served};
@@ -74,7 +74,7 @@ pub(super) fn start(
             max_backoff: upload.max_backoff.duration().max(upload.probe_interval.duration()),
             ..plan::Settings::default()
         },
-        info: None,
+        info: known_info(&shared.store, &served.fingerprint),
         seed,
         clock: Box::new({
             let clock = shared.clock;
@@ -83,7 +83,6 @@ pub(super) fn start(
     };
     let source = StoreSource { store: shared.store.clone(), destination: served.fingerprint };
     let sink = DaemonSink {
-        store: shared.store.clone(),
         writer: shared.writer.clone(),
         served: served.clone(),
         destinations: destinations.clone(),
@@ -99,6 +98,16 @@ fn cursor_key(destination: &Fingerprint) -> String {
     format!("upload-cursor/{destination}")
 }
 
+fn info_key(destination: &Fingerprint) -> String {
+    format!("upload-info/{destination}")
+}
+
+/// What the destination said of itself before the last restart: saves a round trip before the first upload.
+fn known_info(store: &Store, destination: &Fingerprint) -> Option<CachedInfo> {
+    let bytes = store.setting(&info_key(destination)).ok().flatten()?;
+    let (info, etag) = serde_json::from_slice(&bytes).ok()?;
+    Some(CachedInfo { info, etag })
+}
 
 struct StoreSource {
     store: Store,
@@ -111,7 +120,9 @@ impl Source for StoreSource {
         rows.into_iter()
             .map(|row| {
                 let class = match row.depositor {
-                    Some(peer) => self.store.peer(&peer).map_err(|error| error.to_string())?.map(|peer| peer.class),
+                    Some(peer) => {
+                        self.store.peer(&peer).map_err(|error| error.to_string())?.map(|peer| peer.class)
+                    }
                     None => None,
                 };
                 let stranger = matches!(class, Some(PeerClass::Open | PeerClass::Poster));
@@ -150,7 +161,6 @@ impl Source for StoreSource {
 }
 
 struct DaemonSink {
-    store: Store,
     writer: Writer,
     served: Served,
     destinations: Arc<Destinations>,
@@ -211,7 +221,11 @@ impl Sink for DaemonSink {
                 self.writer.submit(Change::Put { key, value: Some(cursor.to_be_bytes().to_vec()) }, |_| ());
             }
             Event::StoreFailed(detail) => log::error!(destination, detail; "the store failed an upload"),
-            Event::Info(_) => {}
+            Event::Info(info) => {
+                let key = info_key(&self.served.fingerprint);
+                let value = serde_json::to_vec(&(&info.info, &info.etag)).ok();
+                self.writer.submit(Change::Put { key, value }, |_| ());
+            }
         }
     }
 
@@ -234,7 +248,9 @@ impl Sink for DaemonSink {
             let ids: Vec<MessageId> = confirmation.statement.verdicts().iter().map(|(id, _)| *id).collect();
             let freeing = self.destinations.freeing(&confirmation);
             let change = Change::Confirmation { confirmation: Box::new(confirmation), freeing, from: None };
-            if let Applied::Verdicts { changed, .. } = self.writer.apply(change).map_err(|error| error.to_string())? {
+            if let Applied::Verdicts { changed, .. } =
+                self.writer.apply(change).map_err(|error| error.to_string())?
+            {
                 new += changed.len();
             }
             settled.extend(ids);

@@ -136,7 +136,9 @@ impl Check<'_> {
                     Err(error) => Err(error),
                 };
                 match looked {
-                    Err(StoreError::Damaged { .. }) => self.find(R::TABLE, key, "it or a row it refers to does not open"),
+                    Err(StoreError::Damaged { .. }) => {
+                        self.find(R::TABLE, key, "it or a row it refers to does not open")
+                    }
                     looked => looked?,
                 }
             }
@@ -152,12 +154,18 @@ impl Check<'_> {
             let table = Table::Documents;
             let seq = number(key, 0);
             let index = tables.get::<IndexRow>(txn, &tables.keys.prf(Table::Index, &[&row.id]))?;
-            check.expect(index.is_some_and(|index| index.seq == seq), table, key, "the index does not lead to it");
+            check.expect(
+                index.is_some_and(|index| index.seq == seq),
+                table,
+                key,
+                "the index does not lead to it",
+            );
             let outbox = tables.get::<OutboxRow>(txn, &key16(row.destination, seq))?.is_some();
             check.expect(outbox == (row.state == WAITING), table, key, "its state and the outbox differ");
             let destination = tables.get::<DestinationRow>(txn, &key8(row.destination))?;
             check.expect(destination.is_some(), table, key, "its destination is missing");
-            let known_state = matches!((row.state, row.verdict()), (DRAFT | WAITING, None) | (CONFIRMED, Some(_)));
+            let known_state =
+                matches!((row.state, row.verdict()), (DRAFT | WAITING, None) | (CONFIRMED, Some(_)));
             check.expect(known_state, table, key, "its state is none that there is");
             let readable = row.description().is_some() && row.header().is_some();
             check.expect(readable, table, key, "its description or header cannot be read");

@@ -55,6 +55,9 @@ pub enum StoreError {
         /// The row's key in hexadecimal.
         key: String,
     },
+    /// The disk failed; what the system said.
+    #[error("store: {0}; if this stays, the disk is failing: replace it")]
+    Io(String),
     /// The database failed; what it said.
     #[error("store: {0}; if this stays, check the disk and restart")]
     Database(String),
@@ -69,6 +72,7 @@ impl From<heed::Error> for StoreError {
         match &error {
             heed::Error::Mdb(heed::MdbError::MapFull | heed::MdbError::TxnFull) => StoreError::Full("its map"),
             heed::Error::Io(io) if matches!(io.kind(), StorageFull | QuotaExceeded) => StoreError::Full("the disk"),
+            heed::Error::Io(io) => StoreError::Io(io.to_string()),
             _ => StoreError::Database(error.to_string()),
         }
     }

@@ -174,7 +174,9 @@ impl Store {
             let seq = number(row?.0, 1);
             match self.confirmation_at(&txn, seq) {
                 Ok(confirmation) => due.extend(confirmation.map(|confirmation| (Seq(seq), confirmation))),
-                Err(error @ StoreError::Damaged { .. }) => log::error!(error:%; "passing over a confirmation"),
+                Err(error @ StoreError::Damaged { .. }) => {
+                    log::error!(error:%; "passing over a confirmation")
+                }
                 Err(error) => return Err(error),
             }
         }

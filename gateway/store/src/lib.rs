@@ -94,7 +94,10 @@ impl Store {
         let tables = Tables::open(folder, map_size, Keys::new(key))?;
         if begin(&tables)? {
             disk::sync_folder(folder).map_err(at)?;
-            folder.canonicalize().and_then(|path| path.parent().map_or(Ok(()), disk::sync_folder)).map_err(at)?;
+            folder
+                .canonicalize()
+                .and_then(|path| path.parent().map_or(Ok(()), disk::sync_folder))
+                .map_err(at)?;
         }
         let row = check_key_and_schema(&tables, folder)?;
         let id = StoreId::from_slice(&row.id).map_err(|_| tables::damaged(tables::Table::Meta, STORE_KEY))?;
@@ -163,7 +166,8 @@ fn begin(tables: &Tables) -> Result<bool, StoreError> {
     let mut id = [0; StoreId::LEN];
     rng.fill_bytes(&mut id);
     // Peer 0 is this node itself, and 0 is no verdict's confirmation.
-    let row = StoreRow { id: id.to_vec(), next_peer: 1, next_confirmation: 1, next_seq: 1, ..StoreRow::default() };
+    let row =
+        StoreRow { id: id.to_vec(), next_peer: 1, next_confirmation: 1, next_seq: 1, ..StoreRow::default() };
     tables.put(&mut txn, &mut rng, STORE_KEY, &row)?;
     tables.set_schema(&mut txn, migrate::SCHEMA)?;
     txn.commit().map_err(StoreError::from)?;

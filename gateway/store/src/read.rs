@@ -390,11 +390,7 @@ impl Store {
         }
     }
 
-    pub(crate) fn find(
-        &self,
-        txn: &RoTxn,
-        id: &MessageId,
-    ) -> Result<Option<(u64, DocumentRow)>, StoreError> {
+    pub(crate) fn find(&self, txn: &RoTxn, id: &MessageId) -> Result<Option<(u64, DocumentRow)>, StoreError> {
         let tables = &self.inner.tables;
         match tables.get::<IndexRow>(txn, &tables.keys.prf(Table::Index, &[id.as_bytes()]))? {
             Some(IndexRow { seq }) => Ok(Some((seq, self.row(txn, seq)?))),
@@ -419,11 +415,7 @@ impl Store {
         }
     }
 
-    pub(crate) fn peer_row(
-        &self,
-        txn: &RoTxn,
-        key: &PeerKey,
-    ) -> Result<Option<(u64, PeerRow)>, StoreError> {
+    pub(crate) fn peer_row(&self, txn: &RoTxn, key: &PeerKey) -> Result<Option<(u64, PeerRow)>, StoreError> {
         let tables = &self.inner.tables;
         let index = tables.keys.prf(Table::PeerIndex, &[key.as_bytes()]);
         let Some(PeerIndexRow { peer }) = tables.get(txn, &index)? else { return Ok(None) };
@@ -495,7 +487,9 @@ impl Store {
             let Some(peer) = self.known_peer(txn, number(key, 1), peers)? else { continue };
             match peer.key() {
                 Some(key) if counts(&answer, peer) && answer.held => held_by.push(key),
-                Some(key) if counts(&answer, peer) => refused_by.push((key, Reason::from_code(answer.refused))),
+                Some(key) if counts(&answer, peer) => {
+                    refused_by.push((key, Reason::from_code(answer.refused)))
+                }
                 _ => {}
             }
         }

@@ -73,7 +73,13 @@ impl Sealer {
     }
 
     /// Nonce, ciphertext, tag. `None` only for values beyond what the cipher allows (256 GiB) or absurd row keys.
-    pub(crate) fn seal(&self, rng: &mut impl RngCore, table: Table, key: &[u8], plain: &[u8]) -> Option<Vec<u8>> {
+    pub(crate) fn seal(
+        &self,
+        rng: &mut impl RngCore,
+        table: Table,
+        key: &[u8],
+        plain: &[u8],
+    ) -> Option<Vec<u8>> {
         let mut out = Vec::with_capacity(plain.len() + OVERHEAD);
         out.resize(NONCE, 0);
         rng.fill_bytes(&mut out);
@@ -92,7 +98,12 @@ impl Sealer {
         let place = Place::new(table, key)?;
         let mut out = body.to_vec();
         self.0
-            .decrypt_in_place_detached(XNonce::from_slice(nonce), place.bytes(), &mut out, Tag::from_slice(tag))
+            .decrypt_in_place_detached(
+                XNonce::from_slice(nonce),
+                place.bytes(),
+                &mut out,
+                Tag::from_slice(tag),
+            )
             .ok()?;
         Some(out)
     }

@@ -75,7 +75,7 @@ impl Store {
         if (Swept { more: false, ..swept }) == Swept::default() && plan.dead.is_empty() {
             save_uptime(&self.inner, SAVE_UPTIME)?;
         } else {
-            match self.carry_out(&mut writing, &plan) {
+            match self.carry_out(&mut writing, &plan).map_err(|error| self.explained(error)) {
                 Err(StoreError::Full(_)) if self.inner.reserve.release() => self.carry_out(&mut writing, &plan)?,
                 done => done?,
             }

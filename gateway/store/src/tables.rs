@@ -150,7 +150,9 @@ impl Tables {
         Ok(opened.commit())
     }
 
-    fn create(env: &Env<WithoutTls>) -> Result<[Database<'static, Bytes, Bytes>; Table::ALL.len()], StoreError> {
+    fn create(
+        env: &Env<WithoutTls>,
+    ) -> Result<[Database<'static, Bytes, Bytes>; Table::ALL.len()], StoreError> {
         let txn = env.write_txn()?;
         let created = env.create_databases_and_commit(txn, |opener, txn| {
             let mut made = Vec::with_capacity(Table::ALL.len());
@@ -181,7 +183,10 @@ impl Tables {
     /// Schema version; `None` in a new store. It is in clear, since it says how to read the rest.
     pub(crate) fn schema(&self, txn: &RoTxn) -> Result<Option<u32>, StoreError> {
         let Some(bytes) = self.database(Table::Meta).get(txn, SCHEMA_KEY)? else { return Ok(None) };
-        bytes.try_into().map(|bytes| Some(u32::from_be_bytes(bytes))).map_err(|_| damaged(Table::Meta, SCHEMA_KEY))
+        bytes
+            .try_into()
+            .map(|bytes| Some(u32::from_be_bytes(bytes)))
+            .map_err(|_| damaged(Table::Meta, SCHEMA_KEY))
     }
 
     pub(crate) fn set_schema(&self, txn: &mut RwTxn, version: u32) -> Result<(), StoreError> {

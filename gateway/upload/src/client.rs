@@ -6,23 +6,17 @@ use std::time::Duration;
 
 use data_encoding::BASE64;
 use prost::Message as _;
-use rustls::{ClientConfig, RootCertStore};
-use rustls_pki_types::pem::PemObject;
-use rustls_pki_types::{CertificateDer, PrivateKeyDer};
 use ureq::http::header::{self, HeaderMap, HeaderValue};
 use ureq::http::{Method, Request, Response};
 use ureq::{Agent, Body, SendBody};
 use waypost_protocol::api::{self, Answer, Info};
 use waypost_protocol::document::Description;
 use waypost_protocol::ids::{Fingerprint, MessageId};
-use waypost_protocol::time::UnixTime;
-use zeroize::Zeroizing;
 
 use crate::body::{Outgoing, encoded_len, framed_len};
 use crate::error::{Cause, Error, Phase, plain};
-use crate::wire::{
-    FlooredClock, Line, NamedResolver, TlsConnector, is_client_certificate_alert, tls_error, tls_words,
-};
+use crate::settings::{Settings, SettingsError, bearer, parse_url, tls_config};
+use crate::wire::{Line, NamedResolver, TlsConnector, is_client_certificate_alert, tls_error, tls_words};
 
 /// No answer may be longer, in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -34,107 +28,6 @@ const MAX_PAGE: usize = 4_096;
 const MAX_INFO: u64 = 64 << 10;
 /// How much of an error's text is read.
 const MAX_ERROR_TEXT: u64 = 2 << 10;
-
-/// A bearer token, wiped when dropped and never printed.
-#[derive(Clone)]
-pub struct Token(Zeroizing<String>);
-
-impl Token {
-    /// From text; white space around it is dropped.
-    pub fn new(text: &str) -> Self {
-        Token(Zeroizing::new(text.trim().to_owned()))
-    }
-}
-
-impl std::fmt::Debug for Token {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("Token(…)")
-    }
-}
-
-/// A client certificate for mTLS.
-#[derive(Clone)]
-pub struct ClientCertificate {
-    /// Certificate chain, PEM, the client's own first.
-    pub chain_pem: Vec<u8>,
-    /// Private key, PEM: PKCS #8, PKCS #1 or SEC 1.
-    pub key_pem: Zeroizing<Vec<u8>>,
-}
-
-impl std::fmt::Debug for ClientCertificate {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("ClientCertificate(…)")
-    }
-}
-
-/// Where the destination is and how to prove who we are. [`Settings::new`] has the defaults.
-#[derive(Debug, Clone)]
-pub struct Settings {
-    /// `https://host[:port][/path]`; the API's paths are added to it.
-    pub url: String,
-    /// First fingerprint of the destination; another one in its answer is refused. None only while it is being added.
-    pub fingerprint: Option<Fingerprint>,
-    /// Sent as `Authorization: Bearer`. Default: none.
-    pub token: Option<Token>,
-    /// For mTLS. Default: none.
-    pub certificate: Option<ClientCertificate>,
-    /// Authorities, PEM, trusted instead of the public ones. Default: the public ones (webpki-roots).
-    pub ca_pem: Option<Vec<u8>>,
-    /// Certificates are judged at the wall clock's time or at this one, whichever is later. Default: 0.
-    pub time_floor: UnixTime,
-    /// For the name, and again for TCP and TLS together. Default: 30 s.
-    pub connect_timeout: Duration,
-    /// The longest that sending may stand still. Default: 60 s.
-    pub stall_timeout: Duration,
-    /// From the request's end to the answer's head, and from there to its end; the server opens and stores everything
-    /// in between. Default: 180 s.
-    pub answer_timeout: Duration,
-}
-
-impl Settings {
-    /// Settings with their defaults.
-    pub fn new(url: impl Into<String>, fingerprint: Option<Fingerprint>) -> Self {
-        Settings {
-            url: url.into(),
-            fingerprint,
-            token: None,
-            certificate: None,
-            ca_pem: None,
-            time_floor: UnixTime(0),
-            connect_timeout: Duration::from_secs(30),
-            stall_timeout: Duration::from_secs(60),
-            answer_timeout: Duration::from_secs(180),
-        }
-    }
-}
-
-/// Why settings make no client.
-#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum SettingsError {
-    /// Not a URL of the right form.
-    #[error("`{url}` is no destination url; write it as https://host[:port][/path]")]
-    Url {
-        /// What was given.
-        url: String,
-    },
-    /// The token has characters that no header can carry.
-    #[error("the token has characters that cannot be sent; copy it again from `waypost-destination gateways add`")]
-    Token,
-    /// The authorities' file holds no certificate that can be used.
-    #[error("`ca` has no usable certificate ({detail}); it must be a PEM file of one or more authorities")]
-    Ca {
-        /// What is wrong.
-        detail: String,
-    },
-    /// The client certificate or its key cannot be used.
-    #[error(
-        "the client certificate cannot be used ({detail}); it needs a PEM chain and the PEM key that belongs to it"
-    )]
-    Certificate {
-        /// What is wrong.
-        detail: String,
-    },
-}
 
 /// What the destination said of itself, with the tag by which it says "unchanged".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -227,7 +120,8 @@ impl Client {
             Error::Definite(Cause::WrongServer { detail })
         })?;
         self.check_info(&info).map_err(Error::Definite)?;
-        let etag = response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
+        let etag =
+            response.headers().get(header::ETAG).and_then(|etag| etag.to_str().ok()).map(str::to_owned);
         Ok(CachedInfo { info, etag: etag.filter(|etag| etag.len() <= 256) })
     }
 
@@ -290,8 +184,7 @@ impl Client {
         let too_large = || Error::Definite(Cause::TooLarge { detail: " in one batch".to_owned() });
         let total = parts.iter().try_fold(0u64, |sum, (d, _)| sum.checked_add(framed_len(d)?));
         let count = parts.len();
-        let outgoing =
-            Outgoing::new(parts, true, total.ok_or_else(too_large)?, progress, self.line.clone());
+        let outgoing = Outgoing::new(parts, true, total.ok_or_else(too_large)?, progress, self.line.clone());
         self.upload(Method::POST, api::BATCH, headers, outgoing, count)
     }
 
@@ -375,7 +268,8 @@ impl Client {
         let room = (documents as u64).saturating_mul(ANSWER_PER_DOCUMENT).saturating_add(64 << 10);
         let bytes = self.read_answer(response, room.min(MAX_ANSWER))?;
         check_counts(&bytes, documents).map_err(|detail| Cause::Unreadable { detail })?;
-        Answer::decode(bytes.as_slice()).map_err(|error| Cause::Unreadable { detail: plain(&error.to_string()) })
+        Answer::decode(bytes.as_slice())
+            .map_err(|error| Cause::Unreadable { detail: plain(&error.to_string()) })
     }
 
     /// Checks that a response is a success of the media type wanted.
@@ -404,7 +298,8 @@ impl Client {
     /// What a status other than success says.
     fn refusal(&self, response: &mut Response<Body>) -> Cause {
         let status = response.status().as_u16();
-        let location = response.headers().get(header::LOCATION).map(|to| plain(&String::from_utf8_lossy(to.as_bytes())));
+        let location =
+            response.headers().get(header::LOCATION).map(|to| plain(&String::from_utf8_lossy(to.as_bytes())));
         let retry_after = response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after = retry_after.and_then(|text| text.trim().parse().ok()).map(Duration::from_secs);
         let detail = error_text(response);
@@ -464,7 +359,8 @@ impl Client {
         }
         if !info.versions.contains(&api::VERSION) {
             let versions: Vec<String> = info.versions.iter().take(16).map(u32::to_string).collect();
-            let detail = format!("it speaks API version {}, this program {}", versions.join(", "), api::VERSION);
+            let detail =
+                format!("it speaks API version {}, this program {}", versions.join(", "), api::VERSION);
             return Err(Cause::Incompatible { detail });
         }
         Ok(())
@@ -477,7 +373,10 @@ fn protobuf_wanted() -> HeaderMap {
 
 /// The text of a refusal, for people: ": " and the text, or nothing.
 fn error_text(response: &mut Response<Body>) -> String {
-    let wanted = matches!(response.body().mime_type(), Some("text/plain" | "application/json" | "application/problem+json"));
+    let wanted = matches!(
+        response.body().mime_type(),
+        Some("text/plain" | "application/json" | "application/problem+json")
+    );
     if !wanted {
         return String::new();
     }
@@ -497,7 +396,8 @@ fn check_counts(bytes: &[u8], documents: usize) -> Result<(), String> {
     let mut parts = 0;
     while !rest.is_empty() {
         let (tag, wire) = decode_key(&mut rest).map_err(|error| plain(&error.to_string()))?;
-        skip_field(wire, tag, &mut rest, DecodeContext::default()).map_err(|error| plain(&error.to_string()))?;
+        skip_field(wire, tag, &mut rest, DecodeContext::default())
+            .map_err(|error| plain(&error.to_string()))?;
         parts += 1;
         // A confirmation and a failure for each, the bitmap and the cursor.
         if parts > documents.saturating_mul(2).saturating_add(2) {
@@ -507,84 +407,9 @@ fn check_counts(bytes: &[u8], documents: usize) -> Result<(), String> {
     Ok(())
 }
 
-fn parse_url(text: &str) -> Result<(String, String), SettingsError> {
-    let wrong = || SettingsError::Url { url: plain(text) };
-    let base = text.trim().trim_end_matches('/');
-    let uri: ureq::http::Uri = base.parse().map_err(|_| wrong())?;
-    let authority = uri.authority().ok_or_else(wrong)?;
-    let plain_authority = !authority.as_str().contains('@') && !authority.host().is_empty();
-    if uri.scheme_str() != Some("https") || uri.query().is_some() || text.contains('#') || !plain_authority {
-        return Err(wrong());
-    }
-    Ok((base.to_owned(), authority.as_str().to_owned()))
-}
-
-fn bearer(token: &Token) -> Result<HeaderValue, SettingsError> {
-    let text = Zeroizing::new(format!("Bearer {}", token.0.as_str()));
-    let visible = !token.0.is_empty() && token.0.bytes().all(|byte| byte.is_ascii_graphic());
-    let mut value = HeaderValue::from_str(&text).map_err(|_| SettingsError::Token)?;
-    value.set_sensitive(true);
-    if visible { Ok(value) } else { Err(SettingsError::Token) }
-}
-
-fn tls_config(settings: &Settings) -> Result<ClientConfig, SettingsError> {
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let clock = Arc::new(FlooredClock(settings.time_floor));
-    let builder = ClientConfig::builder_with_details(provider, clock)
-        .with_safe_default_protocol_versions()
-        .map_err(|error| SettingsError::Ca { detail: plain(&error.to_string()) })?
-        .with_root_certificates(roots(settings.ca_pem.as_deref())?);
-    let Some(certificate) = &settings.certificate else { return Ok(builder.with_no_client_auth()) };
-    let wrong = |detail: String| SettingsError::Certificate { detail: plain(&detail) };
-    let chain = CertificateDer::pem_slice_iter(&certificate.chain_pem)
-        .collect::<Result<Vec<_>, _>>()
-        .map_err(|error| wrong(error.to_string()))?;
-    let key = PrivateKeyDer::from_pem_slice(&certificate.key_pem).map_err(|error| wrong(error.to_string()))?;
-    builder.with_client_auth_cert(chain, key).map_err(|error| wrong(error.to_string()))
-}
-
-fn roots(ca_pem: Option<&[u8]>) -> Result<RootCertStore, SettingsError> {
-    let Some(pem) = ca_pem else {
-        return Ok(RootCertStore { roots: webpki_roots::TLS_SERVER_ROOTS.to_vec() });
-    };
-    let wrong = |detail: String| SettingsError::Ca { detail: plain(&detail) };
-    let mut roots = RootCertStore::empty();
-    for certificate in CertificateDer::pem_slice_iter(pem) {
-        let certificate = certificate.map_err(|error| wrong(error.to_string()))?;
-        roots.add(certificate).map_err(|error| wrong(error.to_string()))?;
-    }
-    if roots.is_empty() { Err(wrong("it holds no certificate".to_owned())) } else { Ok(roots) }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn only_plain_https_urls_are_taken() {
-        for good in ["https://d.example", "https://d.example:8443/in/", " https://[::1]:4443 "] {
-            assert!(parse_url(good).is_ok(), "{good}");
-        }
-        assert_eq!(parse_url("https://d.example/in/").unwrap().0, "https://d.example/in");
-        for bad in ["http://d.example", "d.example", "https://", "https://a@b", "https://a?x=1", "https://a#b", ""] {
-            assert!(parse_url(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn tokens_are_sent_but_never_printed() {
-        let token = Token::new(" s3cret\n");
-        assert_eq!(bearer(&token).unwrap().to_str().unwrap(), "Bearer s3cret");
-        assert!(!format!("{:?} {:?}", token, bearer(&token)).contains("s3cret"));
-        assert_eq!(bearer(&Token::new("a b")), Err(SettingsError::Token));
-        assert_eq!(bearer(&Token::new("")), Err(SettingsError::Token));
-    }
-
-    #[test]
-    fn a_ca_file_without_certificates_is_refused() {
-        assert!(matches!(roots(Some(b"hello")), Err(SettingsError::Ca { .. })));
-        assert!(!roots(None).unwrap().is_empty());
-    }
 
     #[test]
     fn an_answer_with_too_many_parts_is_refused_before_it_is_decoded() {

@@ -53,7 +53,9 @@ pub enum Cause {
         host: String,
     },
     /// The host's name did not resolve.
-    #[error("the name {host} cannot be resolved ({detail}); check the backhaul's DNS and the destination's url")]
+    #[error(
+        "the name {host} cannot be resolved ({detail}); check the backhaul's DNS and the destination's url"
+    )]
     DnsFailed {
         /// Host of the URL.
         host: String,
@@ -104,19 +106,25 @@ pub enum Cause {
         detail: String,
     },
     /// Status 507.
-    #[error("the destination has no room left{detail}; its admin must free some, and uploading goes on by itself")]
+    #[error(
+        "the destination has no room left{detail}; its admin must free some, and uploading goes on by itself"
+    )]
     Full {
         /// What the server said: empty, or ": " and the text.
         detail: String,
     },
     /// Status 413, or more than the destination said that it takes.
-    #[error("larger than the destination takes{detail}; ask its admin to raise the limit, or send less at once")]
+    #[error(
+        "larger than the destination takes{detail}; ask its admin to raise the limit, or send less at once"
+    )]
     TooLarge {
         /// What the server said: empty, or ": " and the text.
         detail: String,
     },
     /// Statuses 400, 409, 422 and their like: this request is refused as it is.
-    #[error("the destination refuses the request as malformed (HTTP {status}{detail}); update the older program")]
+    #[error(
+        "the destination refuses the request as malformed (HTTP {status}{detail}); update the older program"
+    )]
     Malformed {
         /// HTTP status.
         status: u16,
@@ -132,7 +140,9 @@ pub enum Cause {
         detail: String,
     },
     /// Statuses from 500 on, and 429.
-    #[error("the destination failed (HTTP {code}{detail}); it will be tried again, its admin may look in its log")]
+    #[error(
+        "the destination failed (HTTP {code}{detail}); it will be tried again, its admin may look in its log"
+    )]
     ServerError {
         /// HTTP status.
         code: u16,
@@ -158,7 +168,9 @@ pub enum Cause {
         detail: String,
     },
     /// An answer that is too long, cut short or no protobuf.
-    #[error("the destination's answer is unreadable ({detail}); it will be tried again, update the older program")]
+    #[error(
+        "the destination's answer is unreadable ({detail}); it will be tried again, update the older program"
+    )]
     Unreadable {
         /// Why.
         detail: String,

@@ -6,10 +6,12 @@ mod body;
 pub mod client;
 pub mod error;
 pub mod plan;
+pub mod settings;
 pub mod uploader;
 mod wire;
 
-pub use client::{CachedInfo, Client, Settings, SettingsError, Token};
+pub use client::{CachedInfo, Client};
 pub use error::{Cause, Error, Kind};
 pub use plan::{PathState, Planner};
+pub use settings::{ClientCertificate, Settings, SettingsError, Token};
 ////pub use uploader::{Event, Sink, Source, Uploader};

@@ -1,1 +1,524 @@
-//! x
+//! The thread that uploads to one destination: asks the plan, does what it says, and tells the sink.
+
+use std::collections::BTreeMap;
+use std::io::{self, Read};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use sha2::{Digest, Sha256};
+use waypost_protocol::api::{self, Answer, FailureCode};
+use waypost_protocol::document::prefix;
+use waypost_protocol::ids::{MessageId, Seq};
+use waypost_protocol::mvds;
+use waypost_protocol::time::Monotonic;
+
+use crate::client::{CachedInfo, Client, Stopper};
+use crate::error::{Cause, Error, plain};
+use crate::plan::{self, Fate, Input, PathState, Planner, Step, Waiting};
+
+/// Bytes of a body read from the store at once.
+const CHUNK: usize = 64 << 10;
+/// Progress is told at most so often.
+const PROGRESS_EVERY: Duration = Duration::from_millis(200);
+/// Pages of `?since=` fetched in a row.
+const MAX_PAGES: usize = 64;
+/// How long the thread gets to end after its connection was closed.
+const GRACE: Duration = Duration::from_millis(500);
+
+/// Where documents come from. Calls come from the uploader's thread; they may block, but not for long.
+pub trait Source: Send {
+    /// At most `limit` documents that wait for upload to this destination, by arrival, after one of them.
+    ///
+    /// A document that [`Sink::confirmations`] has returned must not come again, nor one that was deleted. One that was
+    /// reported as [`Event::SetAside`] may be kept back until an admin wants it tried again.
+    fn waiting(&self, after: Option<Seq>, limit: usize) -> Result<Vec<Waiting>, String>;
+
+    /// For each, whether it still waits: it may have been confirmed by another way, deleted or expired since.
+    fn still_waiting(&self, documents: &[Waiting]) -> Result<Vec<bool>, String>;
+
+    /// Bytes of a body: `len` from `offset` on, fewer only at its end.
+    fn read_body(&self, document: &Waiting, offset: u64, len: usize) -> Result<Bytes, String>;
+
+    /// Whether documents have a verdict that may still change (`held`).
+    fn owed(&self) -> bool;
+
+    /// The cursor that was last told as [`Event::Cursor`]; 0 at first.
+    fn cursor(&self) -> u64;
+}
+
+/// Who is told. Calls come from the uploader's thread; the upload waits for them.
+pub trait Sink: Send {
+    /// Something happened.
+    fn event(&mut self, event: Event<'_>);
+
+    /// Confirmations came, unverified and maybe not about this destination's documents at all. Verifies each, commits
+    /// those that hold, and returns the ids of the documents that they settle. Documents that are not returned go on
+    /// waiting; an error is one of the store, and everything will be asked for again.
+    fn confirmations(&mut self, confirmations: Vec<mvds::Confirmation>) -> Result<Vec<MessageId>, String>;
+}
+
+/// What happened.
+#[derive(Debug)]
+pub enum Event<'a> {
+    /// The destination can be reached, or not any more.
+    StateChanged(PathState),
+    /// The destination said of itself; to be kept, and given to [`Settings::info`] at the next start.
+    Info(&'a CachedInfo),
+    /// An upload begins. Remembering these as ambiguous until something else is told about them saves sending them
+    /// twice after a power cut.
+    Attempting {
+        /// The documents.
+        documents: &'a [Waiting],
+    },
+    /// Bytes of the upload that went out; both ends and at most five times a second in between.
+    Progress {
+        /// Bytes sent.
+        sent: u64,
+        /// Bytes in all.
+        total: u64,
+    },
+    /// The destination has them, and confirmations may still be to come.
+    Sent {
+        /// Their ids.
+        ids: &'a [MessageId],
+    },
+    /// A request failed.
+    Failed {
+        /// Documents concerned; empty where none were.
+        documents: &'a [Waiting],
+        /// Why; it says whether it is ambiguous.
+        error: &'a Error,
+    },
+    /// This document is not tried again until the next start.
+    SetAside {
+        /// The document.
+        document: &'a Waiting,
+        /// Why.
+        cause: &'a Cause,
+    },
+    /// Confirmations were committed up to here.
+    Cursor(u64),
+    /// The store could not be read, or could not keep confirmations.
+    StoreFailed(&'a str),
+}
+
+/// What an uploader is made of.
+pub struct Settings {
+    /// The destination.
+    pub client: Client,
+    /// The plan's settings.
+    pub plan: plan::Settings,
+    /// Server information from before, which saves asking.
+    pub info: Option<CachedInfo>,
+    /// For jitter.
+    pub seed: u64,
+    /// The clock of [`PathState::Ok`].
+    pub clock: Box<dyn Fn() -> Monotonic + Send>,
+}
+
+/// A running uploader. Dropping it stops it without waiting.
+pub struct Uploader {
+    control: Arc<Control>,
+    stopper: Stopper,
+    finished: Receiver<()>,
+    thread: Option<JoinHandle<()>>,
+}
+
+#[derive(Default)]
+struct Control {
+    signals: Mutex<Signals>,
+    changed: Condvar,
+}
+
+/// News for the thread; more of the same is one.
+#[derive(Debug, Default, Clone, Copy)]
+struct Signals {
+    nudge: bool,
+    path: Option<bool>,
+    stop: bool,
+}
+
+impl Control {
+    fn lock(&self) -> MutexGuard<'_, Signals> {
+        self.signals.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn signal(&self, set: impl FnOnce(&mut Signals)) {
+        set(&mut self.lock());
+        self.changed.notify_all();
+    }
+}
+
+impl Uploader {
+    /// Starts the thread.
+    pub fn start(
+        settings: Settings,
+        source: impl Source + 'static,
+        sink: impl Sink + 'static,
+    ) -> io::Result<Uploader> {
+        let control = Arc::new(Control::default());
+        let stopper = settings.client.stopper();
+        let (done, finished) = sync_channel(1);
+        let info = settings.info.as_ref().map(|cached| cached.info.clone());
+        let worker = Worker {
+            planner: Planner::new(settings.plan, info, settings.seed),
+            client: settings.client,
+            info: settings.info,
+            clock: settings.clock,
+            control: control.clone(),
+            source,
+            sink,
+            state: PathState::Unknown,
+        };
+        let thread = std::thread::Builder::new().name("upload".into()).spawn(move || {
+            // Closes the channel when the thread ends, also by a panic: whoever stops it sees that at once.
+            let _done = done;
+            worker.run();
+        })?;
+        Ok(Uploader { control, stopper, finished, thread: Some(thread) })
+    }
+
+    /// Something new waits in the source.
+    pub fn nudge(&self) {
+        self.control.signal(|signals| signals.nudge = true);
+    }
+
+    /// A backhaul appeared: what failed before is tried at once.
+    pub fn path_up(&self) {
+        self.control.signal(|signals| signals.path = Some(true));
+    }
+
+    /// The backhaul is gone.
+    pub fn path_down(&self) {
+        self.control.signal(|signals| signals.path = Some(false));
+    }
+
+    /// Whether the thread runs; false before [`Uploader::stop`] means that it broke down.
+    pub fn is_running(&self) -> bool {
+        self.thread.as_ref().is_some_and(|thread| !thread.is_finished())
+    }
+
+    /// Begins nothing new, lets the request under way go on until shortly before the deadline, then closes its
+    /// connection. Whether the thread has ended; it has not only where connecting hangs, and then it will later.
+    pub fn stop(mut self, within: Duration) -> bool {
+        let deadline = Instant::now() + within;
+        self.control.signal(|signals| signals.stop = true);
+        let patience = within.saturating_sub(GRACE.min(within / 2));
+        if self.finished.recv_timeout(patience) == Err(RecvTimeoutError::Timeout) {
+            self.stopper.stop();
+            let left = deadline.saturating_duration_since(Instant::now()).max(GRACE / 10);
+            if self.finished.recv_timeout(left) == Err(RecvTimeoutError::Timeout) {
+                return false;
+            }
+        }
+        // It has nothing left to do but return. A panic of it was told on its way.
+        self.thread.take().is_none_or(|thread| thread.join().is_ok())
+    }
+}
+
+impl Drop for Uploader {
+    fn drop(&mut self) {
+        self.control.signal(|signals| signals.stop = true);
+        self.stopper.stop();
+    }
+}
+
+struct Worker<S, K> {
+    planner: Planner,
+    client: Client,
+    info: Option<CachedInfo>,
+    clock: Box<dyn Fn() -> Monotonic + Send>,
+    control: Arc<Control>,
+    source: S,
+    sink: K,
+    state: PathState,
+}
+
+impl<S: Source, K: Sink> Worker<S, K> {
+    fn run(mut self) {
+        while self.take_signals(None) {
+            let now = (self.clock)();
+            let input = match self.planner.next(now) {
+                Step::Scan { after, limit } => Some(self.scan(after, limit)),
+                Step::Probe => Some(self.probe()),
+                Step::AskHave(documents) => Some(self.ask(&documents)),
+                Step::Batch(documents) => self.upload(documents, false),
+                Step::Put(document) => self.upload(vec![document], true),
+                Step::FetchConfirmations => Some(self.fetch()),
+                Step::SetAside { document, cause } => {
+                    self.sink.event(Event::SetAside { document: &document, cause: &cause });
+                    continue;
+                }
+                Step::Wait(until) => {
+                    if !self.take_signals(Some(until)) {
+                        return;
+                    }
+                    continue;
+                }
+            };
+            if let Some(input) = input {
+                self.tell(input);
+            }
+        }
+    }
+
+    fn tell(&mut self, input: Input) {
+        let now = (self.clock)();
+        self.planner.handle(input, now);
+        let state = self.planner.path();
+        if state != self.state {
+            self.state = state;
+            self.sink.event(Event::StateChanged(state));
+        }
+    }
+
+    /// Passes signals on, waiting for one if `until` says so. False at the end.
+    fn take_signals(&mut self, until: Option<Option<Monotonic>>) -> bool {
+        let control = self.control.clone();
+        let mut signals = control.lock();
+        let waiting = |signals: &mut Signals| !signals.nudge && signals.path.is_none() && !signals.stop;
+        if let Some(until) = until {
+            signals = match until {
+                Some(until) => {
+                    let span = until.since((self.clock)());
+                    let wait = control.changed.wait_timeout_while(signals, span, waiting);
+                    wait.unwrap_or_else(PoisonError::into_inner).0
+                }
+                None => control.changed.wait_while(signals, waiting).unwrap_or_else(PoisonError::into_inner),
+            };
+        }
+        let taken = *signals;
+        signals.nudge = false;
+        signals.path = None;
+        drop(signals);
+        match taken.path {
+            Some(true) => self.tell(Input::PathUp),
+            Some(false) => self.tell(Input::PathDown),
+            None => {}
+        }
+        if taken.nudge {
+            self.tell(Input::Nudge);
+        }
+        !taken.stop
+    }
+
+    fn scan(&mut self, after: Option<Seq>, limit: usize) -> Input {
+        match self.source.waiting(after, limit) {
+            Ok(documents) => {
+                Input::Scanned { more: documents.len() >= limit, documents, owed: self.source.owed() }
+            }
+            Err(problem) => {
+                self.sink.event(Event::StoreFailed(&problem));
+                Input::ScanFailed
+            }
+        }
+    }
+
+    fn probe(&mut self) -> Input {
+        let result = self.client.info(self.info.as_ref());
+        Input::Info(match result {
+            Ok(cached) => {
+                self.sink.event(Event::Info(&cached));
+                let info = cached.info.clone();
+                self.info = Some(cached);
+                Ok(info)
+            }
+            Err(error) => Err(self.failed(&[], error)),
+        })
+    }
+
+    fn failed(&mut self, documents: &[Waiting], error: Error) -> Error {
+        self.sink.event(Event::Failed { documents, error: &error });
+        error
+    }
+
+    /// Commits confirmations; the ids that they settle. Where the store fails nothing is settled and all waits on.
+    fn commit(&mut self, confirmations: Vec<mvds::Confirmation>) -> Option<Vec<MessageId>> {
+        if confirmations.is_empty() {
+            return Some(Vec::new());
+        }
+        match self.sink.confirmations(confirmations) {
+            Ok(mut settled) => {
+                settled.sort_unstable();
+                Some(settled)
+            }
+            Err(problem) => {
+                self.sink.event(Event::StoreFailed(&problem));
+                None
+            }
+        }
+    }
+
+    fn ask(&mut self, documents: &[Waiting]) -> Input {
+        let ids: Vec<MessageId> = documents.iter().map(|document| document.description.id).collect();
+        let answer = match self.client.have(&ids) {
+            Ok(answer) => answer,
+            Err(error) => return Input::Had(Err(self.failed(documents, error))),
+        };
+        let Some(settled) = self.commit(answer.confirmations) else { return Input::Had(Ok(Vec::new())) };
+        let mut sent = Vec::new();
+        let fates = documents.iter().enumerate().map(|(at, document)| {
+            let id = document.description.id;
+            let fate = if settled.binary_search(&id).is_ok() {
+                Fate::Done
+            } else if api::bit(&answer.held, at) {
+                sent.push(id);
+                Fate::Held
+            } else {
+                Fate::NotHeld
+            };
+            (document.seq, fate)
+        });
+        let fates = fates.collect();
+        if !sent.is_empty() {
+            self.sink.event(Event::Sent { ids: &sent });
+        }
+        Input::Had(Ok(fates))
+    }
+
+    fn fetch(&mut self) -> Input {
+        for _ in 0..MAX_PAGES {
+            let cursor = self.source.cursor();
+            let answer = match self.client.confirmations_since(cursor) {
+                Ok(answer) => answer,
+                Err(error) => return Input::Fetched(Err(self.failed(&[], error))),
+            };
+            // The cursor stays where it is until everything before it is committed.
+            if answer.cursor <= cursor || self.commit(answer.confirmations).is_none() {
+                break;
+            }
+            self.sink.event(Event::Cursor(answer.cursor));
+            if self.control.lock().stop || self.source.cursor() == cursor {
+                break;
+            }
+        }
+        Input::Fetched(Ok(self.source.owed()))
+    }
+
+    /// None where nothing is left to upload.
+    fn upload(&mut self, mut documents: Vec<Waiting>, by_itself: bool) -> Option<Input> {
+        match self.source.still_waiting(&documents) {
+            Ok(still) => {
+                let mut still = still.into_iter();
+                let (stay, gone): (Vec<_>, Vec<_>) =
+                    documents.into_iter().partition(|_| still.next().unwrap_or(false));
+                documents = stay;
+                self.tell(Input::Gone(gone.iter().map(|document| document.seq).collect()));
+            }
+            // Then reading the bodies will fail as well, and name the document.
+            Err(problem) => self.sink.event(Event::StoreFailed(&problem)),
+        }
+        if documents.is_empty() {
+            return None;
+        }
+        self.sink.event(Event::Attempting { documents: &documents });
+        Some(Input::Uploaded(match self.send(&documents, by_itself) {
+            Ok(answer) => Ok(self.take_answer(&documents, answer)),
+            Err(error) => Err(self.failed(&documents, error)),
+        }))
+    }
+
+    fn send(&mut self, documents: &[Waiting], by_itself: bool) -> Result<Answer, Error> {
+        let source = &self.source;
+        let sink = &mut self.sink;
+        let mut told: Option<Instant> = None;
+        let mut progress = |sent, total| {
+            if sent == total || told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
+                told = Some(Instant::now());
+                sink.event(Event::Progress { sent, total });
+            }
+        };
+        if let ([document], true) = (documents, by_itself) {
+            let digest = digest(document, source, &self.control)?;
+            let body = StoredBody::new(source, document);
+            return self.client.put(&document.description, body, digest, &mut progress);
+        }
+        let parts =
+            documents.iter().map(|document| (document.description, StoredBody::new(source, document)));
+        self.client.batch(parts.collect(), &mut progress)
+    }
+
+    fn take_answer(&mut self, documents: &[Waiting], answer: Answer) -> Vec<(Seq, Fate)> {
+        let mut refused = BTreeMap::new();
+        for failure in answer.failures {
+            let at = usize::try_from(failure.index).unwrap_or(usize::MAX);
+            if let Some(document) = documents.get(at) {
+                let detail = plain(&failure.detail);
+                let detail = if detail.is_empty() { detail } else { format!(": {detail}") };
+                refused.insert(document.seq, (FailureCode::from_code(failure.code), detail));
+            }
+        }
+        let taken = documents.iter().filter(|document| !refused.contains_key(&document.seq));
+        let sent: Vec<MessageId> = taken.map(|document| document.description.id).collect();
+        self.sink.event(Event::Sent { ids: &sent });
+        let settled = self.commit(answer.confirmations).unwrap_or_default();
+        let mut fates = Vec::new();
+        for document in documents {
+            if settled.binary_search(&document.description.id).is_ok() {
+                fates.push((document.seq, Fate::Done));
+            } else if let Some((code, detail)) = refused.remove(&document.seq) {
+                let error = Error::Definite(Cause::DocumentRefused { code, detail: detail.clone() });
+                self.failed(std::slice::from_ref(document), error);
+                fates.push((document.seq, Fate::Refused(code, detail)));
+            }
+        }
+        fates
+    }
+}
+
+/// SHA-256 over the canonical encoding, for `Repr-Digest`.
+fn digest(document: &Waiting, source: &impl Source, control: &Control) -> Result<[u8; 32], Error> {
+    let mut hasher = Sha256::new();
+    hasher.update(prefix(&document.description));
+    let mut body = StoredBody::new(source, document);
+    while body.offset < document.description.size {
+        if control.lock().stop {
+            return Err(Error::Definite(Cause::Stopped));
+        }
+        let chunk = body.next_chunk().map_err(|detail| {
+            Error::Definite(Cause::Local { id: document.description.id, detail: plain(&detail) })
+        })?;
+        hasher.update(&chunk);
+    }
+    Ok(hasher.finalize().into())
+}
+
+/// Reads a body out of the source, a chunk ahead at most.
+struct StoredBody<'a, S> {
+    source: &'a S,
+    document: &'a Waiting,
+    offset: u64,
+    chunk: Bytes,
+}
+
+impl<'a, S: Source> StoredBody<'a, S> {
+    fn new(source: &'a S, document: &'a Waiting) -> Self {
+        StoredBody { source, document, offset: 0, chunk: Bytes::new() }
+    }
+
+    fn next_chunk(&mut self) -> Result<Bytes, String> {
+        let left = self.document.description.size - self.offset;
+        let len = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK);
+        let chunk = self.source.read_body(self.document, self.offset, len)?;
+        if chunk.len() != len {
+            return Err(format!("{} bytes at {} where {len} were wanted", chunk.len(), self.offset));
+        }
+        self.offset += len as u64;
+        Ok(chunk)
+    }
+}
+
+impl<S: Source> Read for StoredBody<'_, S> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if self.chunk.is_empty() && self.offset < self.document.description.size {
+            self.chunk = self.next_chunk().map_err(io::Error::other)?;
+        }
+        let amount = self.chunk.len().min(buffer.len());
+        let part = self.chunk.split_to(amount);
+        buffer.get_mut(..amount).unwrap_or_default().copy_from_slice(&part);
+        Ok(amount)
+    }
+}

@@ -115,7 +115,8 @@ impl Connector<()> for TlsConnector {
         tcp.set_nodelay(true)?;
         let tls = self.handshake(details, &tcp, deadline, &host).map_err(certain)?;
         self.line.set_deaf(false);
-        let buffers = LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
+        let buffers =
+            LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
         Ok(Some(TlsTransport { buffers, tls, tcp, line: self.line.clone(), done_for: false }))
     }
 }
@@ -132,8 +133,8 @@ impl TlsConnector {
         let name = details.uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
         let name = ServerName::try_from(name)
             .map_err(|_| refused("the url's host is no name that a certificate can have".to_owned()))?;
-        let mut tls = ClientConnection::new(self.config.clone(), name)
-            .map_err(|error| refused(tls_words(&error)))?;
+        let mut tls =
+            ClientConnection::new(self.config.clone(), name).map_err(|error| refused(tls_words(&error)))?;
         match tls.complete_io(&mut Timed { tcp, deadline: Some(deadline), stall: None }) {
             Ok(_) => Ok(tls),
             Err(error) if is_timeout(&error) => {
@@ -210,9 +211,7 @@ impl Transport for TlsTransport {
 
     fn await_input(&mut self, timeout: NextTimeout) -> Result<bool, ureq::Error> {
         let timeout = timeout.for_read();
-        let mut tcp = Timed::new(&self.tcp, timeout);
-        let mut stream = rustls::Stream::new(&mut self.tls, &mut tcp);
-        match stream.read(self.buffers.input_append_buf()) {
+        match self.receive(timeout) {
             Ok(amount) => {
                 self.buffers.input_appended(amount);
                 Ok(amount > 0)
@@ -241,6 +240,29 @@ enum Incoming {
 }
 
 impl TlsTransport {
+    /// Reads without first writing what is left to write, unlike [`rustls::Stream`]: an answer that was there before
+    /// the connection broke is still to be had, while writing would only fail.
+    fn receive(&mut self, timeout: NextTimeout) -> io::Result<usize> {
+        let mut tcp = Timed::new(&self.tcp, timeout);
+        loop {
+            match self.tls.reader().read(self.buffers.input_append_buf()) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                result => return result,
+            }
+            // First what is there already: an alert that came just before the end says more than the end.
+            let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+            let state = self.tls.process_new_packets().map_err(invalid)?;
+            if state.plaintext_bytes_to_read() > 0 {
+                continue;
+            }
+            while self.tls.wants_write() && !self.done_for {
+                self.tls.write_tls(&mut tcp)?;
+            }
+            self.tls.read_tls(&mut tcp)?;
+            self.tls.process_new_packets().map_err(invalid)?;
+        }
+    }
+
     fn incoming(&mut self) -> Incoming {
         if self.tcp.set_nonblocking(true).is_err() {
             return Incoming::Something;
@@ -392,7 +414,8 @@ pub(crate) fn tls_words(error: &rustls::Error) -> String {
             Wrong::NotValidForName | Wrong::NotValidForNameContext { .. } => {
                 "its certificate is for another name; check the url"
             }
-            Wrong::UnknownIssuer => {
+            // Another authority of the same name as a trusted one shows as a bad signature.
+            Wrong::UnknownIssuer | Wrong::BadSignature => {
                 "its certificate is from nobody that is trusted here; check the network, or set `ca` to the \
                  authority's certificate"
             }

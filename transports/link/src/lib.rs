@@ -178,7 +178,8 @@ mod tests {
 
     #[tokio::test]
     async fn a_link_that_ends_within_a_frame_is_lost_and_one_that_ends_between_is_closed() {
-        let info = LinkInfo { medium: Medium::Memory, address: "test".into(), outgoing: false, useful_frame: 100 };
+        let info =
+            LinkInfo { medium: Medium::Memory, address: "test".into(), outgoing: false, useful_frame: 100 };
         let whole: &[u8] = &[0, 2, 7, 8];
         let mut link = Link::new(info.clone(), whole, tokio::io::sink());
         assert_eq!(link.reader.next().await.unwrap().as_deref(), Some(&[7, 8][..]));

@@ -75,7 +75,11 @@ impl Tx<'_> {
         Ok(Applied::Verdicts { new: true, changed })
     }
 
-    fn insert_confirmation(&mut self, confirmation: &Confirmation, destination: u64) -> Result<u64, StoreError> {
+    fn insert_confirmation(
+        &mut self,
+        confirmation: &Confirmation,
+        destination: u64,
+    ) -> Result<u64, StoreError> {
         let index = self.prf(Table::ConfirmationIndex, &[confirmation.id().as_bytes()]);
         if let Some(ConfirmationIndexRow { seq }) = self.get(&index)? {
             return Ok(seq);
@@ -90,7 +94,8 @@ impl Tx<'_> {
 
     /// The confirmation is due to everybody who deposited or holds the document, except who brought it.
     fn tell(&mut self, seq: u64, row: &DocumentRow, number: u64, from: u64) -> Result<(), StoreError> {
-        let mut peers: Vec<u64> = self.seconds::<DepositorRow>(seq)?.into_iter().map(|(peer, _)| peer).collect();
+        let mut peers: Vec<u64> =
+            self.seconds::<DepositorRow>(seq)?.into_iter().map(|(peer, _)| peer).collect();
         for (peer, answer) in self.seconds::<AnswerRow>(seq)? {
             if answer.held {
                 // A later verdict must reach it, too, and its answer is about to go.
@@ -132,7 +137,11 @@ impl Tx<'_> {
         })
     }
 
-    pub(super) fn delivered(&mut self, peer: &PeerKey, confirmation: &MessageId) -> Result<Applied, ChangeError> {
+    pub(super) fn delivered(
+        &mut self,
+        peer: &PeerKey,
+        confirmation: &MessageId,
+    ) -> Result<Applied, ChangeError> {
         let index = self.prf(Table::ConfirmationIndex, &[confirmation.as_bytes()]);
         let Some(ConfirmationIndexRow { seq }) = self.get(&index)? else { return Ok(Applied::Done) };
         let Some((number, _)) = self.peer(peer)? else { return Ok(Applied::Done) };

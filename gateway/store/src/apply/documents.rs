@@ -35,6 +35,7 @@ impl Tx<'_> {
         let encoded_header = self.acceptable(&new.header, new.age)?;
         let depositor = self.depositor(new.depositor.as_ref())?;
         if let Some(known) = self.already_known(&description.id, &new.header, depositor)? {
+            self.drop_partial_of(&description.id, depositor.number)?;
             return known;
         }
         self.admit(description.size, depositor)?;
@@ -120,7 +121,11 @@ impl Tx<'_> {
         Ok(Ok(Applied::Confirmed(Box::new(confirmation))))
     }
 
-    pub(super) fn further_depositor(&mut self, id: &MessageId, peer: &PeerKey) -> Result<Applied, ChangeError> {
+    pub(super) fn further_depositor(
+        &mut self,
+        id: &MessageId,
+        peer: &PeerKey,
+    ) -> Result<Applied, ChangeError> {
         let depositor = self.depositor(Some(peer))?;
         if let Some((seq, row)) = self.find(id)? {
             if row.state == CONFIRMED {

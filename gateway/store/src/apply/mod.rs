@@ -19,6 +19,7 @@ use waypost_protocol::ids::{MessageId, PeerKey};
 use waypost_protocol::refusal::Reason;
 
 use crate::change::{Applied, Change, NewDocument};
+use crate::disk::{DiskSpace as _, SystemDisk};
 use crate::error::{ChangeError, StoreError};
 use crate::rows::{STORE_KEY, StoreRow};
 use crate::{Inner, MAX_TRANSACTION, Store, Writing, random};
@@ -82,7 +83,9 @@ impl Store {
                     outcomes.push(outcome);
                 }
             }
-            Err(error) => outcomes.extend(batch.iter().map(|change| self.retry(writing, change, error.clone()))),
+            Err(error) => {
+                outcomes.extend(batch.iter().map(|change| self.retry(writing, change, error.clone())))
+            }
         }
     }
 
@@ -105,6 +108,21 @@ impl Store {
 
     /// One transaction. An error means that nothing of it was written.
     fn transact(&self, writing: &mut Writing, batch: &[Change]) -> Result<Vec<Outcome>, StoreError> {
+        self.try_transact(writing, batch).map_err(|error| self.explained(error))
+    }
+
+    /// LMDB reports the short write that ends at a full disk as an input/output error.
+    pub(crate) fn explained(&self, error: StoreError) -> StoreError {
+        let enough = 2 * MAX_TRANSACTION as u64;
+        match error {
+            StoreError::Io(_) if SystemDisk.free(&self.inner.folder).is_ok_and(|free| free < enough) => {
+                StoreError::Full("the disk")
+            }
+            other => other,
+        }
+    }
+
+    fn try_transact(&self, writing: &mut Writing, batch: &[Change]) -> Result<Vec<Outcome>, StoreError> {
         let mut tx = Tx::begin(self, writing)?;
         let mut outcomes = Vec::with_capacity(batch.len());
         for change in batch {
@@ -185,8 +203,9 @@ impl Store {
             let end = whole.len().min(at + LARGE);
             let mut tx = Tx::begin(self, writing)?;
             outcome = tx.change(&piece(at as u64, whole.slice(at..end)), extra.clone());
-            if !matches!(outcome, Err(ChangeError::Storage(_))) {
-                tx.commit()?;
+            match &outcome {
+                Err(ChangeError::Storage(error)) => return Err(self.explained(error.clone()).into()),
+                _ => tx.commit().map_err(|error| self.explained(error))?,
             }
             if !matches!(outcome, Ok(Applied::Partial { .. })) {
                 return outcome;

@@ -71,7 +71,9 @@ impl<'e> Tx<'e> {
         let most = usize::try_from(self.store.inner.options.max_partials).unwrap_or(usize::MAX);
         for (key, hashing) in self.hashers {
             match hashing {
-                Some(hashing) if self.writing.hashers.len() < most || self.writing.hashers.contains_key(&key) => {
+                Some(hashing)
+                    if self.writing.hashers.len() < most || self.writing.hashers.contains_key(&key) =>
+                {
                     self.writing.hashers.insert(key, hashing);
                 }
                 _ => {

@@ -55,7 +55,8 @@ fn verdicts_move_from_held_to_opened_or_rejected_and_no_other_way() {
         let document = document(1, 10);
         kit.stored(&document, Some(peer(1)));
         let state = || kit.store().document(&document.id()).unwrap().unwrap().state;
-        let confirm = |verdict| kit.apply(confirmed(confirmation(A, &[document.id()], verdict), Freeing::PHONE));
+        let confirm =
+            |verdict| kit.apply(confirmed(confirmation(A, &[document.id()], verdict), Freeing::PHONE));
         confirm(Verdict::Held).unwrap();
         assert_eq!(state(), State::Confirmed(Verdict::Held));
         assert!(kit.store().outgoing(&to(peer(9), store_id(9)), None, 10).unwrap().is_empty());

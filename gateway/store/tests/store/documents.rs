@@ -3,13 +3,14 @@
 use waypost_protocol::ids::Seq;
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{Holdings as _, Standing};
-use waypost_store::{Applied, Change, ChangeError, Filter, OpenError, Options, State, Store, StoreKey};
+use waypost_store::{Applied, Change, ChangeError, Filter, OpenError, Options, PeerClass, State, Store, StoreKey};
 
 use crate::kit::*;
 
 #[test]
 fn what_was_stored_is_there_byte_for_byte_after_reopening() {
     let mut kit = Kit::new();
+    kit.apply(Change::PutPeer { peer: peer(1), class: PeerClass::Paired, label: None }).unwrap();
     let documents: Vec<_> =
         [0, 1, 100, 32_600, 32_712, 70_000, 3_000_000].iter().map(|&size| document(size as u64, size)).collect();
     let seqs: Vec<Seq> = documents.iter().map(|document| kit.stored(document, Some(peer(1)))).collect();

@@ -76,9 +76,13 @@ fn only_what_a_peer_serves_and_can_take_is_sent_in_order_over_destinations() {
     other.destination = B;
     for n in 0..6 {
         let header = if n % 2 == 0 { header() } else { other.clone() };
-        kit.stored(&document_with(&header, n, if n == 4 { 5000 } else { 10 }), Some(peer(u8::try_from(n).unwrap())));
+        kit.stored(
+            &document_with(&header, n, if n == 4 { 5000 } else { 10 }),
+            Some(peer(u8::try_from(n).unwrap())),
+        );
     }
     let mut recipient = to(peer(0), store_id(9));
+    kit.apply(Change::PeerSeen { peer: peer(0), store: Some(store_id(9)), label: None }).unwrap();
     assert_eq!(outgoing(&kit, &recipient), [3, 5], "not back to who brought it");
     recipient.key = peer(9);
     recipient.serves = vec![A, B, A];
@@ -102,7 +106,8 @@ fn a_store_that_does_not_forward_offers_nothing() {
 fn nothing_is_taken_from_a_revoked_peer() {
     let mut kit = Kit::new();
     assert_eq!(kit.apply(Change::Revoke { peer: peer(1) }), Err(ChangeError::NoPeer));
-    kit.apply(Change::PutPeer { peer: peer(1), class: PeerClass::Paired, label: Some("Ana\n".into()) }).unwrap();
+    kit.apply(Change::PutPeer { peer: peer(1), class: PeerClass::Paired, label: Some("Ana\n".into()) })
+        .unwrap();
     let document = document(1, 60_000);
     kit.apply(piece(&document, 0..10, peer(1))).unwrap();
     kit.apply(Change::Revoke { peer: peer(1) }).unwrap();
@@ -162,7 +167,8 @@ fn a_code_is_void_when_its_time_is_over() {
     let kit = Kit::new();
     let secret = CodeSecret::new([5; 16]);
     let valid = Some(Duration::from_secs(100));
-    kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, reusable: false }).unwrap();
+    kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, reusable: false })
+        .unwrap();
     kit.clock.advance(100);
     assert!(kit.store().code(&secret.id()).unwrap().is_none());
     let consume = Change::ConsumeCode { code: secret.id(), peer: peer(1), label: None };
@@ -177,7 +183,8 @@ fn peers_are_listed_with_what_they_brought() {
     kit.stored(&document(2, 10), Some(peer(1)));
     kit.put(&document(2, 10), Some(peer(2))).unwrap();
     kit.clock.advance(5);
-    let seen = |label: &str| Change::PeerSeen { peer: peer(1), store: Some(store_id(1)), label: Some(label.into()) };
+    let seen =
+        |label: &str| Change::PeerSeen { peer: peer(1), store: Some(store_id(1)), label: Some(label.into()) };
     kit.apply(seen("Ben")).unwrap();
     kit.apply(seen("Impostor")).unwrap();
     let peers = kit.store().peers().unwrap();

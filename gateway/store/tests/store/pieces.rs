@@ -83,10 +83,7 @@ fn pieces_repeat_and_overlap_freely_but_leave_no_gap() {
     let document = document(1, 60_000);
     let len = document.body().len();
     let from = peer(1);
-    assert_eq!(
-        kit.apply(piece(&document, 10..20, from)),
-        Err(ChangeError::Gap { offset: 10, committed: 0 })
-    );
+    assert_eq!(kit.apply(piece(&document, 10..20, from)), Err(ChangeError::Gap { offset: 10, committed: 0 }));
     kit.apply(piece(&document, 0..20_000, from)).unwrap();
     let again = kit.apply(piece(&document, 5..10_000, from));
     assert_eq!(again, Ok(Applied::Partial { committed: 20_000 }));

@@ -73,15 +73,18 @@ fn nothing_planted_can_be_found_in_the_file() {
     let under_way = document(5, 50_000);
     kit.apply(piece(&under_way, 0..40_000, peer(0xc4))).unwrap();
     let peer = peer(0xc4);
-    kit.apply(Change::PutPeer { peer, class: PeerClass::Paired, label: Some("PLANTEDLABEL".into()) }).unwrap();
+    kit.apply(Change::PutPeer { peer, class: PeerClass::Paired, label: Some("PLANTEDLABEL".into()) })
+        .unwrap();
     kit.apply(Change::PeerSeen { peer, store: Some(store_id(0xc6)), label: None }).unwrap();
     let valid = Some(Duration::from_secs(9));
     let secret = CodeSecret::new([0xc5; 16]);
-    kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, reusable: false }).unwrap();
+    kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, reusable: false })
+        .unwrap();
     kit.apply(Change::Put { key: "PLANTEDKEY".into(), value: Some(b"PLANTEDVALUE".to_vec()) }).unwrap();
     let mut confirmation = confirmation(header.destination, &[documents[0].id()], Verdict::Opened);
     let signature = bytes::Bytes::from_static(b"PLANTEDSIGNATURE");
-    confirmation = waypost_protocol::confirmation::Confirmation::new(confirmation.statement, signature).unwrap();
+    confirmation =
+        waypost_protocol::confirmation::Confirmation::new(confirmation.statement, signature).unwrap();
     kit.apply(confirmed(confirmation, Freeing::PHONE)).unwrap();
     kit.close();
     let file = std::fs::read(kit.folder.path().join("data.mdb")).unwrap();
@@ -123,7 +126,9 @@ fn swapped_rows_do_not_open_and_are_found() {
 
 #[test]
 fn a_flipped_bit_of_any_row_is_found() {
-    for table in ["documents", "index", "outbox", "pieces", "body_keys", "partials", "tombstones", "verdicts", "peers"] {
+    for table in
+        ["documents", "index", "outbox", "pieces", "body_keys", "partials", "tombstones", "verdicts", "peers"]
+    {
         let mut kit = Kit::new();
         for n in 0..4 {
             kit.stored(&document(n, 10), Some(peer(1)));
@@ -131,6 +136,7 @@ fn a_flipped_bit_of_any_row_is_found() {
         kit.apply(piece(&document(5, 50_000), 0..40_000, peer(1))).unwrap();
         kit.apply(Change::Delete { id: document(0, 10).id() }).unwrap();
         kit.confirm(&[document(1, 10).id()], Verdict::Opened).unwrap();
+        kit.sweep();
         kit.assert_sound();
         tamper(&mut kit, table, |rows| {
             let middle = rows[0].1.len() / 2;
@@ -142,12 +148,15 @@ fn a_flipped_bit_of_any_row_is_found() {
 
 #[test]
 fn removed_rows_are_found() {
-    for table in ["documents", "index", "outbox", "pieces", "body_keys", "confirmations", "verdicts", "peer_index"] {
+    for table in
+        ["documents", "index", "outbox", "pieces", "body_keys", "confirmations", "verdicts", "peer_index"]
+    {
         let mut kit = Kit::new();
         for n in 0..4 {
             kit.stored(&document(n, 10), Some(peer(1)));
         }
         kit.confirm(&[document(1, 10).id()], Verdict::Opened).unwrap();
+        kit.sweep();
         tamper(&mut kit, table, |rows| {
             rows.remove(0);
         });

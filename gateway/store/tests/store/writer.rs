@@ -62,7 +62,8 @@ fn the_queue_is_bounded_and_gives_back_what_it_cannot_take() {
         let _ = wait.recv();
     });
     arrived.recv().unwrap();
-    let put = |n, size| writer.try_submit(deposit(&document(n, size), None), |outcome| drop(outcome.unwrap()));
+    let put =
+        |n, size| writer.try_submit(deposit(&document(n, size), None), |outcome| drop(outcome.unwrap()));
     assert!(put(1, 100_000).is_ok(), "a large one goes into an empty queue");
     let back = put(2, 10).unwrap_err();
     assert!(matches!(back.change, Change::Document(_)));

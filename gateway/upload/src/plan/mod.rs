@@ -7,20 +7,20 @@ mod backoff;
 mod lanes;
 #[cfg(test)]
 mod simulation;
+mod step;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
 
-use serde::Serialize;
 use waypost_protocol::api::{FailureCode, Info};
-use waypost_protocol::document::Description;
-use waypost_protocol::ids::{MessageId, PeerKey, Seq};
+use waypost_protocol::ids::Seq;
 use waypost_protocol::time::Monotonic;
 
 use crate::body::{encoded_len, framed_len};
 use crate::error::{Cause, Error, Kind};
 use backoff::Backoff;
 use lanes::Lanes;
+pub use step::{Fate, Input, PathState, Settings, Step, Waiting};
 
 /// Documents read from the store at once.
 const PAGE: usize = 512;
@@ -32,161 +32,6 @@ const LOCAL_TRIES: u32 = 5;
 const MAX_SHRINK: u32 = 16;
 /// The longest wait for a confirmation of a document that the destination holds already.
 const MOST_FOR_HELD: Duration = Duration::from_secs(3_600);
-
-/// A document that waits for upload.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Waiting {
-    /// Its place in the store.
-    pub seq: Seq,
-    /// Id, group, time and size.
-    pub description: Description,
-    /// Who brought it first. Callers may give all unknown phones one key, so that together they get one share.
-    pub depositor: PeerKey,
-    /// What the depositor gets of the upload while others want it too, in percent of a full share: 1 to 100.
-    pub share: u8,
-    /// Larger goes first, within one depositor and collection.
-    pub priority: u8,
-    /// Whether an earlier upload ended without an answer, so that the destination may have it.
-    pub ambiguous: bool,
-}
-
-/// What to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Step {
-    /// Read waiting documents after this one from the store; answer [`Input::Scanned`] or [`Input::ScanFailed`].
-    Scan {
-        /// From the beginning where there is none.
-        after: Option<Seq>,
-        /// At most so many.
-        limit: usize,
-    },
-    /// Ask for server information; answer [`Input::Info`].
-    Probe,
-    /// Ask which of these the destination has; answer [`Input::Had`].
-    AskHave(Vec<Waiting>),
-    /// Send these in one request; answer [`Input::Uploaded`].
-    Batch(Vec<Waiting>),
-    /// Send this one by itself; answer [`Input::Uploaded`].
-    Put(Waiting),
-    /// Ask for later verdicts; answer [`Input::Fetched`].
-    FetchConfirmations,
-    /// Report that this document is not tried again; nothing to answer.
-    SetAside {
-        /// The document.
-        document: Waiting,
-        /// Why.
-        cause: Cause,
-    },
-    /// Nothing until then, or until something happens.
-    Wait(Option<Monotonic>),
-}
-
-/// What became of one document of an upload or a question.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Fate {
-    /// A confirmation was verified and committed.
-    Done,
-    /// The destination holds it; the confirmation is still to come.
-    Held,
-    /// The destination does not hold it.
-    NotHeld,
-    /// The destination does not take it.
-    Refused(FailureCode, String),
-}
-
-/// What happened.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Input {
-    /// Something new may wait in the store.
-    Nudge,
-    /// A backhaul appeared: waiting ends, failures before it count no more.
-    PathUp,
-    /// The backhaul is gone. Only a last resort: it is still tried now and then, should that be wrong.
-    PathDown,
-    /// A page of waiting documents, in order of arrival.
-    Scanned {
-        /// The documents.
-        documents: Vec<Waiting>,
-        /// Whether there may be more after them.
-        more: bool,
-        /// Whether documents have verdicts that may still change (`held`).
-        owed: bool,
-    },
-    /// The store could not be read.
-    ScanFailed,
-    /// The answer to [`Step::Probe`].
-    Info(Result<Info, Error>),
-    /// The answer to an upload. Documents that it does not name got no verdict.
-    Uploaded(Result<Vec<(Seq, Fate)>, Error>),
-    /// The answer to [`Step::AskHave`].
-    Had(Result<Vec<(Seq, Fate)>, Error>),
-    /// The answer to [`Step::FetchConfirmations`]: whether verdicts that may still change are left.
-    Fetched(Result<bool, Error>),
-    /// Documents that do not wait any more: confirmed by another way, deleted or expired.
-    Gone(Vec<Seq>),
-}
-
-/// How the destination can be reached, for `status`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum PathState {
-    /// Not tried yet.
-    Unknown,
-    /// It answers.
-    Ok {
-        /// Since when, by the monotonic clock.
-        #[serde(skip)]
-        since: Monotonic,
-    },
-    /// It does not answer, or not usefully.
-    Unreachable {
-        /// Why.
-        kind: Kind,
-    },
-    /// It does not accept our credentials.
-    NotAuthorised,
-    /// It is somebody else, or of a version that does not fit.
-    WrongServer,
-    /// It has no room.
-    Full,
-}
-
-/// What the plan keeps to. [`Default`] has the defaults.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Settings {
-    /// A batch is at most so many bytes; larger documents go by themselves. More is lost with a broken connection,
-    /// less means more round trips. Default: 4 MiB.
-    pub batch_bytes: u64,
-    /// A batch is at most so many documents. Default: 1,024.
-    pub batch_documents: u32,
-    /// So many documents are held in memory ready for upload, about 250 bytes each. Default: 2,048.
-    pub window: usize,
-    /// First delay after a failure. Default: 2 s.
-    pub min_backoff: Duration,
-    /// Last delay after failures. Default: 5 min.
-    pub max_backoff: Duration,
-    /// How long server information is believed. Default: 24 h.
-    pub info_age: Duration,
-    /// How often verdicts that may change are asked for. Default: 15 min.
-    pub confirmations_every: Duration,
-    /// Bytes that a depositor may send before it is another's turn. Default: 64 KiB.
-    pub quantum: u64,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Settings {
-            batch_bytes: 4 << 20,
-            batch_documents: 1_024,
-            window: 2_048,
-            min_backoff: Duration::from_secs(2),
-            max_backoff: Duration::from_secs(300),
-            info_age: Duration::from_secs(86_400),
-            confirmations_every: Duration::from_secs(900),
-            quantum: 64 << 10,
-        }
-    }
-}
 
 /// The plan for one destination.
 #[derive(Debug)]
@@ -689,11 +534,6 @@ impl Planner {
             self.info = None;
         }
     }
-}
-
-/// The ids of documents, in their order.
-pub(crate) fn ids(documents: &[Waiting]) -> Vec<MessageId> {
-    documents.iter().map(|document| document.description.id).collect()
 }
 
 #[cfg(test)]

@@ -62,9 +62,7 @@ impl World {
     fn unreachable(&mut self) -> Option<Error> {
         self.requests += 1;
         let failed = self.happens(self.weather.unreachable);
-        failed.then(|| {
-            Error::Definite(Cause::Timeout { host: "d".into(), during: Phase::Connecting })
-        })
+        failed.then(|| Error::Definite(Cause::Timeout { host: "d".into(), during: Phase::Connecting }))
     }
 
     fn upload(&mut self, documents: &[Waiting]) -> Result<Vec<(Seq, Fate)>, Error> {

@@ -1,0 +1,62 @@
+//! `run` and `check`: what starts with the configuration file.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::bail;
+use serde::Serialize;
+use waypost_config::{Loaded, Problem, Severity, load};
+
+use super::output;
+use crate::destinations::Destinations;
+use crate::{daemon, logging};
+
+/// Runs the daemon. Problems of the configuration are logged; only fatal ones keep it from starting.
+pub(super) fn run(path: &Path) -> anyhow::Result<ExitCode> {
+    let loaded = load(path);
+    if loaded.is_fatal() {
+        for problem in &loaded.problems {
+            output::note(&problem.to_string());
+        }
+        bail!("the configuration keeps the gateway from starting; `waypost check` names what to change");
+    }
+    logging::start(loaded.config.log.level);
+    let Loaded { config, problems, .. } = loaded;
+    daemon::run(path, config, &problems)?;
+    Ok(ExitCode::SUCCESS)
+}
+
+#[derive(Serialize)]
+struct Checked<'a> {
+    ok: bool,
+    files: Vec<String>,
+    problems: &'a [Problem],
+}
+
+/// Names every mistake, the files that the configuration points to included. Exit status 1 where one is an error.
+pub(super) fn check(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let mut loaded = load(path);
+    if !loaded.is_fatal() {
+        let (destinations, found) = Destinations::load(&loaded.config);
+        loaded.problems.extend(found);
+        for served in &destinations.0 {
+            if let Err((key, message)) = served.client(&loaded.config, waypost_openpgp::BUILD_FLOOR) {
+                loaded.problems.push(served.config.problem(Severity::Error, key, &message));
+            }
+        }
+    }
+    let ok = loaded.problems.iter().all(|problem| problem.severity == Severity::Warning);
+    if json {
+        let files = loaded.files.iter().map(|file| file.display().to_string()).collect();
+        output::json(&Checked { ok, files, problems: &loaded.problems })?;
+    } else {
+        loaded.problems.iter().for_each(|problem| output::line(&problem.to_string()));
+        let count = loaded.problems.len();
+        output::line(&match (ok, count) {
+            (true, 0) => format!("{} is in order", path.display()),
+            (true, _) => format!("{} can be used; warnings: {count}", path.display()),
+            (false, _) => format!("{}: problems: {count}", path.display()),
+        });
+    }
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

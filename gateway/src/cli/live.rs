@@ -1,0 +1,130 @@
+//! Commands that only a running gateway can answer: `status`, `pair`, `reload`; and how all commands ask.
+
+use std::path::Path;
+use std::process::ExitCode;
+
+use anyhow::{Context, anyhow, bail};
+use qrcode::QrCode;
+use qrcode::render::unicode::Dense1x2;
+use waypost_config::{Config, load, printable};
+
+use super::output;
+use crate::admin::{self, Answer, DestinationStatus, Request, Status};
+use crate::control::{self, ControlError};
+use crate::setup;
+
+/// Reads the configuration as a command needs it: where the store and the socket are.
+pub(super) fn config(path: &Path) -> anyhow::Result<Config> {
+    let loaded = load(path);
+    if loaded.is_fatal() {
+        let first = loaded.problems.first().map(ToString::to_string).unwrap_or_default();
+        bail!("{first}\n`waypost check` names all that is wrong");
+    }
+    Ok(loaded.config)
+}
+
+/// Asks the running gateway; an error where none runs.
+pub(super) fn ask_live(path: &Path, request: &Request) -> anyhow::Result<Answer> {
+    let config = config(path)?;
+    control::ask(&config.control.socket, request)?.map_err(|message| anyhow!(message))
+}
+
+/// Asks the running gateway, or, where none runs, the store itself.
+pub(super) fn ask(path: &Path, request: &Request) -> anyhow::Result<Answer> {
+    let config = config(path)?;
+    match control::ask(&config.control.socket, request) {
+        Ok(answer) => answer.map_err(|message| anyhow!(message)),
+        Err(ControlError::NotRunning { .. }) => {
+            if !config.store.path.exists() {
+                bail!("there is no store at {} yet; `waypost run` makes it", config.store.path.display());
+            }
+            let store = setup::open_store(&config)?;
+            admin::answer(&store, request).map_err(|message| anyhow!(message))
+        }
+        Err(error) => Err(error.into()),
+    }
+}
+
+pub(super) fn unexpected() -> anyhow::Error {
+    anyhow!("the running gateway is of another version; restart it")
+}
+
+pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let Answer::Status(status) = ask_live(path, &Request::Status)? else { return Err(unexpected()) };
+    if json {
+        output::json(&status)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let Status { name, version, key, running, sessions, waiting, opened, held, rejected, used, room, .. } =
+        &*status;
+    output::line(&format!(
+        "{} (waypost {version}), running for {}",
+        printable(name),
+        output::seconds(*running)
+    ));
+    output::line(&format!("key          {key}"));
+    output::line(&format!("listening    {}", status.listening.join(", ")));
+    output::line(&format!("phones       {sessions} connected, {} contacts since the start", status.contacts));
+    output::line(&format!(
+        "documents    {waiting} waiting, {opened} opened, {held} held, {rejected} rejected by their destination"
+    ));
+    output::line(&format!("store        {} used, room for {}", output::bytes(*used), output::bytes(*room)));
+    if status.destinations.is_empty() {
+        output::line("destination  none is configured: documents are refused; add a [[destination]]");
+    }
+    status.destinations.iter().for_each(destination);
+    Ok(ExitCode::SUCCESS)
+}
+
+fn destination(status: &DestinationStatus) {
+    let DestinationStatus { name, state, trouble, uploaded, confirmed, progress, set_aside, .. } = status;
+    output::line(&format!(
+        "destination  {}: {state}; {uploaded} uploaded, {confirmed} confirmed since the start",
+        printable(name)
+    ));
+    if let Some((sent, total)) = progress {
+        output::line(&format!(
+            "             uploading: {} of {}",
+            output::bytes(*sent),
+            output::bytes(*total)
+        ));
+    }
+    if let Some(trouble) = trouble {
+        output::line(&format!("             {}", printable(trouble)));
+    }
+    for (id, cause) in set_aside {
+        output::line(&format!("             set aside: {id}: {}", printable(cause)));
+    }
+}
+
+pub(super) fn pair(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let Answer::Code { text, valid } = ask_live(path, &Request::Pair)? else { return Err(unexpected()) };
+    if json {
+        output::json(&serde_json::json!({ "text": text, "valid_seconds": valid }))?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    let qr = QrCode::new(&text).context("the code does not fit a QR code; shorten [lan] addresses")?;
+    output::line(&qr.render::<Dense1x2>().quiet_zone(true).build());
+    output::line(&text);
+    output::line(&format!("For one phone, within {}.", output::seconds(valid)));
+    Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn reload(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+    let Answer::Reloaded { problems, changed, needs_restart } = ask_live(path, &Request::Reload)? else {
+        return Err(unexpected());
+    };
+    if json {
+        let answer =
+            serde_json::json!({ "problems": problems, "changed": changed, "needs_restart": needs_restart });
+        output::json(&answer)?;
+    } else {
+        problems.iter().for_each(|problem| output::line(problem));
+        changed.iter().for_each(|key| output::line(&format!("{key}: in effect")));
+        needs_restart.iter().for_each(|key| output::line(&format!("{key}: needs restart")));
+        if changed.is_empty() && needs_restart.is_empty() {
+            output::line("nothing has changed");
+        }
+    }
+    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

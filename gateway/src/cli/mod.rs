@@ -1,0 +1,128 @@
+//! The command line: arguments, dispatch, exit status.
+
+mod check;
+mod demo;
+mod documents;
+mod live;
+mod output;
+mod peers;
+mod store;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+use crate::setup::DEFAULT_CONFIG;
+
+/// A gateway that takes sealed documents from phones, keeps them, and uploads them when there is a connection.
+#[derive(Debug, Parser)]
+#[command(name = "waypost", version)]
+struct Args {
+    /// Configuration file; files in a folder of the same name with .d are read after it.
+    #[arg(long, short, global = true, default_value = DEFAULT_CONFIG, env = "WAYPOST_CONFIG")]
+    config: PathBuf,
+    /// Write JSON, one object a line.
+    #[arg(long, global = true)]
+    json: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Run the gateway until it is told to stop (SIGTERM). SIGHUP reads the configuration again.
+    Run,
+    /// Check the configuration and name every mistake; compare it with the running gateway's.
+    Check,
+    /// Show how the gateway is.
+    Status,
+    /// Make a pairing code and show it as QR code and text.
+    Pair,
+    /// Make the running gateway read its configuration again.
+    Reload,
+    /// Documents that are here.
+    Documents {
+        #[command(subcommand)]
+        command: DocumentsCommand,
+    },
+    /// Phones and gateways that are known here.
+    Peers {
+        #[command(subcommand)]
+        command: PeersCommand,
+    },
+    /// The store on the disk.
+    Store {
+        #[command(subcommand)]
+        command: StoreCommand,
+    },
+    /// Show the whole way of documents on this machine: destination, gateway and phone as three processes.
+    Demo(demo::DemoArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum DocumentsCommand {
+    /// List them.
+    List {
+        /// Only those that wait for their destination.
+        #[arg(long)]
+        waiting: bool,
+    },
+    /// Show one.
+    Show {
+        /// Its id, or at least the first 4 digits of it.
+        id: String,
+    },
+    /// Delete one for good: it is not uploaded, and does not come back.
+    Delete {
+        /// Its id, or at least the first 4 digits of it.
+        id: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum PeersCommand {
+    /// List them.
+    List,
+    /// Take nothing from a peer any more, at once.
+    Revoke {
+        /// Its key, the first digits of it, or its label.
+        peer: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
+enum StoreCommand {
+    /// Open every value and compare what must agree. Exit status 1 when something is wrong.
+    Check,
+}
+
+/// Runs the command line. Exit status: 0 done, 1 failed, 2 wrong usage, 3 (`demo`) some files were skipped.
+pub fn main() -> ExitCode {
+    let Args { config, json, command } = Args::parse();
+    let done = match command {
+        Command::Run => check::run(&config),
+        Command::Check => check::check(&config, json),
+        Command::Status => live::status(&config, json),
+        Command::Pair => live::pair(&config, json),
+        Command::Reload => live::reload(&config, json),
+        Command::Documents { command: DocumentsCommand::List { waiting } } => {
+            documents::list(&config, json, waiting)
+        }
+        Command::Documents { command: DocumentsCommand::Show { id } } => documents::show(&config, json, id),
+        Command::Documents { command: DocumentsCommand::Delete { id } } => {
+            documents::delete(&config, json, id)
+        }
+        Command::Peers { command: PeersCommand::List } => peers::list(&config, json),
+        Command::Peers { command: PeersCommand::Revoke { peer } } => peers::revoke(&config, json, peer),
+        Command::Store { command: StoreCommand::Check } => store::check(&config, json),
+        Command::Demo(args) => demo::demo(&args, json),
+    };
+    match done {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error);
+            ExitCode::FAILURE
+        }
+    }
+}
