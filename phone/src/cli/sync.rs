@@ -40,7 +40,8 @@ pub(super) fn run(phone: &Phone, sync: &Sync, out: &Out) -> anyhow::Result<Done>
             Some(before) => before.followed_by(contact),
             None => contact,
         });
-        if !may_go_on || unconfirmed(phone)? == 0 || until.is_none_or(|until| until <= Instant::now() + AGAIN) {
+        if !may_go_on || unconfirmed(phone)? == 0 || until.is_none_or(|until| until <= Instant::now() + AGAIN)
+        {
             break;
         }
         std::thread::sleep(AGAIN);
