@@ -1,1 +1,22 @@
-//! Reference destination server of Waypost
+//! The reference destination server of Waypost: takes documents over HTTPS, opens them into an inbox, confirms them.
+//!
+//! The way of a document: [`server`] accepts the connection, [`api`] takes the request and pumps its body to a
+//! blocking thread, `judge` opens it into a temporary file, `intake` commits verdicts in groups and signs one
+//! confirmation per batch, `inbox` puts the file under its own name.
+
+pub mod api;
+pub mod clock;
+pub mod confirmations;
+mod durable;
+pub mod home;
+pub mod inbox;
+pub mod intake;
+pub mod judge;
+pub mod names;
+pub mod opener;
+pub mod server;
+pub mod store;
+pub mod tls;
+
+pub use home::Home;
+pub use server::Server;

@@ -49,6 +49,21 @@ pub enum Change {
         /// Who brings it; the body under way belongs to that peer alone.
         depositor: Option<PeerKey>,
     },
+    /// As [`Change::Piece`], for a document that this node itself makes and that is too large to hold in memory.
+    OwnPiece {
+        /// The whole.
+        description: Description,
+        /// Its envelope's header; that of the first piece counts.
+        header: Arc<Header>,
+        /// Where the bytes begin: at what is committed, or before.
+        offset: u64,
+        /// The bytes.
+        bytes: Bytes,
+        /// Kept back until [`Change::Release`]; what the last piece says counts.
+        draft: bool,
+        /// For this node's user only; what the last piece says counts.
+        note: Option<String>,
+    },
     /// A peer offered a document that is here, or confirmed: it gets the confirmation, too.
     Depositor {
         /// The document.
@@ -177,7 +192,7 @@ impl Change {
         const ROWS: usize = 1024;
         match self {
             Change::Document(new) => new.document.body().len() + ROWS,
-            Change::Piece { bytes, .. } => bytes.len() + ROWS,
+            Change::Piece { bytes, .. } | Change::OwnPiece { bytes, .. } => bytes.len() + ROWS,
             Change::Confirmation { confirmation, .. } => confirmation.statement.verdicts().len() * 256 + ROWS,
             Change::Put { value, .. } => value.as_ref().map_or(0, Vec::len) + ROWS,
             _ => ROWS,
@@ -186,7 +201,7 @@ impl Change {
 
     /// Whether it only adds documents, which a full store may refuse; all else has the reserve to draw on.
     pub(crate) fn is_growth(&self) -> bool {
-        matches!(self, Change::Document(_) | Change::Piece { .. })
+        matches!(self, Change::Document(_) | Change::Piece { .. } | Change::OwnPiece { .. })
     }
 }
 

@@ -55,6 +55,9 @@ pub enum StoreError {
         /// The row's key in hexadecimal.
         key: String,
     },
+    /// The disk failed; what the system said.
+    #[error("store: {0}; if this stays, the disk is failing: replace it")]
+    Io(String),
     /// The database failed; what it said.
     #[error("store: {0}; if this stays, check the disk and restart")]
     Database(String),
@@ -73,6 +76,7 @@ impl From<heed::Error> for StoreError {
             heed::Error::Io(io) if matches!(io.kind(), StorageFull | QuotaExceeded) => {
                 StoreError::Full("the disk")
             }
+            heed::Error::Io(io) => StoreError::Io(io.to_string()),
             _ => StoreError::Database(error.to_string()),
         }
     }

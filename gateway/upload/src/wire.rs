@@ -249,13 +249,17 @@ impl TlsTransport {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
                 result => return result,
             }
+            // First what is there already: an alert that came just before the end says more than the end.
+            let invalid = |error| io::Error::new(io::ErrorKind::InvalidData, error);
+            let state = self.tls.process_new_packets().map_err(invalid)?;
+            if state.plaintext_bytes_to_read() > 0 {
+                continue;
+            }
             while self.tls.wants_write() && !self.done_for {
                 self.tls.write_tls(&mut tcp)?;
             }
             self.tls.read_tls(&mut tcp)?;
-            self.tls
-                .process_new_packets()
-                .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error))?;
+            self.tls.process_new_packets().map_err(invalid)?;
         }
     }
 

@@ -4,13 +4,14 @@
 
 mod common;
 
-use std::io::Read;
+use std::io::{Read, Write};
 use std::net::TcpListener;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{Certificates, FINGERPRINT, Play, Server, certificates, document};
+use common::{Certificates, FINGERPRINT, Play, Server, certificates, document, server_config};
 use data_encoding::BASE64;
 use sha2::{Digest, Sha256};
 use waypost_protocol::api::{self, Answer};
@@ -139,7 +140,11 @@ fn an_answer_that_is_cut_too_long_or_garbage_is_ambiguous() {
 
 #[test]
 fn an_answer_that_does_not_come_is_ambiguous() {
-    let cause = ambiguous(batch_when(Play::Late(Duration::from_secs(5))));
+    let server = Server::start();
+    server.play([Play::Late(Duration::from_secs(30))]);
+    let mut settings = server.settings();
+    settings.answer_timeout = Duration::from_millis(300);
+    let cause = ambiguous(batch(&mut Client::new(&settings).unwrap(), &[document(1, 1_000)]));
     assert!(matches!(cause, Cause::Timeout { during: Phase::Answering, .. }), "{cause:?}");
 }
 
@@ -255,6 +260,40 @@ fn a_refusal_in_the_middle_of_an_upload_is_heard_and_the_rest_not_sent() {
 }
 
 #[test]
+fn an_early_refusal_is_heard_also_while_the_connection_stays_open() {
+    let certificates = certificates("localhost", 2020, 2100);
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let mut settings =
+        Settings::new(format!("https://localhost:{}", listener.local_addr().unwrap().port()), None);
+    settings.ca_pem = Some(certificates.ca_pem.clone().into_bytes());
+    let config = Arc::new(server_config(&certificates, false));
+    let (done, wait) = std::sync::mpsc::channel::<()>();
+    let server = std::thread::spawn(move || {
+        let (tcp, _) = listener.accept().unwrap();
+        let mut tls = rustls::StreamOwned::new(rustls::ServerConnection::new(config).unwrap(), tcp);
+        let mut head = Vec::new();
+        while !head.ends_with(b"\r\n\r\n") {
+            let mut byte = [0];
+            tls.read_exact(&mut byte).unwrap();
+            head.push(byte[0]);
+        }
+        tls.write_all(b"HTTP/1.1 413 Content Too Large\r\ncontent-length: 0\r\n\r\n").unwrap();
+        // Reads a little more, so that the client's writes get on, and closes only in the end.
+        let _ = std::io::copy(&mut (&mut tls).take(20 << 20), &mut std::io::sink());
+        let _ = wait.recv();
+    });
+    let read = AtomicU64::new(0);
+    let description = Description { size: 200 << 20, ..document(1, 1).description() };
+    let mut client = Client::new(&settings).unwrap();
+    let begun = Instant::now();
+    let result = client.put(&description, Counted(&read), [0; 32], &mut |_, _| ());
+    assert_eq!(definite(result).kind(), Kind::TooLarge);
+    assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
+    drop((done, client));
+    server.join().unwrap();
+}
+
+#[test]
 fn a_document_that_cannot_be_read_is_named() {
     let server = Server::start();
     let good = document(1, 300_000);
@@ -333,7 +372,7 @@ fn failures_before_anything_is_sent_are_definite_and_told_apart() {
     let address = http.local_addr().unwrap();
     let plain = std::thread::spawn(move || {
         let (mut tcp, _) = http.accept().unwrap();
-        std::io::Write::write_all(&mut tcp, b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
+        tcp.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").unwrap();
     });
     let cause = try_url(format!("https://{address}"));
     assert_eq!(cause.kind(), Kind::TlsRefused);

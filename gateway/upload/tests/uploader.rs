@@ -57,11 +57,11 @@ impl Shared {
         self.0.1.notify_all();
     }
 
-    /// Waits until this holds, for at most two seconds.
+    /// Waits until this holds, for at most ten seconds.
     fn wait(&self, what: &str, done: impl Fn(&Store) -> bool) {
         let store = self.0.0.lock().unwrap();
         let (store, timeout) =
-            self.0.1.wait_timeout_while(store, Duration::from_secs(2), |store| !done(store)).unwrap();
+            self.0.1.wait_timeout_while(store, Duration::from_secs(10), |store| !done(store)).unwrap();
         assert!(!timeout.timed_out(), "{what} did not happen: {:#?}", store.events);
     }
 
@@ -301,10 +301,17 @@ fn each_path_state_has_its_name() {
 fn later_verdicts_are_fetched_and_the_cursor_moves_after_the_commit() {
     let server = Server::start();
     let store = Shared::default();
-    store.change(|store| store.owed = true);
-    let _uploader = start(server.client(), &store);
+    store.change(|store| (store.owed, store.broken) = (true, 1));
+    let known = document(1, 10);
+    server.state.lock().unwrap().held.insert(known.id(), known);
+    let uploader = start(server.client(), &store);
+    store
+        .wait("the store's failure", |store| store.events.iter().any(|event| event.contains("disk is gone")));
+    assert_eq!(store.0.0.lock().unwrap().cursor, 0);
+    uploader.path_up();
     store.wait("the cursor", |store| store.cursor == 5);
-    assert_eq!(count(&server, "?since=0"), 1);
+    assert_eq!(count(&server, "?since=0"), 2);
+    assert_eq!(store.0.0.lock().unwrap().settled.len(), 1);
 }
 
 #[test]

@@ -251,7 +251,7 @@ impl Stage {
 }
 
 fn certificate(work: &Path) -> PathBuf {
-    work.join("destination/certificate.asc")
+    work.join("destination/certificate.pgp")
 }
 
 /// An address on loopback that was free a moment ago.

@@ -35,6 +35,7 @@ impl Tx<'_> {
         let encoded_header = self.acceptable(&new.header, new.age)?;
         let depositor = self.depositor(new.depositor.as_ref())?;
         if let Some(known) = self.already_known(&description.id, &new.header, depositor)? {
+            self.drop_partial_of(&description.id, depositor.number)?;
             return known;
         }
         self.admit(description.size, depositor)?;
@@ -128,7 +129,7 @@ impl Tx<'_> {
         let depositor = self.depositor(Some(peer))?;
         if let Some((seq, row)) = self.find(id)? {
             if row.state == CONFIRMED {
-                return Ok(self.confirmed_for(id, row.destination, depositor.number, seq)??);
+                return self.confirmed_for(id, row.destination, depositor.number, seq)?;
             }
             self.add_depositor(seq, &row, depositor.number)?;
             return Ok(Applied::AlreadyHeld { seq: Seq(seq) });

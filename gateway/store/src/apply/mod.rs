@@ -16,9 +16,9 @@ pub(crate) use tx::Tx;
 use std::sync::Arc;
 
 use waypost_protocol::ids::{MessageId, PeerKey};
-use waypost_protocol::refusal::Reason;
 
 use crate::change::{Applied, Change, NewDocument};
+use crate::disk::{DiskSpace as _, SystemDisk};
 use crate::error::{ChangeError, StoreError};
 use crate::rows::{STORE_KEY, StoreRow};
 use crate::{Inner, MAX_TRANSACTION, Store, Writing, random};
@@ -71,14 +71,19 @@ impl Store {
         match self.transact(writing, batch) {
             Ok(done) => outcomes.extend(done),
             Err(_) if batch.len() > 1 => {
-                let mut full = false;
+                let mut failed = None;
                 for change in batch {
-                    // After one failure for want of space, further growth is refused without wearing the disk.
-                    let outcome = match full && change.is_growth() {
-                        true => Err(ChangeError::Refused(Reason::OverQuota)),
-                        false => self.run_one(writing, change),
+                    // After a failure of the disk the rest would only wear it; what frees space may still help.
+                    let outcome = match &failed {
+                        Some(StoreError::Full(_)) if !change.is_growth() => self.run_one(writing, change),
+                        Some(error) => Err(StoreError::clone(error).into()),
+                        None => self.run_one(writing, change),
                     };
-                    full |= matches!(outcome, Err(ChangeError::Storage(StoreError::Full(_))));
+                    if let Err(ChangeError::Storage(error @ (StoreError::Full(_) | StoreError::Io(_)))) =
+                        &outcome
+                    {
+                        failed = Some(error.clone());
+                    }
                     outcomes.push(outcome);
                 }
             }
@@ -107,6 +112,21 @@ impl Store {
 
     /// One transaction. An error means that nothing of it was written.
     fn transact(&self, writing: &mut Writing, batch: &[Change]) -> Result<Vec<Outcome>, StoreError> {
+        self.try_transact(writing, batch).map_err(|error| self.explained(error))
+    }
+
+    /// LMDB reports the short write that ends at a full disk as an input/output error.
+    pub(crate) fn explained(&self, error: StoreError) -> StoreError {
+        let enough = 2 * MAX_TRANSACTION as u64;
+        match error {
+            StoreError::Io(_) if SystemDisk.free(&self.inner.folder).is_ok_and(|free| free < enough) => {
+                StoreError::Full("the disk")
+            }
+            other => other,
+        }
+    }
+
+    fn try_transact(&self, writing: &mut Writing, batch: &[Change]) -> Result<Vec<Outcome>, StoreError> {
         let mut tx = Tx::begin(self, writing)?;
         let mut outcomes = Vec::with_capacity(batch.len());
         for change in batch {
@@ -150,6 +170,16 @@ impl Store {
                     depositor,
                 })
             }
+            Change::OwnPiece { description, header, offset: start, bytes, draft, note } => {
+                self.pieces(writing, &bytes, Extra::default(), |offset, bytes| Change::OwnPiece {
+                    description,
+                    header: header.clone(),
+                    offset: start.saturating_add(offset),
+                    bytes,
+                    draft,
+                    note: note.clone(),
+                })
+            }
             other => self.run_one(writing, &other),
         }
     }
@@ -177,8 +207,9 @@ impl Store {
             let end = whole.len().min(at + LARGE);
             let mut tx = Tx::begin(self, writing)?;
             outcome = tx.change(&piece(at as u64, whole.slice(at..end)), extra.clone());
-            if !matches!(outcome, Err(ChangeError::Storage(_))) {
-                tx.commit()?;
+            match &outcome {
+                Err(ChangeError::Storage(error)) => return Err(self.explained(error.clone()).into()),
+                _ => tx.commit().map_err(|error| self.explained(error))?,
             }
             if !matches!(outcome, Ok(Applied::Partial { .. })) {
                 return outcome;
@@ -192,7 +223,7 @@ impl Store {
 fn is_large(change: &Change) -> bool {
     match change {
         Change::Document(new) => new.document.body().len() > LARGE,
-        Change::Piece { bytes, .. } => bytes.len() > LARGE,
+        Change::Piece { bytes, .. } | Change::OwnPiece { bytes, .. } => bytes.len() > LARGE,
         _ => false,
     }
 }

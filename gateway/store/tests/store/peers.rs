@@ -82,6 +82,7 @@ fn only_what_a_peer_serves_and_can_take_is_sent_in_order_over_destinations() {
         );
     }
     let mut recipient = to(peer(0), store_id(9));
+    kit.apply(Change::PeerSeen { peer: peer(0), store: Some(store_id(9)), label: None }).unwrap();
     assert_eq!(outgoing(&kit, &recipient), [3, 5], "not back to who brought it");
     recipient.key = peer(9);
     recipient.serves = vec![A, B, A];

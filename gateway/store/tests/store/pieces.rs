@@ -172,3 +172,26 @@ fn what_nobody_goes_on_with_is_removed_after_a_while() {
     assert_eq!(committed(&kit, &document, 1), 0);
     kit.assert_sound();
 }
+
+#[test]
+fn a_large_document_of_this_node_may_be_a_draft_with_a_note() {
+    let kit = Kit::new();
+    let document = document(1, 3_000_000);
+    let (header, _) = waypost_protocol::envelope::parse(document.body()).unwrap();
+    let header = std::sync::Arc::new(header);
+    let piece = |range: std::ops::Range<usize>| Change::OwnPiece {
+        description: document.description(),
+        header: header.clone(),
+        offset: range.start as u64,
+        bytes: document.body().slice(range),
+        draft: true,
+        note: Some("film.mp4".into()),
+    };
+    let size = document.body().len();
+    let outcomes = kit.store().apply(vec![piece(0..1_000), piece(1_000..2_500_000), piece(2_500_000..size)]);
+    assert!(matches!(outcomes.last(), Some(Ok(Applied::Stored { .. }))), "{outcomes:?}");
+    let entry = kit.store().document(&document.id()).unwrap().unwrap();
+    assert_eq!((entry.state, entry.note.as_deref()), (waypost_store::State::Draft, Some("film.mp4")));
+    assert_eq!(entry.depositor, None);
+    kit.assert_sound();
+}

@@ -136,6 +136,7 @@ fn a_flipped_bit_of_any_row_is_found() {
         kit.apply(piece(&document(5, 50_000), 0..40_000, peer(1))).unwrap();
         kit.apply(Change::Delete { id: document(0, 10).id() }).unwrap();
         kit.confirm(&[document(1, 10).id()], Verdict::Opened).unwrap();
+        kit.sweep();
         kit.assert_sound();
         tamper(&mut kit, table, |rows| {
             let middle = rows[0].1.len() / 2;
@@ -155,6 +156,7 @@ fn removed_rows_are_found() {
             kit.stored(&document(n, 10), Some(peer(1)));
         }
         kit.confirm(&[document(1, 10).id()], Verdict::Opened).unwrap();
+        kit.sweep();
         tamper(&mut kit, table, |rows| {
             rows.remove(0);
         });

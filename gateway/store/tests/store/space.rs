@@ -8,14 +8,17 @@ use waypost_store::{Change, ChangeError, Options, Store, SystemDisk};
 
 use crate::kit::*;
 
-/// Stores documents until one is refused; those that were stored, and the refusal.
-fn fill(kit: &Kit, size: usize) -> (Vec<Document>, ChangeError) {
+/// Stores documents from number `first` on, until one is refused; those that were stored, and the refusal.
+fn fill(kit: &Kit, first: u64, size: usize) -> (Vec<Document>, ChangeError) {
     let mut stored = Vec::new();
-    for n in 0.. {
-        let document = document(n, size);
-        match kit.put(&document, None) {
-            Ok(_) => stored.push(document),
-            Err(error) => return (stored, error),
+    for start in (first..).step_by(16) {
+        let batch: Vec<_> = (start..start + 16).map(|n| document(n, size)).collect();
+        let answers = kit.store().apply(batch.iter().map(|document| deposit(document, None)).collect());
+        for (document, answer) in batch.into_iter().zip(answers) {
+            match answer {
+                Ok(_) => stored.push(document),
+                Err(error) => return (stored, error),
+            }
         }
     }
     unreachable!()
@@ -24,27 +27,17 @@ fn fill(kit: &Kit, size: usize) -> (Vec<Document>, ChangeError) {
 fn deleting_works_and_it_goes_on(kit: &mut Kit, stored: &[Document], size: usize) {
     kit.assert_sound();
     let used = kit.store().usage().unwrap().used;
-    for document in stored {
-        kit.apply(Change::Delete { id: document.id() }).unwrap();
+    for some in stored.chunks(100) {
+        let delete = some.iter().map(|document| Change::Delete { id: document.id() }).collect();
+        for answer in kit.store().apply(delete) {
+            answer.unwrap();
+        }
     }
     kit.sweep();
     assert!(kit.store().usage().unwrap().used < used / 2);
     kit.reopen();
     kit.assert_sound();
-    let (again, _) = {
-        let mut again = Vec::new();
-        let mut refusal = None;
-        for n in 1_000_000.. {
-            match kit.put(&document(n, size), None) {
-                Ok(_) => again.push(n),
-                Err(error) => {
-                    refusal = Some(error);
-                    break;
-                }
-            }
-        }
-        (again, refusal)
-    };
+    let (again, _) = fill(kit, 1_000_000, size);
     assert!(again.len() * 10 >= stored.len() * 7, "{} after {}", again.len(), stored.len());
     kit.assert_sound();
 }
@@ -52,7 +45,7 @@ fn deleting_works_and_it_goes_on(kit: &mut Kit, stored: &[Document], size: usize
 #[test]
 fn beyond_the_quota_documents_are_refused_with_a_reason() {
     let mut kit = Kit::with(|options| options.quota = 2 << 20);
-    let (stored, refusal) = fill(&kit, 20_000);
+    let (stored, refusal) = fill(&kit, 0, 20_000);
     assert_eq!(refusal, ChangeError::Refused(Reason::OverQuota));
     assert!(stored.len() > 60, "{}", stored.len());
     assert!(kit.store().usage().unwrap().used <= 2 << 20);
@@ -63,7 +56,7 @@ fn beyond_the_quota_documents_are_refused_with_a_reason() {
 fn a_full_map_refuses_documents_and_deleting_works() {
     for size in [100, 20_000] {
         let mut kit = Kit::with(|options| options.map_size = 3 << 20);
-        let (stored, refusal) = fill(&kit, size);
+        let (stored, refusal) = fill(&kit, 0, size);
         assert_eq!(refusal.reason(), Reason::OverQuota);
         deleting_works_and_it_goes_on(&mut kit, &stored, size);
     }
@@ -166,10 +159,16 @@ fn on_a_small_disk() {
     let junk = std::path::Path::new(&disk).join("junk");
     let _ = std::fs::write(&junk, vec![1; 12 << 20]);
     assert_eq!(store.check().unwrap(), vec![]);
+    // What is no document may use the reserve.
+    for n in 0.. {
+        store.apply_one(Change::Put { key: format!("setting {n}"), value: Some(vec![0; 50_000]) }).unwrap();
+        if !reserve.exists() {
+            break;
+        }
+    }
     for document in &stored {
         store.apply_one(Change::Delete { id: document.id() }).unwrap();
     }
-    assert!(!reserve.exists(), "the reserve was needed");
     while store.sweep(1000).unwrap().more {}
     drop(store);
     std::fs::remove_file(&junk).unwrap();

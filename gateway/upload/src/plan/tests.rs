@@ -151,6 +151,28 @@ fn a_nudge_does_not_hammer_a_dead_path_but_a_new_path_is_used_at_once() {
 }
 
 #[test]
+fn a_server_that_answers_questions_and_fails_all_uploads_is_sent_ever_less() {
+    let mut planner = planner((1..=100).map(|seq| waiting(seq, 1, 1)).collect());
+    let (mut now, mut uploads) = (at(0), 0);
+    while now < at(7_200) {
+        match planner.next(now) {
+            Step::Wait(until) => now = until.unwrap(),
+            Step::Probe => planner.handle(Input::Info(Ok(info())), now),
+            Step::AskHave(documents) => {
+                let fates = documents.iter().map(|document| (document.seq, Fate::NotHeld)).collect();
+                planner.handle(Input::Had(Ok(fates)), now);
+            }
+            Step::Batch(_) => {
+                uploads += 1;
+                planner.handle(Input::Uploaded(Err(lost())), now);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!((24..=60).contains(&uploads), "{uploads} uploads in two hours");
+}
+
+#[test]
 fn the_wait_that_a_server_asks_for_is_kept() {
     let mut planner = planner(vec![waiting(1, 1, 1)]);
     batch(&mut planner, at(0));

@@ -103,29 +103,33 @@ pub(crate) fn certificates(name: &str, from: i32, until: i32) -> Certificates {
     Certificates { ca_pem, server_pem, server_key, client_pem, client_key }
 }
 
+/// TLS as the server with these speaks it.
+pub(crate) fn server_config(certificates: &Certificates, mutual: bool) -> rustls::ServerConfig {
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
+        .with_safe_default_protocol_versions()
+        .unwrap();
+    let builder = if mutual {
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(certificates.ca_pem.as_bytes()).unwrap()).unwrap();
+        let verifier = rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
+        builder.with_client_cert_verifier(verifier.build().unwrap())
+    } else {
+        builder.with_no_client_auth()
+    };
+    let chain = vec![CertificateDer::from_pem_slice(certificates.server_pem.as_bytes()).unwrap()];
+    let key = PrivateKeyDer::from_pem_slice(certificates.server_key.as_bytes()).unwrap();
+    builder.with_single_cert(chain, key).unwrap()
+}
+
 impl Server {
     pub(crate) fn start() -> Server {
         Server::with(certificates("localhost", 2020, 2100), false, "127.0.0.1:0")
     }
 
     pub(crate) fn with(certificates: Certificates, mutual: bool, address: &str) -> Server {
-        let provider = Arc::new(rustls::crypto::ring::default_provider());
-        let builder = rustls::ServerConfig::builder_with_provider(provider.clone())
-            .with_safe_default_protocol_versions()
-            .unwrap();
-        let builder = if mutual {
-            let mut roots = rustls::RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_slice(certificates.ca_pem.as_bytes()).unwrap()).unwrap();
-            let verifier =
-                rustls::server::WebPkiClientVerifier::builder_with_provider(roots.into(), provider);
-            builder.with_client_cert_verifier(verifier.build().unwrap())
-        } else {
-            builder.with_no_client_auth()
-        };
-        let chain = vec![CertificateDer::from_pem_slice(certificates.server_pem.as_bytes()).unwrap()];
-        let key = PrivateKeyDer::from_pem_slice(certificates.server_key.as_bytes()).unwrap();
-        let acceptor =
-            tokio_rustls::TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).unwrap()));
+        let config = server_config(&certificates, mutual);
+        let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let runtime =
             tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let listener = runtime.block_on(TcpListener::bind(address)).unwrap();
@@ -165,14 +169,14 @@ impl Server {
         self.state.lock().unwrap().requests.clone()
     }
 
-    /// Settings that fit this server, with short timeouts.
+    /// Settings that fit this server.
     pub(crate) fn settings(&self) -> Settings {
         let mut settings = Settings::new(&self.url, Some(FINGERPRINT));
         settings.ca_pem = Some(self.certificates.ca_pem.clone().into_bytes());
         settings.token = Some(Token::new("s3cret"));
-        settings.connect_timeout = Duration::from_millis(800);
-        settings.stall_timeout = Duration::from_millis(800);
-        settings.answer_timeout = Duration::from_millis(800);
+        settings.connect_timeout = Duration::from_secs(5);
+        settings.stall_timeout = Duration::from_secs(5);
+        settings.answer_timeout = Duration::from_secs(5);
         settings
     }
 

@@ -1,0 +1,105 @@
+//! The HTTPS interface: routes, questions, answers. `openapi.json` is its specification.
+
+mod answer;
+mod client;
+mod digest;
+mod problem;
+mod questions;
+mod stream;
+mod uploads;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::http::Method;
+use axum::routing::{MethodRouter, get, post, put};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use waypost_protocol::api::{self, Info};
+use waypost_protocol::time::UnixTime;
+
+use crate::home::Home;
+use crate::intake::{BatchLimits, Intake};
+
+pub use client::PeerCertificate;
+pub use problem::Problem;
+
+/// Uploads at a time: each has a thread.
+const MAX_UPLOADS: usize = 32;
+/// Silence within an upload after which the connection ends: longer than a satellite's pauses.
+const STALL: Duration = Duration::from_secs(90);
+
+/// Each route, as `openapi.json` has it.
+pub const ROUTES: [(&str, &str); 7] = [
+    ("GET", "/v1/info"),
+    ("GET", "/v1/certificate"),
+    ("POST", "/v1/have"),
+    ("PUT", "/v1/documents/{id}"),
+    ("POST", "/v1/batch"),
+    ("POST", "/v1/confirmations"),
+    ("GET", "/v1/confirmations"),
+];
+
+/// What all requests share.
+pub struct Shared {
+    intake: Intake,
+    info: Info,
+    certificate: Vec<u8>,
+    batch: BatchLimits,
+    uploads: Arc<Semaphore>,
+}
+
+impl Shared {
+    /// For that home.
+    pub fn new(home: &Home, intake: Intake) -> Self {
+        let settings = home.settings();
+        let info = Info {
+            versions: vec![api::VERSION],
+            fingerprint: home.destination(),
+            name: settings.name.clone(),
+            max_document: settings.max_document,
+            max_batch_documents: settings.max_batch_documents,
+            max_batch_bytes: settings.max_batch_bytes,
+            time: UnixTime(0),
+        };
+        let certificate = home.certificate().to_bytes();
+        let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
+        Shared { intake, info, certificate, batch: home.batch_limits(), uploads }
+    }
+
+    /// Room for one more upload.
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.uploads.clone().try_acquire_owned().map_err(|_| Problem::busy())
+    }
+
+    /// Takes documents in.
+    pub fn intake(&self) -> &Intake {
+        &self.intake
+    }
+}
+
+/// All of [`ROUTES`]; anything else is a problem in words.
+pub fn router(shared: Arc<Shared>) -> Router {
+    let mut router = Router::new();
+    for (method, path) in ROUTES {
+        router = router.route(path, handler(method, path));
+    }
+    router
+        .fallback(problem::no_such_path)
+        .method_not_allowed_fallback(problem::no_such_method)
+        .with_state(shared)
+}
+
+fn handler(method: &str, path: &str) -> MethodRouter<Arc<Shared>> {
+    match (method, path) {
+        ("GET", api::INFO) => get(questions::info),
+        ("GET", api::CERTIFICATE) => get(questions::certificate),
+        ("POST", api::HAVE) => post(questions::have),
+        ("POST", api::CONFIRMATIONS) => post(questions::confirmations),
+        ("GET", api::CONFIRMATIONS) => get(questions::confirmations_since),
+        ("POST", api::BATCH) => post(uploads::batch),
+        ("PUT", _) => put(uploads::put_document),
+        // The table above has no other; a test asks for each of them.
+        _ => MethodRouter::new().fallback(|_: Method| async { problem::no_such_path().await }),
+    }
+}

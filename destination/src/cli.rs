@@ -1,0 +1,146 @@
+//! The command line.
+
+mod access;
+mod confirm;
+mod setup;
+
+use std::io::Write as _;
+use std::path::PathBuf;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use serde_json::{Value, json};
+use waypost_destination::{Home, Server};
+
+/// The reference destination server of Waypost.
+#[derive(Parser)]
+#[command(version, about, max_term_width = 100)]
+pub(crate) struct Arguments {
+    /// The server's folder: settings, keys, store, inbox.
+    #[arg(long, global = true, env = "WAYPOST_DESTINATION_HOME", default_value_os_t = default_home())]
+    home: PathBuf,
+    /// Print JSON: one object, or one a line where there is more to come.
+    #[arg(long, global = true)]
+    json: bool,
+    /// Least important messages to log: error, warn, info, debug, trace, off.
+    #[arg(long, global = true, env = "WAYPOST_LOG", default_value = "info")]
+    pub(crate) log: log::LevelFilter,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Make the folder: OpenPGP key, TLS certificate, settings.
+    Init(setup::InitArguments),
+    /// Serve.
+    Run {
+        /// Address and port; port 0 lets the system choose. Default: the one in the settings.
+        #[arg(long)]
+        listen: Option<String>,
+    },
+    /// Say which gateways may upload.
+    #[command(subcommand)]
+    Gateways(access::GatewaysCommand),
+    /// Print the code with which phones add this destination.
+    PhoneCode {
+        /// Also make a token of this name, with which phones upload by themselves.
+        #[arg(long, value_name = "NAME")]
+        token: Option<String>,
+    },
+    /// Open held documents with the decryption key and confirm them anew.
+    Open {
+        /// The secret key, OpenPGP; default: the folder's own.
+        #[arg(long)]
+        key: Option<PathBuf>,
+    },
+    /// Confirmations as files.
+    #[command(subcommand)]
+    Confirmations(confirm::ConfirmationsCommand),
+    /// Print the OpenPGP certificate.
+    Certificate,
+    /// Say what there is.
+    Status,
+}
+
+fn default_home() -> PathBuf {
+    let data = std::env::var_os("XDG_DATA_HOME").map(PathBuf::from);
+    let data = data.or_else(|| std::env::home_dir().map(|home| home.join(".local/share")));
+    data.unwrap_or_default().join("waypost-destination")
+}
+
+/// What a command says: for people, and for programs.
+struct Said {
+    text: String,
+    json: Value,
+}
+
+impl Said {
+    fn new(text: impl Into<String>, json: Value) -> Self {
+        Said { text: text.into(), json }
+    }
+
+    fn print(&self, as_json: bool) -> std::io::Result<()> {
+        let mut out = std::io::stdout().lock();
+        match as_json {
+            true => writeln!(out, "{}", self.json)?,
+            false => writeln!(out, "{}", self.text.trim_end())?,
+        }
+        out.flush()
+    }
+}
+
+/// Does what the arguments say.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+    let Arguments { home: path, json: as_json, command, .. } = arguments;
+    if let Command::Init(init) = command {
+        return Ok(setup::init(&path, init)?.print(as_json)?);
+    }
+    let home = Home::open(&path)?;
+    let said = match command {
+        Command::Init(_) => return Ok(()),
+        Command::Run { listen } => return serve(&home, listen, as_json),
+        Command::Gateways(command) => access::gateways(&home, command)?,
+        Command::PhoneCode { token } => access::phone_code(&home, token)?,
+        Command::Open { key } => confirm::open(&home, key)?,
+        Command::Confirmations(command) => confirm::confirmations(&home, command)?,
+        Command::Certificate => {
+            let certificate = home.certificate();
+            let fingerprint = certificate.fingerprint();
+            let json = json!({ "fingerprint": fingerprint, "certificate": certificate.to_armor() });
+            Said::new(certificate.to_armor(), json)
+        }
+        Command::Status => confirm::status(&home)?,
+    };
+    Ok(said.print(as_json)?)
+}
+
+/// Until SIGTERM or SIGINT.
+fn serve(home: &Home, listen: Option<String>, as_json: bool) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        use tokio::signal::unix::{SignalKind, signal};
+        let mut terminate = signal(SignalKind::terminate())?;
+        let mut interrupt = signal(SignalKind::interrupt())?;
+        let listen = listen.unwrap_or_else(|| home.settings().listen.clone());
+        let server = Server::start(home, &listen).context("the server does not start")?;
+        let address = server.address();
+        let url = home.settings().url.clone().unwrap_or_else(|| format!("https://{address}"));
+        let json = json!({
+            "ready": true,
+            "address": address,
+            "url": url,
+            "fingerprint": home.destination(),
+            "inbox": home.inbox_folder(),
+        });
+        let text = format!("ready on {address} as {url}\ninbox: {}", home.inbox_folder().display());
+        Said::new(text, json).print(as_json)?;
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        log::info!("ending");
+        tokio::task::spawn_blocking(move || server.stop()).await?;
+        Ok(())
+    })
+}

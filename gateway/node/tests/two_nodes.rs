@@ -1,0 +1,227 @@
+//! Two nodes with real stores and real sessions over a link in memory.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
+use waypost_link::{LinkInfo, Throttle, memory_pair};
+use waypost_node::{
+    ContactSummary, ConversationId, Ending, Grant, Host, Limits, Node, StoredNow, system_rng,
+};
+use waypost_protocol::confirmation::{Confirmation, Statement, Verdict};
+use waypost_protocol::document::Document;
+use waypost_protocol::envelope::{self, Header};
+use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey};
+use waypost_protocol::refusal::{Goodbye, Reason};
+use waypost_protocol::session::{Identity, Introduction, Pattern};
+use waypost_protocol::sync::{Accepts, Event, PeerHello, WINDOW};
+use waypost_protocol::time::UnixTime;
+use waypost_store::{
+    Change, Freeing, NewDocument, Options, State, Store, StoreKey, Writer, WriterOptions,
+};
+
+const DESTINATION: Fingerprint = Fingerprint::V4([9; 20]);
+
+/// Takes everyone; believes confirmations that are signed "good".
+struct TestHost {
+    serves: Vec<Fingerprint>,
+    refuses: Option<Goodbye>,
+    freeing: Freeing,
+    events: Vec<Event>,
+    over: Vec<ContactSummary>,
+}
+
+impl TestHost {
+    fn new(serves: Vec<Fingerprint>, freeing: Freeing) -> Self {
+        TestHost { serves, refuses: None, freeing, events: Vec::new(), over: Vec::new() }
+    }
+}
+
+impl Host for TestHost {
+    fn admit(&mut self, _: &PeerKey, _: Pattern, _: &LinkInfo) -> Result<Grant, Goodbye> {
+        let destinations = self.serves.iter().map(|one| (*one, None)).collect();
+        match self.refuses {
+            None => Ok(Grant { accepts: Accepts { destinations, max_document: 1 << 30 } }),
+            Some(reason) => Err(reason),
+        }
+    }
+    fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
+        if confirmation.signature()[..] == b"good"[..] { Ok(()) } else { Err("forged".into()) }
+    }
+    fn freeing(&self, _: &Confirmation) -> Freeing {
+        self.freeing
+    }
+    fn event(&mut self, _: ConversationId, _: &PeerKey, event: &Event) {
+        self.events.push(event.clone());
+    }
+    fn stored(&mut self, _: StoredNow) {}
+    fn ended(&mut self, summary: ContactSummary) {
+        self.over.push(summary);
+    }
+}
+
+struct Side {
+    node: Node,
+    host: TestHost,
+    key: PeerKey,
+    _folder: tempfile::TempDir,
+}
+
+fn side(phone: bool, serves: Vec<Fingerprint>) -> Side {
+    let folder = tempfile::tempdir().unwrap();
+    let options = Options { forwards: phone, map_size: 1 << 30, ..Options::default() };
+    let store = Store::open(folder.path(), &StoreKey::new([1; 32]), options).unwrap();
+    let writer = Writer::start(store.clone(), WriterOptions::default()).unwrap();
+    let identity = Identity::generate(&mut system_rng().unwrap()).unwrap();
+    let hello = PeerHello {
+        store: store.store_id(),
+        serves: serves.clone(),
+        wants: vec![],
+        max_document: 1 << 30,
+        window: WINDOW,
+        name: "test".into(),
+        has_backhaul: false,
+        is_gateway: !phone,
+    };
+    let limits = Limits {
+        sessions: 10,
+        half_open: 10,
+        handshake: Duration::from_secs(5),
+        idle: Duration::from_secs(20),
+    };
+    let key = identity.public();
+    let node = Node::new(identity, hello, limits, store, writer, system_rng().unwrap());
+    let freeing = if phone { Freeing::PHONE } else { Freeing::GATEWAY };
+    Side { node, host: TestHost::new(serves, freeing), key, _folder: folder }
+}
+
+fn write_document(side: &Side, seed: u64, size: usize) -> MessageId {
+    let mut sealed = vec![0; size];
+    ChaCha20Rng::seed_from_u64(seed).fill_bytes(&mut sealed);
+    let header = Header::to(DESTINATION);
+    let body = envelope::assemble(&header, &sealed).unwrap();
+    let document = Document::new(GroupId([3; 32]), UnixTime(3600), body).unwrap();
+    let id = document.id();
+    let new = NewDocument { document, header, age: 0, depositor: None, draft: false, note: None };
+    side.node.store().apply_one(Change::Document(Box::new(new))).unwrap();
+    id
+}
+
+/// One contact, until the phone's side is over.
+async fn contact(phone: &mut Side, gateway: &mut Side) -> ContactSummary {
+    let (near, far) = memory_pair(Throttle::default());
+    gateway.node.accept(far).unwrap();
+    let id = phone.node.open(near, &Introduction::Known(gateway.key)).unwrap();
+    let so_far = phone.host.over.len();
+    let run = async {
+        while phone.host.over.len() == so_far {
+            tokio::select! {
+                event = phone.node.next_event() => phone.node.handle(event, &mut phone.host),
+                event = gateway.node.next_event() => gateway.node.handle(event, &mut gateway.host),
+            }
+            for side in [&mut *phone, &mut *gateway] {
+                if side.node.deadline().is_some_and(|at| at <= side.node.clock().now()) {
+                    side.node.handle_deadline(&mut side.host);
+                }
+            }
+            let finished = phone.host.events.iter().any(|event| matches!(event, Event::Finished { .. }));
+            if finished {
+                phone.node.close(id, &mut phone.host);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), run).await.expect("the contact hangs");
+    phone.host.events.retain(|event| !matches!(event, Event::Finished { .. }));
+    // What the peer said is written down behind the scenes.
+    phone.node.writer().flush();
+    gateway.node.writer().flush();
+    phone.host.over.last().cloned().unwrap()
+}
+
+fn confirm(gateway: &Side, ids: &[MessageId], verdict: Verdict, signature: &'static [u8]) {
+    let verdicts = ids.iter().map(|id| (*id, verdict)).collect();
+    let statement = Statement::new(DESTINATION, DESTINATION, UnixTime(1_795_000_000), verdicts).unwrap();
+    let confirmation = Confirmation::new(statement, Bytes::from_static(signature)).unwrap();
+    let change =
+        Change::Confirmation { confirmation: Box::new(confirmation), freeing: Freeing::GATEWAY, from: None };
+    gateway.node.store().apply_one(change).unwrap();
+}
+
+#[tokio::test]
+async fn documents_go_over_and_confirmations_come_back() {
+    let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
+    let sizes = [0, 1_000, 16_000, 17_000, 300_000, 2_000_000];
+    let mut ids: Vec<MessageId> =
+        sizes.iter().enumerate().map(|(seed, &size)| write_document(&phone, seed as u64, size)).collect();
+    ids.extend((100..400).map(|seed| write_document(&phone, seed, 500)));
+
+    let summary = contact(&mut phone, &mut gateway).await;
+    assert_eq!(summary.ending, Ending::Finished);
+    assert_eq!(summary.theirs.stored, ids.len() as u64);
+    for id in &ids {
+        let row = gateway.node.store().document(id).unwrap().expect("stored");
+        assert_eq!((row.state, row.depositor), (State::Waiting, Some(phone.key)));
+        assert_eq!(phone.node.store().document(id).unwrap().unwrap().held_by, vec![gateway.key]);
+    }
+
+    assert_eq!(contact(&mut phone, &mut gateway).await.ending, Ending::NothingNew);
+
+    for part in ids.chunks(256) {
+        confirm(&gateway, part, Verdict::Opened, b"good");
+    }
+    let summary = contact(&mut phone, &mut gateway).await;
+    assert_eq!((summary.ending, summary.ours.confirmations), (Ending::Finished, 2));
+    for id in &ids {
+        let row = phone.node.store().document(id).unwrap();
+        assert!(row.is_none_or(|row| !row.has_body), "the phone keeps {id}");
+    }
+    assert_eq!(contact(&mut phone, &mut gateway).await.ending, Ending::NothingNew);
+}
+
+#[tokio::test]
+async fn a_forged_confirmation_deletes_nothing() {
+    let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
+    let id = write_document(&phone, 1, 1_000);
+    contact(&mut phone, &mut gateway).await;
+    confirm(&gateway, &[id], Verdict::Opened, b"forged");
+    let summary = contact(&mut phone, &mut gateway).await;
+    assert_eq!(summary.ours.confirmations, 0);
+    let row = phone.node.store().document(&id).unwrap().unwrap();
+    assert!(row.has_body && row.state == State::Waiting);
+}
+
+#[tokio::test]
+async fn a_document_for_a_destination_that_is_not_served_is_not_sent() {
+    let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![Fingerprint::V4([8; 20])]));
+    let id = write_document(&phone, 1, 1_000);
+    let summary = contact(&mut phone, &mut gateway).await;
+    assert_eq!(summary.ending, Ending::NothingNew);
+    assert!(gateway.node.store().document(&id).unwrap().is_none());
+    assert!(phone.node.store().document(&id).unwrap().unwrap().has_body);
+}
+
+#[tokio::test]
+async fn a_peer_that_is_turned_away_is_told_why() {
+    let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
+    gateway.host.refuses = Some(Goodbye::Revoked);
+    let summary = contact(&mut phone, &mut gateway).await;
+    assert_eq!(summary.ending, Ending::HeardGoodbye(Goodbye::Revoked));
+}
+
+#[tokio::test]
+async fn what_was_deleted_at_the_gateway_is_refused_there_and_kept_on_the_phone() {
+    let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
+    let id = write_document(&phone, 1, 1_000);
+    let new = phone.node.store().document(&id).unwrap().unwrap();
+    let body = waypost_protocol::sync::Holdings::read_body(phone.node.store(), new.seq, 0, 10_000).unwrap();
+    let document = Document::new(GroupId([3; 32]), UnixTime(3600), body).unwrap();
+    let there =
+        NewDocument { document, header: new.header, age: 0, depositor: None, draft: false, note: None };
+    gateway.node.store().apply_one(Change::Document(Box::new(there))).unwrap();
+    gateway.node.store().apply_one(Change::Delete { id }).unwrap();
+    contact(&mut phone, &mut gateway).await;
+    let row = phone.node.store().document(&id).unwrap().unwrap();
+    assert_eq!(row.refused_by, vec![(gateway.key, Reason::Deleted)]);
+    assert!(row.has_body);
+}

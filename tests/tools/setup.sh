@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Installs what building and testing need and the machine lacks: Debian packages by name. Says so when it can't.
+set -euo pipefail
+
+if ! command -v cargo >/dev/null; then
+    echo "A Rust toolchain is missing (1.88 or newer): install rustup's, or Debian's cargo, then run this again." >&2
+    exit 1
+fi
+
+missing=()
+need() { # command or file, package
+    command -v "$1" >/dev/null || [ -e "$1" ] || missing+=("$2")
+}
+need cc gcc
+need pkg-config pkg-config
+pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+# OpenSSL's bindings for OpenPGP are generated at build time, which needs libclang (not libclang-cpp).
+[ -n "${LIBCLANG_PATH:-}" ] || compgen -G "/usr/lib/llvm-*/lib/libclang.so" >/dev/null || missing+=(libclang-dev)
+need gpg gnupg
+need curl curl
+need ip iproute2
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+echo "Installing Debian packages: ${missing[*]}"
+as_root=()
+if [ "$(id -u)" -ne 0 ]; then
+    command -v sudo >/dev/null || {
+        echo "These packages are missing, and neither root nor sudo is there to install them: ${missing[*]}" >&2
+        exit 1
+    }
+    as_root=(sudo)
+fi
+if ! command -v apt-get >/dev/null; then
+    echo "This is no Debian-like system: install the equivalents of these packages, then run this again: ${missing[*]}" >&2
+    exit 1
+fi
+"${as_root[@]}" apt-get update -qq
+DEBIAN_FRONTEND=noninteractive "${as_root[@]}" apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
