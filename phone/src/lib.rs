@@ -1,1 +1,29 @@
-//! Reference phone of Waypost: library and command line
+//! The reference phone of Waypost: seals documents, hands them to kiosks, other phones or the destination itself, and
+//! deletes its copies only on the destination's verified word.
+
+mod attend;
+mod contact;
+mod destination;
+mod direct;
+mod documents;
+mod gateway;
+mod home;
+mod listen;
+mod media;
+mod reach;
+mod report;
+mod seal;
+mod settings;
+pub mod words;
+
+pub use attend::Bell;
+pub use contact::{MAX_CARRIED, SyncError, SyncOptions};
+pub use destination::{DeleteOn, Destination, DestinationError, USUAL_COLLECTION};
+pub use documents::{DocumentsError, Listed, Standing, rejection_words};
+pub use gateway::{Gateway, GatewayError, Role};
+pub use home::{OpenError, Phone};
+pub use listen::{CODE_VALID, addresses_of};
+pub use reach::{BROWSE, Search};
+pub use report::{Ending, Progress, Refusal, SyncReport, Unserved};
+pub use seal::{AddError, Sealed, Sending, document_name};
+pub use settings::SettingError;

@@ -1,0 +1,275 @@
+//! What can be typed.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use waypost_phone::DeleteOn;
+
+/// Seals forms and photos, hands them to a Waypost kiosk, and deletes them here once the destination has confirmed them.
+#[derive(Parser)]
+#[command(name = "waypost-phone", version, max_term_width = 100)]
+pub(crate) struct Args {
+    /// The phone's folder [default: $XDG_DATA_HOME/waypost-phone or ~/.local/share/waypost-phone]
+    #[arg(long, global = true, env = "WAYPOST_PHONE_HOME", value_name = "DIR")]
+    pub(crate) home: Option<PathBuf>,
+    /// Prints JSON: a line for each thing that happens, one object at the end
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+    /// Says more on standard error
+    #[arg(long, short, global = true)]
+    pub(crate) verbose: bool,
+    #[command(subcommand)]
+    pub(crate) command: Command,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum Command {
+    /// Makes the phone: its key and its store. Other commands do so where it is missing
+    Init(Init),
+    /// Whom documents are sealed to
+    #[command(subcommand)]
+    Destination(DestinationCommand),
+    /// Pairs with a kiosk, from the text in its QR code
+    Pair(Pair),
+    /// Kiosks that are known, and those near
+    Gateways(Gateways),
+    /// Seals files and keeps them until they are delivered
+    Add(Add),
+    /// Lets drafts go
+    Send {
+        /// Ids, or their beginnings
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// Hands documents to a kiosk, the destination or another phone, and fetches confirmations
+    Sync(Sync),
+    /// Lets another phone hand its documents to this one, which carries them on
+    Listen(Listen),
+    /// Stays in the background and syncs whenever a known kiosk is near
+    Run(Run),
+    /// Where each document stands
+    List {
+        /// Also those that were delivered and deleted here
+        #[arg(long)]
+        all: bool,
+    },
+    /// Deletes documents here for good, delivered or not
+    Delete {
+        /// Ids, or their beginnings
+        #[arg(required = true)]
+        ids: Vec<String>,
+    },
+    /// This phone, its destinations and kiosks, and what waits
+    Status,
+    /// The destination's signed confirmations
+    Confirmations(Confirmations),
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Init {
+    /// What paired kiosks call this phone [default: nothing]
+    #[arg(long, value_name = "LABEL")]
+    pub(crate) name: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum DestinationCommand {
+    /// Adds one, after showing its fingerprint
+    Add(AddDestination),
+    /// Shows those that are known
+    List,
+    /// Changes one
+    Set(SetDestination),
+    /// Forgets one; its documents stay
+    Remove {
+        /// The beginning of its fingerprint, or its name
+        destination: String,
+    },
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct AddDestination {
+    /// Its URL, its certificate's file, its code (waypost://destination?…), a file with the code, or - for standard input
+    #[arg(value_name = "URL|CERT-FILE|CODE")]
+    pub(crate) what: String,
+    /// Authorities (PEM) to trust for its URL instead of the public ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// Takes the fingerprint as confirmed
+    #[arg(long)]
+    pub(crate) yes: bool,
+    /// The fingerprint that it must have
+    #[arg(long, value_name = "HEX", conflicts_with = "yes")]
+    pub(crate) fingerprint: Option<String>,
+    /// A collection of it; the first is the usual one [default: what its code says, or forms]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) collection: Vec<String>,
+    /// Its URL, where a certificate was given
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// The token with which this phone delivers by itself
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct SetDestination {
+    /// The beginning of its fingerprint, or its name
+    pub(crate) destination: String,
+    /// When this phone's copies are deleted
+    #[arg(long, value_enum)]
+    pub(crate) delete_on: Option<DeleteOnArg>,
+    /// One more collection
+    #[arg(long, value_name = "NAME")]
+    pub(crate) collection: Vec<String>,
+    /// Its URL
+    #[arg(long)]
+    pub(crate) url: Option<String>,
+    /// Authorities (PEM) to trust for its URL instead of the public ones
+    #[arg(long, value_name = "FILE")]
+    pub(crate) ca: Option<PathBuf>,
+    /// The token with which this phone delivers by itself
+    #[arg(long)]
+    pub(crate) token: Option<String>,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+pub(crate) enum DeleteOnArg {
+    /// When it has been opened
+    Opened,
+    /// Also when it is held unopened
+    Held,
+}
+
+impl From<DeleteOnArg> for DeleteOn {
+    fn from(arg: DeleteOnArg) -> Self {
+        match arg {
+            DeleteOnArg::Opened => DeleteOn::Opened,
+            DeleteOnArg::Held => DeleteOn::Held,
+        }
+    }
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Pair {
+    /// The text in the kiosk's QR code (waypost://pair?…), or - for standard input
+    #[arg(value_name = "TEXT")]
+    pub(crate) text: String,
+    /// Where the kiosk is, instead of what the code says
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
+    /// Only remembers it; the first sync pairs
+    #[arg(long)]
+    pub(crate) later: bool,
+}
+
+#[derive(ClapArgs)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Gateways {
+    #[command(subcommand)]
+    pub(crate) command: Option<GatewaysCommand>,
+    /// Also asks the local network
+    #[arg(long)]
+    pub(crate) lan: bool,
+    /// For so long
+    #[arg(long, value_name = "N", default_value_t = 3, requires = "lan")]
+    pub(crate) seconds: u64,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum GatewaysCommand {
+    /// Forgets a kiosk or phone
+    Forget {
+        /// Its name, or the beginning of its key
+        gateway: String,
+    },
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Add {
+    /// Files
+    #[arg(required_unless_present = "files_from")]
+    pub(crate) files: Vec<PathBuf>,
+    /// The destination, by the beginning of its fingerprint or its name [default: the only one]
+    #[arg(long)]
+    pub(crate) destination: Option<String>,
+    /// The destination's collection [default: its usual one]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) collection: Option<String>,
+    /// Makes the file a revision of this record
+    #[arg(long, value_name = "KEY")]
+    pub(crate) record: Option<String>,
+    /// Revisions of the record that it replaces
+    #[arg(long, value_name = "ID", requires = "record")]
+    pub(crate) replaces: Vec<String>,
+    /// Files keep their names relative to this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) base: Option<PathBuf>,
+    /// Takes names of files from here as well, each ended by a NUL byte; - for standard input
+    #[arg(long, value_name = "FILE")]
+    pub(crate) files_from: Option<PathBuf>,
+    /// Keeps them back until `send`
+    #[arg(long)]
+    pub(crate) draft: bool,
+    /// After so long nobody wants it any more, for example 30d
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) lifetime: Option<Duration>,
+    /// 0 (ordinary) to 9
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(u8).range(0..=9))]
+    pub(crate) priority: u8,
+    /// The name that the destination shall see, of a single file
+    #[arg(long, value_name = "NAME", conflicts_with = "base")]
+    pub(crate) name: Option<std::ffi::OsString>,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Sync {
+    /// This kiosk, by its name or the beginning of its key [default: the first that is near]
+    #[arg(long, value_name = "GATEWAY")]
+    pub(crate) to: Option<String>,
+    /// At this address, instead of those that are known
+    #[arg(long, value_name = "HOST:PORT")]
+    pub(crate) address: Option<String>,
+    /// Straight to the destinations, over the internet
+    #[arg(long, conflicts_with_all = ["to", "address", "unverified", "phone"])]
+    pub(crate) direct: bool,
+    /// Stays, or comes again, so long until everything is confirmed
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) wait: Option<Duration>,
+    /// With whoever answers at --address; hands over sealed documents, nothing else
+    #[arg(long, requires = "address", conflicts_with_all = ["to", "phone"])]
+    pub(crate) unverified: bool,
+    /// With another phone: the text that its `listen` shows, or its name once they have met
+    #[arg(long, value_name = "TEXT|NAME", conflicts_with = "to")]
+    pub(crate) phone: Option<String>,
+    /// A contact takes so long at most
+    #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
+    pub(crate) timeout: Option<Duration>,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Listen {
+    /// Where to listen
+    #[arg(long, value_name = "HOST:PORT", default_value = "[::]:0")]
+    pub(crate) listen: String,
+    /// Ends after one contact
+    #[arg(long)]
+    pub(crate) once: bool,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Run {
+    /// Other phones may come as well, to this address
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "[::]:0")]
+    pub(crate) listen: Option<String>,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Confirmations {
+    /// Documents' ids, or their beginnings [default: every confirmation]
+    pub(crate) ids: Vec<String>,
+    /// Writes each as NAME.txt with its signature NAME.txt.asc into this folder
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
+}

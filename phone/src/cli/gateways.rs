@@ -1,0 +1,86 @@
+//! `pair` and `gateways`.
+
+use std::io::Read as _;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use serde_json::json;
+use waypost_phone::{Phone, Role, Search, SyncOptions, words};
+use waypost_protocol::invite::MAX_TEXT;
+
+use super::args::{Gateways, GatewaysCommand, Pair};
+use super::output::Out;
+use super::sync::View;
+use super::{Done, block_on, show};
+
+/// Pairing waits for so long at most; the sync that goes with it may be finished later.
+const PAIRING: Duration = Duration::from_secs(60);
+
+pub(super) fn pair(phone: &Phone, pair: &Pair, out: &Out) -> anyhow::Result<Done> {
+    let mut text = pair.text.clone();
+    if text == "-" {
+        text.clear();
+        let limit = MAX_TEXT as u64 + 1;
+        std::io::stdin().lock().take(limit).read_to_string(&mut text).context("standard input")?;
+    }
+    let gateway = phone.introduce(&text, Role::Kiosk)?;
+    phone.ring();
+    if pair.later {
+        out.say(format!("remembered: {}; the first sync pairs", show::gateway(&gateway)));
+        out.object(&json!({ "gateway": show::gateway_object(&gateway) }));
+        return Ok(Done::Whole);
+    }
+    let search = pair.address.as_deref().map_or(Search::Everywhere, Search::At);
+    let options = SyncOptions { timeout: Some(PAIRING), ..SyncOptions::default() };
+    let mut view = View::new(phone, *out)?;
+    let report = block_on(phone.sync_with(&gateway, search, options, &mut |event| view.show(event)))??;
+    view.end();
+    let gateway = phone.gateway_by_key(&gateway.key)?.unwrap_or(gateway);
+    if gateway.is_paired() {
+        out.say(format!("paired with {}", gateway.label()));
+    } else if report.key.is_none() && report.why.is_empty() {
+        out.say(format!("{} was not reached; the first sync pairs", gateway.label()));
+    } else {
+        out.say(format!("not paired with {} yet: {}; the first sync tries again", gateway.label(), report.why));
+    }
+    out.object(&json!({ "gateway": show::gateway_object(&gateway), "report": report }));
+    let turned_away = report.goodbye.is_some();
+    Ok(if turned_away { Done::Not } else { Done::Whole })
+}
+
+pub(super) fn run(phone: &Phone, gateways: Gateways, out: &Out) -> anyhow::Result<Done> {
+    if let Some(GatewaysCommand::Forget { gateway }) = &gateways.command {
+        let gateway = phone.gateway(gateway)?;
+        phone.forget_gateway(&gateway.key)?;
+        out.say(format!("forgotten: {}", gateway.label()));
+        out.object(&json!({ "forgotten": gateway.key }));
+        return Ok(Done::Whole);
+    }
+    let known = phone.gateways()?;
+    for gateway in &known {
+        out.say(show::gateway(gateway));
+    }
+    if known.is_empty() {
+        out.say("no kiosk is known yet; next: waypost-phone pair TEXT");
+    }
+    let mut near = Vec::new();
+    if gateways.lan {
+        let span = Duration::from_secs(gateways.seconds.min(60));
+        for found in block_on(waypost_lan::browse(span))?? {
+            let name = words::plain(&found.name);
+            let is_known = known.iter().any(|one| one.name == name);
+            let at: Vec<String> = found.addresses.iter().map(ToString::to_string).collect();
+            let hint = if is_known { "" } else { ", not known here: scan its QR code to pair" };
+            out.say(format!("near: {name} at {}{hint}", at.join(", ")));
+            near.push(json!({
+                "name": name, "version": words::plain(&found.version), "addresses": at, "known_name": is_known,
+            }));
+        }
+        if near.is_empty() {
+            out.say("near: no kiosk answers on this network");
+        }
+    }
+    let known: Vec<_> = known.iter().map(show::gateway_object).collect();
+    out.object(&json!({ "known": known, "near": near }));
+    Ok(Done::Whole)
+}

@@ -1,0 +1,113 @@
+//! Commands of `waypost-phone`, and how they end: 0 done, 1 failed, 2 wrong usage, 3 done in part.
+
+mod add;
+mod args;
+mod destination;
+mod documents;
+mod gateways;
+mod output;
+mod show;
+mod status;
+mod sync;
+mod watch;
+
+use std::future::Future;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::Parser as _;
+use tokio::signal::unix::{SignalKind, signal};
+use waypost_phone::Phone;
+
+use self::args::{Args, Command};
+use self::output::Out;
+
+/// How a command ended, where it did not fail.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Done {
+    Whole,
+    Partly,
+    /// It failed, and has said so.
+    Not,
+}
+
+pub(crate) fn main() -> ExitCode {
+    let args = Args::parse();
+    let out = Out { json: args.json };
+    let level = if args.verbose { log::LevelFilter::Debug } else { log::LevelFilter::Error };
+    // It fails where a logger is there already, which is then as good.
+    let _ = env_logger::Builder::new().filter_level(level).format_target(false).format_timestamp(None).try_init();
+    match dispatch(args, &out) {
+        Ok(Done::Whole) => ExitCode::SUCCESS,
+        Ok(Done::Partly) => ExitCode::from(3),
+        Ok(Done::Not) => ExitCode::FAILURE,
+        Err(error) => match error.downcast::<Usage>() {
+            Ok(Usage(message)) => {
+                out.error(&message);
+                ExitCode::from(2)
+            }
+            Err(error) => {
+                out.error(&format!("{error:#}"));
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
+
+/// What was asked for makes no sense as it was asked.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub(crate) struct Usage(pub(crate) String);
+
+fn dispatch(args: Args, out: &Out) -> anyhow::Result<Done> {
+    let home = args.home.map_or_else(default_home, Ok)?;
+    let is_new = !Phone::exists(&home);
+    let open = || Phone::open(&home).with_context(|| format!("the phone in {} cannot be opened", home.display()));
+    match args.command {
+        Command::Init(init) => status::init(&open()?, is_new, &init, out),
+        Command::Destination(command) => destination::run(&open()?, command, out),
+        Command::Pair(pair) => gateways::pair(&open()?, &pair, out),
+        Command::Gateways(gateways) => gateways::run(&open()?, gateways, out),
+        Command::Add(add) => add::run(&open()?, &add, out),
+        Command::Send { ids } => documents::send(&open()?, &ids, out),
+        Command::Sync(sync) => sync::run(&open()?, &sync, out),
+        Command::Listen(listen) => watch::listen(&open()?, &listen, out),
+        Command::Run(run) => watch::run(&open()?, &run, out),
+        Command::List { all } => documents::list(&open()?, all, out),
+        Command::Delete { ids } => documents::delete(&open()?, &ids, out),
+        Command::Status => status::status(&open()?, out),
+        Command::Confirmations(wanted) => documents::confirmations(&open()?, &wanted, out),
+    }
+}
+
+fn default_home() -> anyhow::Result<PathBuf> {
+    if let Some(data) = std::env::var_os("XDG_DATA_HOME").filter(|data| !data.is_empty()) {
+        return Ok(PathBuf::from(data).join("waypost-phone"));
+    }
+    let home = std::env::var_os("HOME").filter(|home| !home.is_empty());
+    let home = home.context("there is no HOME; say where the phone's folder is with --home")?;
+    Ok(PathBuf::from(home).join(".local/share/waypost-phone"))
+}
+
+/// Runs what waits for links.
+pub(crate) fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let output = runtime.block_on(future);
+    // The last words on a link have a moment to be written; an upload under way may be left.
+    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    Ok(output)
+}
+
+/// Ends with SIGTERM, SIGINT or SIGHUP.
+pub(crate) async fn told_to_stop() -> std::io::Result<()> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut hangup = signal(SignalKind::hangup())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        _ = hangup.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,253 @@
+//! `sync`: hands documents over and fetches confirmations, telling how far it has got.
+
+use std::collections::HashMap;
+use std::io::IsTerminal as _;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
+use waypost_phone::{
+    Ending, Gateway, Phone, Progress, Role, Search, SyncOptions, SyncReport, rejection_words, words,
+};
+use waypost_protocol::confirmation::Verdict;
+use waypost_protocol::ids::MessageId;
+use waypost_store::{Filter, Store};
+
+use super::args::Sync;
+use super::output::Out;
+use super::{Done, block_on, show};
+
+/// Between two contacts of one sync.
+const AGAIN: Duration = Duration::from_secs(1);
+
+pub(super) fn run(phone: &Phone, sync: &Sync, out: &Out) -> anyhow::Result<Done> {
+    let other = match &sync.phone {
+        Some(text) if text.trim().starts_with("waypost://") => Some(phone.introduce(text, Role::Phone)?),
+        Some(name) => Some(phone.gateway(name)?),
+        None => sync.to.as_deref().map(|name| phone.gateway(name)).transpose()?,
+    };
+    let until = sync.wait.map(|wait| Instant::now() + wait);
+    let mut view = View::new(phone, *out)?;
+    let mut report: Option<SyncReport> = None;
+    loop {
+        let left = until.map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default();
+        let options = SyncOptions { wait: left, timeout: sync.timeout, carry: false };
+        let contact = contact(phone, sync, other.as_ref(), options, &mut view)?;
+        let may_go_on = !matches!(contact.ending, Ending::TurnedAway | Ending::Failed);
+        report = Some(match report.take() {
+            // That it is out of reach by now does not undo what went before.
+            Some(before) if contact.ending == Ending::NotReached => before,
+            Some(before) => before.followed_by(contact),
+            None => contact,
+        });
+        if !may_go_on || unconfirmed(phone)? == 0 || until.is_none_or(|until| until <= Instant::now() + AGAIN) {
+            break;
+        }
+        std::thread::sleep(AGAIN);
+    }
+    view.end();
+    phone.tidy()?;
+    let report = report.unwrap_or_else(|| SyncReport::not_begun("", Ending::NotReached, ""));
+    tell(phone, sync, &report, out)
+}
+
+/// One contact, with whom the command line names.
+fn contact(
+    phone: &Phone,
+    sync: &Sync,
+    other: Option<&Gateway>,
+    options: SyncOptions,
+    view: &mut View,
+) -> anyhow::Result<SyncReport> {
+    let mut show = |event| view.show(event);
+    if sync.direct {
+        return deliver(phone, &mut show);
+    }
+    let search = sync.address.as_deref().map_or(Search::Everywhere, Search::At);
+    match (other, &sync.address) {
+        (Some(other), _) => Ok(block_on(phone.sync_with(other, search, options, &mut show))??),
+        (None, Some(address)) if sync.unverified => {
+            Ok(block_on(phone.sync_unverified(address, options, &mut show))??)
+        }
+        (None, Some(address)) => {
+            let mut last = None;
+            for kiosk in phone.gateways()?.iter().filter(|one| one.role == Role::Kiosk) {
+                let report = block_on(phone.sync_with(kiosk, search, options, &mut show))??;
+                if report.key.is_some() {
+                    return Ok(report);
+                }
+                last = Some(report);
+            }
+            let hint = "no kiosk is known yet; pair with it, or give --unverified";
+            Ok(last.unwrap_or_else(|| SyncReport::not_begun(address, Ending::NotReached, hint)))
+        }
+        (None, None) => {
+            let reports = block_on(phone.sync_known(false, options, &mut show))??;
+            if let Some(last) = reports.into_iter().last() {
+                return Ok(last);
+            }
+            let can_deliver = phone.destinations()?.iter().any(|one| one.url.is_some());
+            if can_deliver && phone.store().counts()?.waiting > 0 {
+                return deliver(phone, &mut show);
+            }
+            let why = match phone.gateways()?.iter().any(|one| one.role == Role::Kiosk) {
+                true => "no known kiosk answers here; go nearer, or give --address",
+                false => "no kiosk is known yet; pair with one: waypost-phone pair TEXT",
+            };
+            Ok(SyncReport::not_begun("", Ending::NotReached, why))
+        }
+    }
+}
+
+fn deliver(phone: &Phone, show: &mut dyn FnMut(Progress)) -> anyhow::Result<SyncReport> {
+    let mut all: Option<SyncReport> = None;
+    for destination in phone.destinations()?.iter().filter(|one| one.url.is_some()) {
+        let report = phone.deliver(destination, show)?;
+        all = Some(match all {
+            Some(before) => before.followed_by(report),
+            None => report,
+        });
+    }
+    let why = "no destination has a url; give it one with `waypost-phone destination set --url`";
+    Ok(all.unwrap_or_else(|| SyncReport::not_begun("", Ending::NotReached, why)))
+}
+
+/// Documents of this phone that the destination has not spoken on.
+fn unconfirmed(phone: &Phone) -> anyhow::Result<usize> {
+    Ok(phone.own_documents(Filter::Waiting)?.len())
+}
+
+fn tell(phone: &Phone, sync: &Sync, report: &SyncReport, out: &Out) -> anyhow::Result<Done> {
+    let left = unconfirmed(phone)?;
+    let mut object = serde_json::to_value(report)?;
+    object["event"] = json!("report");
+    object["unconfirmed"] = json!(left);
+    out.object(&object);
+    for line in summary(report) {
+        out.say(line);
+    }
+    if report.ending == Ending::NotReached || !report.why.is_empty() && !report.ending.is_whole() {
+        out.say(format!("{}: {}", report.ending, report.why));
+    } else {
+        out.say(report.ending.to_string());
+    }
+    let all_taken = report.refused.is_empty() && report.not_served.is_empty() && report.not_proven == 0;
+    let moved = report.transferred + report.confirmations > 0;
+    Ok(match report.ending.is_whole() {
+        true if all_taken && (left == 0 || sync.wait.is_none()) => Done::Whole,
+        true => Done::Partly,
+        false if moved => Done::Partly,
+        false => Done::Not,
+    })
+}
+
+/// What happened, in lines for people.
+pub(super) fn summary(report: &SyncReport) -> Vec<String> {
+    let mut lines = Vec::new();
+    let mut line = |number: u64, noun: &str, rest: &str| {
+        if number > 0 {
+            lines.push(format!("{} {rest}", words::count(number, noun)));
+        }
+    };
+    let with = if report.with.is_empty() { &report.address } else { &report.with };
+    line(report.transferred, "document", &format!("handed to {with} ({})", words::size(report.bytes)));
+    line(report.already_held, "document", "there already");
+    line(report.carried, "document", "of another phone taken along");
+    line(report.opened, "document", "at the server, deleted here");
+    line(report.held, "document", "at the server, not opened yet");
+    line(report.rejected, "document", "not wanted by the destination; `waypost-phone list` says why");
+    line(report.not_proven, "confirmation", "did not verify; nothing was deleted for it");
+    let refused = u64::try_from(report.refused.len()).unwrap_or(u64::MAX);
+    line(refused, "document", "not taken; `waypost-phone list` says why");
+    if report.bytes_in + report.bytes_out > 0 {
+        let (bytes_in, bytes_out) = (words::size(report.bytes_in), words::size(report.bytes_out));
+        lines.push(format!("link: {bytes_out} out, {bytes_in} in, {:.1} s", report.seconds));
+    }
+    lines
+}
+
+/// What happens, as it happens: a bar on a terminal, lines elsewhere, objects for programs.
+pub(super) struct View {
+    out: Out,
+    store: Store,
+    bar: Option<ProgressBar>,
+    done: HashMap<MessageId, u64>,
+}
+
+impl View {
+    pub(super) fn new(phone: &Phone, out: Out) -> anyhow::Result<Self> {
+        let waiting = phone.own_documents(Filter::Waiting)?;
+        let total: u64 = waiting.iter().map(|entry| entry.description.size).sum();
+        let visible = !out.json && total > 0 && std::io::stderr().is_terminal();
+        let bar = visible.then(|| {
+            let bar = ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(10));
+            let style = ProgressStyle::with_template("{bar:30} {bytes}/{total_bytes} {bytes_per_sec} {msg}");
+            bar.with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        Ok(View { out, store: phone.store().clone(), bar, done: HashMap::new() })
+    }
+
+    pub(super) fn show(&mut self, event: Progress) {
+        self.out.object(&event);
+        match &event {
+            Progress::Connected { name, key, address } => {
+                let key = key.map(|key| key.to_string().chars().take(12).collect::<String>());
+                let who = if name.is_empty() { key.unwrap_or_else(|| address.clone()) } else { name.clone() };
+                self.say(format!("connected with {who}"));
+            }
+            Progress::Progress { id, done, .. } => self.advance(id, *done),
+            Progress::AtKiosk { id } => self.arrived(id, "at the kiosk"),
+            Progress::WithPhone { id } => self.arrived(id, "with the other phone"),
+            Progress::Confirmed { id, verdict } => {
+                let words = match verdict {
+                    Verdict::Opened => "at the server".to_owned(),
+                    Verdict::Held => "at the server, not opened yet".to_owned(),
+                    Verdict::Rejected(why) => format!("refused: {}", rejection_words(*why)),
+                };
+                self.say(format!("{}: {words}", self.name(id)));
+            }
+            Progress::Refused { id, reason } => self.say(format!("{}: not taken: {reason}", self.name(id))),
+            Progress::Carried { size, .. } => self.say(format!("taken along: {}", words::size(*size))),
+            Progress::NotServed { name, documents, .. } => {
+                let documents = words::count(*documents, "document");
+                self.say(format!("it takes nothing for {name}: {documents} stay here; try another kiosk"));
+            }
+            Progress::NotProven { why } => {
+                self.say(format!("a confirmation does not verify ({why}); nothing was deleted for it"));
+            }
+        }
+    }
+
+    fn arrived(&mut self, id: &MessageId, words: &str) {
+        if let Ok(Some(entry)) = self.store.document(id) {
+            self.advance(id, entry.description.size);
+        }
+        self.say(format!("{}: {words}", self.name(id)));
+    }
+
+    fn advance(&mut self, id: &MessageId, done: u64) {
+        if let Some(bar) = &self.bar {
+            let before = self.done.insert(*id, done).unwrap_or(0);
+            bar.inc(done.saturating_sub(before));
+            bar.set_message(self.name(id));
+        }
+    }
+
+    fn name(&self, id: &MessageId) -> String {
+        let note = self.store.document(id).ok().flatten().and_then(|entry| entry.note);
+        note.filter(|note| !note.is_empty()).unwrap_or_else(|| show::short(id))
+    }
+
+    fn say(&self, line: String) {
+        match &self.bar {
+            Some(bar) => bar.suspend(|| self.out.say(line)),
+            None => self.out.say(line),
+        }
+    }
+
+    pub(super) fn end(&self) {
+        if let Some(bar) = &self.bar {
+            bar.finish_and_clear();
+        }
+    }
+}

@@ -1,0 +1,347 @@
+//! Destinations that the user has pinned: whom documents are sealed to, and whose word counts.
+
+use data_encoding::BASE64;
+use serde::{Deserialize, Serialize};
+use waypost_openpgp::{Certificate, CertificateError};
+use waypost_protocol::collection::CollectionKey;
+use waypost_protocol::confirmation::{Confirmation, Verdict};
+use waypost_protocol::ids::{Fingerprint, GroupId};
+use waypost_protocol::invite;
+use waypost_protocol::time::UnixTime;
+use waypost_store::{Free, Freeing};
+use waypost_upload::{Client, Settings, SettingsError, Token};
+use zeroize::Zeroizing;
+
+use crate::Phone;
+use crate::settings::SettingError;
+
+const PREFIX: &str = "destination/";
+/// The collection of a destination that named none.
+pub const USUAL_COLLECTION: &str = "forms";
+
+/// Why something is no destination.
+#[derive(Debug, thiserror::Error)]
+pub enum DestinationError {
+    /// The certificate cannot be used.
+    #[error(transparent)]
+    Certificate(#[from] CertificateError),
+    /// The code cannot be read.
+    #[error(transparent)]
+    Code(#[from] invite::InviteError),
+    /// The URL, CA or token cannot be used.
+    #[error(transparent)]
+    Settings(#[from] SettingsError),
+    /// The server did not hand out its certificate.
+    #[error(transparent)]
+    Fetch(#[from] waypost_upload::Error),
+    /// The code has neither a certificate nor a URL to get it from.
+    #[error("the code has no certificate and no url; ask the destination's admin for a whole one")]
+    NoCertificate,
+    /// Certificate and expected fingerprint differ.
+    #[error(
+        "the certificate's fingerprint is {found}, expected {expected}; do not use it, ask the destination's admin"
+    )]
+    OtherFingerprint {
+        /// Of the user, or in the code.
+        expected: Fingerprint,
+        /// Of the certificate.
+        found: Fingerprint,
+    },
+    /// Nothing can be sealed to it.
+    #[error("certificate {0} has no valid encryption key (expired or revoked); ask the destination's admin for the present one")]
+    NoKey(Fingerprint),
+    /// What the phone knows cannot be read or written.
+    #[error(transparent)]
+    Setting(#[from] SettingError),
+    /// No destination fits.
+    #[error("no destination fits `{0}`; `waypost-phone destination list` shows them")]
+    Unknown(String),
+    /// Several destinations fit.
+    #[error("several destinations fit `{0}`; give more of the fingerprint with --destination")]
+    Ambiguous(String),
+    /// There is none at all.
+    #[error("there is no destination yet; add one with `waypost-phone destination add URL|CERTIFICATE|CODE`")]
+    None,
+}
+
+/// When the phone's copy of a document is deleted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum DeleteOn {
+    /// When the destination has opened it.
+    #[default]
+    Opened,
+    /// Also when the destination holds it unopened, its key being offline.
+    Held,
+}
+
+/// A destination as the phone knows it.
+#[derive(Clone)]
+pub struct Destination {
+    /// The pinned certificate first, successors after it.
+    pub certificates: Vec<Certificate>,
+    /// Base URL of its API, where the phone may deliver by itself.
+    pub url: Option<String>,
+    /// Authorities (PEM) that are trusted for the URL instead of the public ones.
+    pub ca_pem: Option<String>,
+    /// With which the phone delivers by itself.
+    pub token: Option<Zeroizing<String>>,
+    /// Makes group ids and record tags.
+    pub collection_key: CollectionKey,
+    /// Names of its collections, the usual one first; never empty.
+    pub collections: Vec<String>,
+    /// When the phone's copies are deleted.
+    pub delete_on: DeleteOn,
+    fingerprint: Fingerprint,
+}
+
+impl Destination {
+    /// A destination known by its certificate alone: collections are not hidden from who has the certificate.
+    pub fn from_certificate(certificate: Certificate) -> Self {
+        let fingerprint = certificate.fingerprint();
+        Destination {
+            certificates: vec![certificate],
+            url: None,
+            ca_pem: None,
+            token: None,
+            collection_key: CollectionKey::well_known(&fingerprint),
+            collections: vec![USUAL_COLLECTION.to_owned()],
+            delete_on: DeleteOn::default(),
+            fingerprint,
+        }
+    }
+
+    /// From what a code says; a certificate that is not inside is fetched from the URL, and must be the one named.
+    /// Blocks while it is fetched.
+    pub fn from_code(text: &str, ca_pem: Option<&str>) -> Result<Self, DestinationError> {
+        let code = invite::Destination::parse(text)?;
+        let certificate = match (&code.certificate, &code.url) {
+            (Some(bytes), _) => Certificate::from_bytes(bytes)?,
+            (None, Some(url)) => fetch(url, ca_pem, Some(code.fingerprint))?,
+            (None, None) => return Err(DestinationError::NoCertificate),
+        };
+        let mut destination = Self::from_certificate(certificate);
+        destination.expect(code.fingerprint)?;
+        destination.url = code.url;
+        destination.ca_pem = ca_pem.map(str::to_owned);
+        destination.token = code.token;
+        destination.collection_key = code.collection_key;
+        if !code.collections.is_empty() {
+            destination.collections = code.collections;
+        }
+        Ok(destination)
+    }
+
+    /// From its server, whose word says nothing before a person has compared the fingerprint. Blocks.
+    pub fn from_url(url: &str, ca_pem: Option<&str>) -> Result<Self, DestinationError> {
+        let mut destination = Self::from_certificate(fetch(url, ca_pem, None)?);
+        destination.url = Some(url.to_owned());
+        destination.ca_pem = ca_pem.map(str::to_owned);
+        Ok(destination)
+    }
+
+    /// Its first fingerprint: its name for ever.
+    pub fn fingerprint(&self) -> Fingerprint {
+        self.fingerprint
+    }
+
+    /// For people: what its certificate calls itself, unproven; or the fingerprint's beginning.
+    pub fn name(&self) -> String {
+        let own = self.certificates.first().and_then(Certificate::user_id);
+        let own = own.map(|name| crate::words::plain(&name)).filter(|name| !name.is_empty());
+        own.unwrap_or_else(|| self.fingerprint.to_string().chars().take(16).collect())
+    }
+
+    /// An error where it is not the one that the user expects.
+    pub fn expect(&self, expected: Fingerprint) -> Result<(), DestinationError> {
+        match self.fingerprint == expected {
+            true => Ok(()),
+            false => Err(DestinationError::OtherFingerprint { expected, found: self.fingerprint }),
+        }
+    }
+
+    /// Group id of one of its collections.
+    pub fn group(&self, collection: &str) -> GroupId {
+        self.collection_key.group(&self.fingerprint, collection)
+    }
+
+    /// Name of the collection with this group id.
+    pub fn collection_of(&self, group: &GroupId) -> Option<&str> {
+        self.collections.iter().map(String::as_str).find(|name| self.group(name) == *group)
+    }
+
+    /// What becomes of the phone's copies by verdict.
+    pub fn freeing(&self) -> Freeing {
+        match self.delete_on {
+            DeleteOn::Opened => Freeing::PHONE,
+            DeleteOn::Held => Freeing { held: Free::Now, ..Freeing::PHONE },
+        }
+    }
+
+    /// Whether a document with this verdict is done with, as far as this phone goes.
+    pub fn is_final(&self, verdict: Verdict) -> bool {
+        match verdict {
+            Verdict::Opened => true,
+            Verdict::Held => self.delete_on == DeleteOn::Held,
+            Verdict::Rejected(_) => false,
+        }
+    }
+
+    /// Whether it signed this confirmation; the reason where not.
+    pub fn verify(&self, confirmation: &Confirmation, now: UnixTime) -> Result<(), String> {
+        waypost_openpgp::verify_confirmation(confirmation, &self.certificates, now)
+            .map_err(|error| crate::words::plain(&error.to_string()))
+    }
+
+    /// How to talk to its server; `None` where there is no URL.
+    pub(crate) fn client_settings(&self) -> Option<Settings> {
+        let mut settings = settings(self.url.as_deref()?, self.ca_pem.as_deref(), Some(self.fingerprint));
+        settings.token = self.token.as_ref().map(|token| Token::new(token));
+        Some(settings)
+    }
+}
+
+fn settings(url: &str, ca_pem: Option<&str>, fingerprint: Option<Fingerprint>) -> Settings {
+    Settings {
+        ca_pem: ca_pem.map(|pem| pem.as_bytes().to_vec()),
+        time_floor: waypost_openpgp::BUILD_FLOOR,
+        connect_timeout: std::time::Duration::from_secs(10),
+        ..Settings::new(url, fingerprint)
+    }
+}
+
+fn fetch(
+    url: &str,
+    ca_pem: Option<&str>,
+    fingerprint: Option<Fingerprint>,
+) -> Result<Certificate, DestinationError> {
+    let bytes = Client::new(&settings(url, ca_pem, fingerprint))?.certificate()?;
+    Ok(Certificate::from_bytes(&bytes)?)
+}
+
+/// What is stored of a [`Destination`].
+#[derive(Serialize, Deserialize)]
+struct Row {
+    certificates: Vec<String>,
+    url: Option<String>,
+    ca_pem: Option<String>,
+    token: Option<String>,
+    collection_key: String,
+    collections: Vec<String>,
+    delete_on: DeleteOn,
+}
+
+impl Row {
+    fn parse(&self) -> Option<Destination> {
+        let decode = |text: &String| BASE64.decode(text.as_bytes()).ok();
+        let certificates = self.certificates.iter().map(|text| Certificate::from_bytes(&decode(text)?).ok());
+        let certificates = certificates.collect::<Option<Vec<_>>>()?;
+        let fingerprint = certificates.first()?.fingerprint();
+        Some(Destination {
+            certificates,
+            url: self.url.clone(),
+            ca_pem: self.ca_pem.clone(),
+            token: self.token.clone().map(Zeroizing::new),
+            collection_key: CollectionKey::new(decode(&self.collection_key)?.try_into().ok()?),
+            collections: Some(self.collections.clone()).filter(|names| !names.is_empty())?,
+            delete_on: self.delete_on,
+            fingerprint,
+        })
+    }
+}
+
+impl From<&Destination> for Row {
+    fn from(destination: &Destination) -> Self {
+        Row {
+            certificates: destination.certificates.iter().map(|one| BASE64.encode(&one.to_bytes())).collect(),
+            url: destination.url.clone(),
+            ca_pem: destination.ca_pem.clone(),
+            token: destination.token.as_ref().map(|token| token.to_string()),
+            collection_key: BASE64.encode(destination.collection_key.expose()),
+            collections: destination.collections.clone(),
+            delete_on: destination.delete_on,
+        }
+    }
+}
+
+impl Phone {
+    /// Remembers a destination. Its user must have confirmed the fingerprint. One that is known already gets what is
+    /// new: the certificate's present state, URL, token, further collections.
+    pub fn put_destination(&self, destination: &Destination) -> Result<Destination, DestinationError> {
+        let certificate = destination.certificates.first().ok_or(DestinationError::NoCertificate)?;
+        if !certificate.can_be_sealed_to(self.wall()) {
+            return Err(DestinationError::NoKey(destination.fingerprint));
+        }
+        let key = format!("{PREFIX}{}", destination.fingerprint);
+        let mut merged = destination.clone();
+        if let Some(known) = self.load::<Row>(&key)?.and_then(|row| row.parse()) {
+            merged.url = merged.url.or(known.url);
+            merged.ca_pem = merged.ca_pem.or(known.ca_pem);
+            merged.token = merged.token.or(known.token);
+            if merged.collection_key == CollectionKey::well_known(&merged.fingerprint) {
+                merged.collection_key = known.collection_key;
+            }
+            for name in known.collections {
+                if !merged.collections.contains(&name) {
+                    merged.collections.push(name);
+                }
+            }
+            merged.certificates.extend(known.certificates.into_iter().skip(1));
+        }
+        self.save(&key, &Row::from(&merged))?;
+        Ok(merged)
+    }
+
+    /// Sets when copies are deleted.
+    pub fn set_delete_on(&self, fingerprint: Fingerprint, delete_on: DeleteOn) -> Result<(), DestinationError> {
+        let mut destination = self.destination(&fingerprint.to_string())?;
+        destination.delete_on = delete_on;
+        Ok(self.save(&format!("{PREFIX}{fingerprint}"), &Row::from(&destination))?)
+    }
+
+    /// Forgets a destination. Documents for it stay and cannot be confirmed until it is added again.
+    pub fn remove_destination(&self, fingerprint: Fingerprint) -> Result<(), DestinationError> {
+        Ok(self.erase(&format!("{PREFIX}{fingerprint}"))?)
+    }
+
+    /// All destinations, by fingerprint.
+    pub fn destinations(&self) -> Result<Vec<Destination>, SettingError> {
+        let rows = self.load_all::<Row>(PREFIX)?;
+        Ok(rows.iter().filter_map(Row::parse).collect())
+    }
+
+    /// The destination that a user means by the beginning of its fingerprint or a part of its name.
+    pub fn destination(&self, text: &str) -> Result<Destination, DestinationError> {
+        let digits: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+        let digits = digits.to_ascii_uppercase();
+        let all = self.destinations()?;
+        let fits = |one: &&Destination| {
+            one.fingerprint.to_string().starts_with(&digits)
+                || one.name().to_lowercase().contains(&text.trim().to_lowercase())
+        };
+        let mut found = all.iter().filter(fits);
+        match (found.next(), found.next()) {
+            (Some(one), None) => Ok(one.clone()),
+            (Some(_), Some(_)) => Err(DestinationError::Ambiguous(text.to_owned())),
+            (None, _) => Err(DestinationError::Unknown(text.to_owned())),
+        }
+    }
+
+    /// Where a document goes when its user names only a collection, or nothing: the only destination, or the only
+    /// one with that collection.
+    pub fn destination_for(&self, collection: Option<&str>) -> Result<Destination, DestinationError> {
+        let all = self.destinations()?;
+        if all.is_empty() {
+            return Err(DestinationError::None);
+        }
+        if let [only] = all.as_slice() {
+            return Ok(only.clone());
+        }
+        let name = collection.unwrap_or_default();
+        let mut found = all.iter().filter(|one| one.collections.iter().any(|known| known == name));
+        match (found.next(), found.next()) {
+            (Some(one), None) => Ok(one.clone()),
+            _ => Err(DestinationError::Ambiguous(name.to_owned())),
+        }
+    }
+}
