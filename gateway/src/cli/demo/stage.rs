@@ -183,9 +183,8 @@ impl Stage {
 
     /// Documents that are still on the phone.
     pub(super) fn left_on_phone(&self) -> anyhow::Result<usize> {
-        let mut left = 0;
-        self.phone(&["list"], None, |document| left += usize::from(document["id"].is_string()))?;
-        Ok(left)
+        let listed = self.phone(&["list"], None, |_| {})?;
+        listed["documents"].as_array().map(Vec::len).context("the phone gave no list of its documents")
     }
 
     /// Nothing may have reached the inbox.
