@@ -6,5 +6,6 @@
 pub mod lossy_fs;
 pub mod process;
 pub mod proxy;
+pub mod scenario;
 pub mod sim;
 pub mod wan;

@@ -187,8 +187,7 @@ impl Stage {
     /// Documents that are still on the phone.
     pub(super) fn left_on_phone(&self) -> anyhow::Result<usize> {
         let listed = self.phone(&["list"], None, |_| {})?;
-        let documents = listed["documents"].as_array().context("the phone gave no list of its documents")?;
-        Ok(documents.len())
+        listed["documents"].as_array().map(Vec::len).context("the phone gave no list of its documents")
     }
 
     /// Nothing may have reached the inbox.
