@@ -64,6 +64,8 @@ pub enum Answer {
     },
     /// To [`Request::Reload`]: what is wrong, and what waits for a restart.
     Reloaded {
+        /// Whether none of them is an error.
+        ok: bool,
         /// Problems, as `waypost check` prints them.
         problems: Vec<String>,
         /// Keys that have changed.
