@@ -113,29 +113,13 @@ fn wire(confirmation: &Confirmation) -> mvds::Confirmation {
     confirmation.to_wire()
 }
 
-/// A second destination whose word the gateway and the phone also take, for its own documents.
-fn serve_another(site: &Site) -> Destination {
-    let other = site.another_destination("other");
-    for (name, from) in [("other.pgp", other.certificate()), ("other-ca.pem", other.authority())] {
-        std::fs::copy(from, site.gateway.folder().join(name)).unwrap();
-    }
-    std::fs::write(site.gateway.folder().join("other.token"), other.token()).unwrap();
-    site.gateway.configure(
-        "30-other",
-        &format!(
-            "[[destination]]\nname = \"other\"\nurl = \"https://{}\"\ncertificate = \"../other.pgp\"\n\
-             token_file = \"../other.token\"\nca_file = \"../other-ca.pem\"\n",
-            other.backhaul.address()
-        ),
-    );
-    site.gateway.run(&["reload"]);
-    other
-}
-
 #[test]
 fn a_gateway_takes_no_word_but_the_destinations() {
     let site = Site::start();
-    let other = serve_another(&site);
+    // Its word counts as well, for its own documents.
+    let other = site.another_destination("other");
+    site.gateway.serve_also("other", &other);
+    site.gateway.run(&["reload"]);
     let signers = Signers::new(&site.destination, &other);
     let phone = site.paired_phone("anna");
     let lie = Arc::new(Mutex::new(LIES[0]));
