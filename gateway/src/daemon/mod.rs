@@ -326,17 +326,17 @@ fn log_problems<'a>(problems: impl IntoIterator<Item = &'a Problem>) {
 
 impl Daemon {
     /// Reads the configuration again and puts into effect what can be without a restart.
-    fn reload(&mut self) -> (Vec<String>, Vec<waypost_config::Change>) {
+    fn reload(&mut self) -> (Vec<Problem>, Vec<waypost_config::Change>) {
         let loaded = waypost_config::load(&self.path);
         if loaded.is_fatal() {
             log_problems(&loaded.problems);
             log::error!("the configuration is not used; the one before goes on");
-            return (loaded.problems.iter().map(ToString::to_string).collect(), Vec::new());
+            return (loaded.problems, Vec::new());
         }
         let changes = waypost_config::reload_diff(&self.config, &loaded.config);
         let (destinations, found) = Destinations::load(&loaded.config);
         log_problems(loaded.problems.iter().chain(&found));
-        let problems = loaded.problems.iter().chain(&found).map(ToString::to_string).collect();
+        let problems = loaded.problems.into_iter().chain(found).collect();
         (self.config, self.destinations) = (Arc::new(loaded.config), Arc::new(destinations));
         (self.host.config, self.host.destinations) = (self.config.clone(), self.destinations.clone());
         logging::set_level(self.config.log.level);

@@ -60,6 +60,23 @@ impl Gateway {
         );
     }
 
+    /// Lets the gateway serve a further destination, called `name`; from the next start or reload on.
+    #[track_caller]
+    pub fn serve_also(&self, name: &str, destination: &Destination) {
+        for (ending, from) in [("pgp", destination.certificate()), ("ca.pem", destination.authority())] {
+            std::fs::copy(from, self.folder.join(format!("{name}.{ending}"))).unwrap();
+        }
+        std::fs::write(self.folder.join(format!("{name}.token")), destination.token()).unwrap();
+        self.configure(
+            &format!("30-{name}"),
+            &format!(
+                "[[destination]]\nname = \"{name}\"\nurl = \"https://{}\"\ncertificate = \"../{name}.pgp\"\n\
+                 token_file = \"../{name}.token\"\nca_file = \"../{name}.ca.pem\"\n",
+                destination.backhaul.address()
+            ),
+        );
+    }
+
     /// Adds or replaces a drop-in file of the configuration, read in the order of names; from the next start or reload on.
     #[track_caller]
     pub fn configure(&self, name: &str, text: &str) {
