@@ -66,7 +66,8 @@ fn the_files_are_what_they_were_when_they_were_frozen() {
     let mut known: Vec<_> = FROZEN.iter().map(|(name, _)| (*name).to_owned()).collect();
     let found = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name());
     let mut found: Vec<_> = found.map(|name| name.into_string().unwrap()).collect();
-    (known.sort(), found.sort());
+    known.sort();
+    found.sort();
     assert_eq!(found, known, "each file in tests/versions is frozen here by its hash");
 }
 

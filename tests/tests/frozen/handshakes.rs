@@ -157,7 +157,8 @@ fn rekey(ends: &mut Ends, name: &str) -> Value {
     for _ in sent..REKEY_AFTER - 1 {
         ends.initiator.seal(&[], MAX_FRAME).unwrap();
         ends.carry(true, &mut ignored.0, &mut ignored.1);
-        (ignored.0.clear(), ignored.1.clear());
+        ignored.0.clear();
+        ignored.1.clear();
     }
     let last = ends.send(true, b"last under the first key", MAX_FRAME);
     let first = ends.send(true, b"first under the second key", MAX_FRAME);

@@ -46,7 +46,7 @@ pub(crate) fn make() -> Value {
         "collections": collections(),
         "envelopes": envelopes(),
         "envelopes_refused": envelopes_refused(),
-        "confirmations": confirmations().iter().map(|one| describe_confirmation(one)).collect::<Vec<_>>(),
+        "confirmations": confirmations().iter().map(describe_confirmation).collect::<Vec<_>>(),
         "verdicts": verdict_codes(),
         "payloads": payloads(),
         "payloads_with_unknown_fields": unknown_fields(),
