@@ -64,6 +64,8 @@ pub enum Answer {
     },
     /// To [`Request::Reload`]: what is wrong, and what waits for a restart.
     Reloaded {
+        /// Whether none of them is an error.
+        ok: bool,
         /// Problems, as `waypost check` prints them.
         problems: Vec<String>,
         /// Keys that have changed.
@@ -163,6 +165,8 @@ pub struct Document {
     pub size: u64,
     /// Where it stands.
     pub state: DocumentState,
+    /// Whether its bytes are still here; a verdict of the destination frees them.
+    pub has_body: bool,
     /// Who brought it; absent for the gateway itself.
     pub from: Option<PeerKey>,
     /// When it came, by this gateway's clock.
@@ -288,6 +292,7 @@ impl From<&DocumentEntry> for Document {
                 State::Waiting => DocumentState::Waiting,
                 State::Confirmed(verdict) => DocumentState::Confirmed(verdict),
             },
+            has_body: row.has_body,
             from: row.depositor,
             arrived: row.arrived,
             attempts: row.attempts,

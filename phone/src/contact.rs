@@ -1,6 +1,6 @@
 //! One contact over one link: the phone's side of the node, what it tells its user, and when it is over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use waypost_node::{
 };
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
-use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Introduction, Pattern, SessionError};
 use waypost_protocol::sync::{Accepts, Event, MAX_HELLO_ENTRIES, PeerHello, WINDOW};
 use waypost_store::{Change, Filter, Freeing, PeerClass, State, Store, StoreError};
@@ -59,6 +59,8 @@ pub struct SyncOptions {
     pub timeout: Option<Duration>,
     /// Takes documents of the peer, another phone, for destinations that this phone has, and carries them on.
     pub carry: bool,
+    /// The contact ends as soon as the peer has shown that it serves this phone: enough for pairing.
+    pub until_accepted: bool,
 }
 
 impl Phone {
@@ -76,9 +78,15 @@ impl Phone {
         let mut node = self.node(options.carry, is_open, options.wait + IDLE)?;
         let id = node.open(link, introduction)?;
         converse(&mut node, &mut host, id, options, Duration::ZERO).await;
-        let (report, name) = self.conclude(host);
+        let accepted = host.accepted;
+        let (mut report, name) = self.conclude(host);
+        if accepted && options.until_accepted {
+            // What it was for is done; the rest goes with the next contact.
+            (report.ending, report.why) = (Ending::Finished, String::new());
+        }
         if let (Some(key), false) = (report.key, is_open) {
-            let accepted = report.ending.is_whole() || report.transferred + report.already_held > 0;
+            let accepted =
+                accepted || report.ending.is_whole() || report.transferred + report.already_held > 0;
             self.met(&key, &report.address, name.as_deref(), accepted)?;
         }
         Ok(report)
@@ -112,7 +120,9 @@ impl Phone {
 
     pub(crate) fn node(&self, carry: bool, anonymous: bool, idle: Duration) -> Result<Node, SyncError> {
         let serves = match carry {
-            true => self.destinations()?.iter().map(Destination::fingerprint).take(MAX_HELLO_ENTRIES).collect(),
+            true => {
+                self.destinations()?.iter().map(Destination::fingerprint).take(MAX_HELLO_ENTRIES).collect()
+            }
             false => Vec::new(),
         };
         let hello = PeerHello {
@@ -145,7 +155,8 @@ async fn converse(
             true => finished + options.wait.max(linger),
             false => finished + linger,
         });
-        if patience.is_some_and(|patience| patience <= Instant::now()) {
+        let enough = options.until_accepted && host.accepted;
+        if enough || patience.is_some_and(|patience| patience <= Instant::now()) {
             node.close(id, host);
             continue;
         }
@@ -179,10 +190,14 @@ pub(crate) struct PhoneHost<'p> {
     phones: Vec<PeerKey>,
     /// Verdicts on the phone's documents that were verified and are on their way into the store.
     awaited: Vec<(MessageId, Verdict)>,
+    /// Documents that the peer has acknowledged.
+    deposited: HashSet<MessageId>,
     told: HashMap<MessageId, Instant>,
     counted: SyncReport,
     hello: Option<PeerHello>,
     finished_at: Option<Instant>,
+    /// The peer has asked for a document, answered one, or finished: it serves this phone.
+    accepted: bool,
     stopped: bool,
     ended: Option<ContactSummary>,
 }
@@ -198,16 +213,24 @@ impl<'p> PhoneHost<'p> {
         let is_phone = |peer: &waypost_store::PeerEntry| peer.class == PeerClass::Paired;
         Ok(PhoneHost {
             accepts: Accepts { destinations: carried.collect(), max_document: MAX_CARRIED },
-            phones: phone.store().peers()?.iter().filter(|peer| is_phone(peer)).map(|peer| peer.key).collect(),
+            phones: phone
+                .store()
+                .peers()?
+                .iter()
+                .filter(|peer| is_phone(peer))
+                .map(|peer| peer.key)
+                .collect(),
             phone,
             store: phone.store().clone(),
             destinations,
             progress,
             awaited: Vec::new(),
+            deposited: HashSet::new(),
             told: HashMap::new(),
             counted: SyncReport::not_begun("", Ending::NotReached, ""),
             hello: None,
             finished_at: None,
+            accepted: false,
             stopped: false,
             ended: None,
         })
@@ -225,26 +248,39 @@ impl<'p> PhoneHost<'p> {
     fn awaits_confirmations(&self) -> bool {
         let Some(peer) = self.counted.key else { return false };
         let mut any = false;
-        let read = self.phone.each_document(Filter::Waiting, |entry| any |= entry.held_by.contains(&peer));
+        let read = self.phone.each_document(Filter::Waiting, |entry| {
+            // What the peer said a moment ago may not be written down yet.
+            any |= entry.held_by.contains(&peer) || self.deposited.contains(&entry.description.id);
+        });
         read.is_ok() && any
     }
 
-    /// Tells of destinations that have documents here and that the peer does not serve.
-    fn compare_destinations(&mut self, hello: &PeerHello) {
-        let mut waiting: HashMap<Fingerprint, u64> = HashMap::new();
-        let count = self.phone.each_document(Filter::Waiting, |entry| {
+    /// Tells of what the peer will not be offered: for destinations that it does not serve, or too large for it.
+    fn compare(&mut self, hello: &PeerHello) {
+        let mut unserved: HashMap<Fingerprint, u64> = HashMap::new();
+        let mut too_large = Vec::new();
+        let read = self.phone.each_document(Filter::Waiting, |entry| {
             if !hello.serves.contains(&entry.header.destination) {
-                *waiting.entry(entry.header.destination).or_default() += 1;
+                *unserved.entry(entry.header.destination).or_default() += 1;
+            } else if entry.description.size > hello.max_document && entry.depositor.is_none() {
+                too_large.push(entry.description.id);
             }
         });
-        if let Err(error) = count {
+        if let Err(error) = read {
             log::warn!("{error}");
         }
-        for (destination, documents) in waiting {
-            let name = self.destination(&destination).map_or_else(|| destination.to_string(), Destination::name);
+        for (destination, documents) in unserved {
+            let known = self.destination(&destination);
+            let name = known.map_or_else(|| destination.to_string(), Destination::name);
             (self.progress)(Progress::NotServed { destination, name: name.clone(), documents });
             self.counted.not_served.push(Unserved { destination, name, documents });
         }
+        too_large.into_iter().for_each(|id| self.refused(id, Reason::TooLarge));
+    }
+
+    fn refused(&mut self, id: MessageId, reason: Reason) {
+        self.counted.refused.push(Refusal::by_peer(id, reason));
+        (self.progress)(Progress::Refused { id, reason: reason.to_string() });
     }
 
     /// Tells of verdicts that have become durable.
@@ -263,17 +299,19 @@ impl<'p> PhoneHost<'p> {
     }
 
     fn report(mut self, summary: Option<ContactSummary>) -> SyncReport {
-        let mut report = std::mem::replace(
-            &mut self.counted,
-            SyncReport::not_begun("", Ending::NotReached, ""),
-        );
+        let mut report =
+            std::mem::replace(&mut self.counted, SyncReport::not_begun("", Ending::NotReached, ""));
         let Some(summary) = summary else { return report };
         (report.ending, report.why) = match &summary.ending {
             NodeEnding::Finished => (Ending::Finished, String::new()),
             NodeEnding::NothingNew => (Ending::NothingNew, String::new()),
             NodeEnding::LinkLost(why) => (Ending::LinkLost, why.clone()),
-            NodeEnding::SaidGoodbye(Goodbye::Stopping) => (Ending::LinkLost, "stopped by this side".to_owned()),
-            NodeEnding::SaidGoodbye(Goodbye::Idle) => (Ending::LinkLost, "the other side fell silent".to_owned()),
+            NodeEnding::SaidGoodbye(Goodbye::Stopping) => {
+                (Ending::LinkLost, "stopped by this side".to_owned())
+            }
+            NodeEnding::SaidGoodbye(Goodbye::Idle) => {
+                (Ending::LinkLost, "the other side fell silent".to_owned())
+            }
             NodeEnding::SaidGoodbye(why) => (Ending::Failed, why.to_string()),
             NodeEnding::HeardGoodbye(why) => (Ending::TurnedAway, why.to_string()),
             NodeEnding::Failed(why) => (Ending::Failed, why.clone()),
@@ -334,17 +372,26 @@ impl Host for PhoneHost<'_> {
     }
 
     fn event(&mut self, _: ConversationId, peer: &PeerKey, event: &Event) {
+        // A hello comes with the handshake, before the peer has decided; these come after.
+        self.accepted |= matches!(
+            event,
+            Event::HeldByPeer { .. }
+                | Event::RefusedByPeer { .. }
+                | Event::Progress { sending: true, .. }
+                | Event::Finished { .. }
+        );
         match event {
             Event::Hello(hello) => {
                 let name = plain(&hello.name);
                 self.counted.with = name.clone();
                 // The address is in the report at the end; here the name is what a person looks for.
                 (self.progress)(Progress::Connected { name, key: Some(*peer), address: String::new() });
-                self.compare_destinations(hello);
+                self.compare(hello);
                 self.hello = Some(hello.clone());
             }
             Event::HeldByPeer { id, .. } => {
                 self.counted.transferred += 1;
+                self.deposited.insert(*id);
                 if self.is_own(id) {
                     let held = match self.phones.contains(peer) {
                         true => Progress::WithPhone { id: *id },
@@ -353,10 +400,7 @@ impl Host for PhoneHost<'_> {
                     (self.progress)(held);
                 }
             }
-            Event::RefusedByPeer { id, reason, .. } => {
-                self.counted.refused.push(Refusal::by_peer(*id, *reason));
-                (self.progress)(Progress::Refused { id: *id, reason: reason.to_string() });
-            }
+            Event::RefusedByPeer { id, reason, .. } => self.refused(*id, *reason),
             Event::Received { id, size } => {
                 self.counted.carried += 1;
                 (self.progress)(Progress::Carried { id: *id, size: *size });

@@ -6,5 +6,7 @@
 pub mod lossy_fs;
 pub mod process;
 pub mod proxy;
+pub mod rogue;
+pub mod scenario;
 pub mod sim;
 pub mod wan;

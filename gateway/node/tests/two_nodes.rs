@@ -1,4 +1,5 @@
 //! Two nodes with real stores and real sessions over a link in memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on may panic")]
 
 use std::time::Duration;
 
@@ -17,9 +18,7 @@ use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Identity, Introduction, Pattern};
 use waypost_protocol::sync::{Accepts, Event, PeerHello, WINDOW};
 use waypost_protocol::time::UnixTime;
-use waypost_store::{
-    Change, Freeing, NewDocument, Options, State, Store, StoreKey, Writer, WriterOptions,
-};
+use waypost_store::{Change, Freeing, NewDocument, Options, State, Store, StoreKey, Writer, WriterOptions};
 
 const DESTINATION: Fingerprint = Fingerprint::V4([9; 20]);
 

@@ -53,12 +53,13 @@ pub(super) fn show(path: &Path, json: bool, id: String) -> anyhow::Result<ExitCo
         output::json(&document)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Document { id, destination, group, size, state, from, arrived, attempts } = &*document;
+    let Document { id, destination, group, size, state, has_body, from, arrived, attempts } = &*document;
     output::line(&format!("id           {id}"));
     output::line(&format!("state        {state}"));
     output::line(&format!("destination  {destination}"));
     output::line(&format!("collection   {group}"));
-    output::line(&format!("size         {} ({size} bytes, sealed)", output::bytes(*size)));
+    let freed = if *has_body { "" } else { "; its bytes are freed" };
+    output::line(&format!("size         {} ({size} bytes, sealed){freed}", output::bytes(*size)));
     output::line(&format!("arrived      {arrived}"));
     output::line(&format!("from         {}", from.map_or_else(|| "-".into(), |peer| peer.to_string())));
     output::line(&format!("attempts     {attempts}"));

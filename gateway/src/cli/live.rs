@@ -111,12 +111,13 @@ pub(super) fn pair(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
 }
 
 pub(super) fn reload(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
-    let Answer::Reloaded { problems, changed, needs_restart } = ask_live(path, &Request::Reload)? else {
+    let Answer::Reloaded { ok, problems, changed, needs_restart } = ask_live(path, &Request::Reload)? else {
         return Err(unexpected());
     };
     if json {
-        let answer =
-            serde_json::json!({ "problems": problems, "changed": changed, "needs_restart": needs_restart });
+        let answer = serde_json::json!({
+            "ok": ok, "problems": problems, "changed": changed, "needs_restart": needs_restart,
+        });
         output::json(&answer)?;
     } else {
         problems.iter().for_each(|problem| output::line(problem));
@@ -126,5 +127,5 @@ pub(super) fn reload(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
             output::line("nothing has changed");
         }
     }
-    Ok(if problems.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+    Ok(if ok { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -23,7 +23,12 @@ impl Daemon {
                     let keys = changes.iter().filter(move |change| change.needs_restart == needs_restart);
                     keys.map(|change| change.key.to_string()).collect()
                 };
-                Ok(Answer::Reloaded { problems, changed: keys(false), needs_restart: keys(true) })
+                Ok(Answer::Reloaded {
+                    ok: problems.iter().all(|problem| problem.severity == waypost_config::Severity::Warning),
+                    problems: problems.iter().map(ToString::to_string).collect(),
+                    changed: keys(false),
+                    needs_restart: keys(true),
+                })
             }
             Request::Revoke { .. } => {
                 let answer = admin::answer(&self.shared.store, request);
@@ -32,11 +37,13 @@ impl Daemon {
                 }
                 answer
             }
-            Request::Documents { .. }
-            | Request::Document { .. }
-            | Request::DeleteDocument { .. }
-            | Request::Peers
-            | Request::CheckStore => admin::answer(&self.shared.store, request),
+            Request::DeleteDocument { .. } => {
+                self.sweep_soon();
+                admin::answer(&self.shared.store, request)
+            }
+            Request::Documents { .. } | Request::Document { .. } | Request::Peers | Request::CheckStore => {
+                admin::answer(&self.shared.store, request)
+            }
         }
     }
 

@@ -13,9 +13,9 @@ use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq};
 use waypost_protocol::mvds;
 use waypost_protocol::sync::Holdings as _;
 use waypost_store::{Applied, Change, PeerClass, Store, Writer};
-use waypost_upload::{CachedInfo, PathState};
 use waypost_upload::plan::{self, Waiting};
 use waypost_upload::uploader::{Event, Settings, Sink, Source, Uploader};
+use waypost_upload::{CachedInfo, PathState};
 
 use crate::admin::DestinationStatus;
 use crate::destinations::{Destinations, Served};

@@ -65,7 +65,10 @@ fn a_file_that_cannot_be_read_is_reported_and_the_others_are_added() {
     std::fs::create_dir(&folder).unwrap();
     let fifo = cli.path("fifo");
     nix::unistd::mkfifo(&fifo, nix::sys::stat::Mode::from_bits_truncate(0o600)).unwrap();
-    let said = cli.json(3, &["add".as_ref(), missing.as_os_str(), folder.as_os_str(), fifo.as_os_str(), good.as_os_str()]);
+    let said = cli.json(
+        3,
+        &["add".as_ref(), missing.as_os_str(), folder.as_os_str(), fifo.as_os_str(), good.as_os_str()],
+    );
     assert_eq!(said.events("added").len(), 1);
     let skipped = said.last()["skipped"].clone();
     assert_eq!(skipped.as_array().unwrap().len(), 3, "{skipped}");
@@ -99,7 +102,8 @@ fn what_was_added_survives_kill_9_and_no_plaintext_touches_the_phone_folder() {
     let mut stdin = child.stdin.take().unwrap();
     stdin.write_all(&[small.clone().into_os_string().into_vec(), vec![0]].concat()).unwrap();
     stdin.flush().unwrap();
-    let answered = (0..2).map(|_| lines.next().unwrap().unwrap()).filter(|line| line.contains("\"added\"")).count();
+    let answered =
+        (0..2).map(|_| lines.next().unwrap().unwrap()).filter(|line| line.contains("\"added\"")).count();
     child.kill().unwrap();
     child.wait().unwrap();
     let listed = cli.json(0, &["list"]).last()["documents"].as_array().unwrap().len();
@@ -109,7 +113,9 @@ fn what_was_added_survives_kill_9_and_no_plaintext_touches_the_phone_folder() {
     let needle = b"patient's name";
     let mut files = 0;
     for folder in [cli.home(), cli.home().join("store"), kiosk.folder().to_owned()] {
-        for entry in std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read(entry.unwrap().path()).ok()) {
+        for entry in
+            std::fs::read_dir(folder).unwrap().filter_map(|entry| std::fs::read(entry.unwrap().path()).ok())
+        {
             files += 1;
             assert!(!entry.windows(needle.len()).any(|window| window == needle));
         }
@@ -118,11 +124,32 @@ fn what_was_added_survives_kill_9_and_no_plaintext_touches_the_phone_folder() {
 }
 
 #[test]
+fn memory_stays_bounded_while_a_large_file_is_sealed() {
+    let (_, _, cli) = ready();
+    let film = cli.write("film.mp4", &noise(40 << 20));
+    let mut child = cli.command().arg("--json").arg("add").arg(film).stdout(Stdio::null()).spawn().unwrap();
+    let status = format!("/proc/{}/status", child.id());
+    let mut most = 0;
+    while child.try_wait().unwrap().is_none() {
+        let text = std::fs::read_to_string(&status).unwrap_or_default();
+        let line = text.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+        let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+        most = most.max(kibibytes.unwrap_or(0) >> 10);
+        std::thread::sleep(std::time::Duration::from_millis(5));
+    }
+    assert!(child.wait().unwrap().success());
+    println!("at most {most} MiB of anonymous memory");
+    assert!((1..=28).contains(&most), "{most} MiB");
+    assert_eq!(cli.state("film.mp4"), "ready");
+}
+
+#[test]
 fn two_revisions_that_do_not_replace_each_other_are_a_conflict_until_one_does() {
     let (_, _, cli) = ready();
     let path = cli.write("visit-7.xml", b"one");
     let add = |more: &[&str]| {
-        let mut arguments: Vec<OsString> = vec!["add".into(), path.clone().into(), "--record".into(), "visit 7".into()];
+        let mut arguments: Vec<OsString> =
+            vec!["add".into(), path.clone().into(), "--record".into(), "visit 7".into()];
         arguments.extend(more.iter().map(OsString::from));
         let said = cli.json(0, &arguments);
         said.events("added")[0]["id"].as_str().unwrap().to_owned()
@@ -136,7 +163,17 @@ fn two_revisions_that_do_not_replace_each_other_are_a_conflict_until_one_does() 
     add(&["--replaces", &first, "--replaces", &second]);
     assert!(cli.states().iter().all(|(_, state, _)| state == "ready"), "{:?}", cli.states());
     let other = cli.add(&cli.write("other", b"other")).to_string();
-    let wrong = cli.expect(1, &["add".as_ref(), path.as_os_str(), "--record".as_ref(), "visit 7".as_ref(), "--replaces".as_ref(), other.as_ref()]);
+    let wrong = cli.expect(
+        1,
+        &[
+            "add".as_ref(),
+            path.as_os_str(),
+            "--record".as_ref(),
+            "visit 7".as_ref(),
+            "--replaces".as_ref(),
+            other.as_ref(),
+        ],
+    );
     assert!(wrong.stderr.contains("no revision of this record"), "{wrong:?}");
 }
 
@@ -148,7 +185,10 @@ fn a_destination_is_pinned_by_its_fingerprint_only() {
     let said = cli.expect(2, &["destination".as_ref(), "add".as_ref(), path.as_os_str()]);
     assert!(said.stderr.contains("--fingerprint"), "{said:?}");
     let wrong = "0".repeat(40);
-    let said = cli.expect(1, &["destination".as_ref(), "add".as_ref(), path.as_os_str(), "--fingerprint".as_ref(), wrong.as_ref()]);
+    let said = cli.expect(
+        1,
+        &["destination".as_ref(), "add".as_ref(), path.as_os_str(), "--fingerprint".as_ref(), wrong.as_ref()],
+    );
     assert!(said.stderr.contains("do not use it"), "{said:?}");
     let said = cli.expect(1, &["add", "/etc/hostname"]);
     assert!(said.stderr.contains("destination add"), "{said:?}");

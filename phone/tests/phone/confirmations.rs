@@ -120,7 +120,10 @@ fn confirmations_are_written_as_text_with_a_detached_signature() {
     assert_eq!(names.len(), 2, "{names:?}");
     assert_eq!(names[1], format!("{}.asc", names[0]));
     let text = std::fs::read_to_string(folder.join(&names[0])).unwrap();
-    assert!(text.starts_with("Waypost confirmation 1\n") && text.contains(&format!("{id} opened\n")), "{text}");
+    assert!(
+        text.starts_with("Waypost confirmation 1\n") && text.contains(&format!("{id} opened\n")),
+        "{text}"
+    );
     let armor = std::fs::read_to_string(folder.join(&names[1])).unwrap();
     assert!(armor.starts_with("-----BEGIN PGP SIGNATURE-----"), "{armor}");
 }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::sync::mpsc as channel;
 use waypost_lan::Listener;
-use waypost_link::LinkInfo;
+use waypost_link::{Link, LinkInfo, Throttle, memory_pair};
 use waypost_node::{ContactSummary, ConversationId, Grant, Host, Limits, Node, StoredNow, system_rng};
 use waypost_openpgp::{Limits as OpenLimits, SecretKey};
 use waypost_protocol::confirmation::{Confirmation, Verdict};
@@ -45,8 +45,10 @@ impl Manners {
     }
 }
 
+type Errand = Box<dyn FnOnce(&mut Node, &mut TestHost) + Send>;
+
 enum Ask {
-    Run(Box<dyn FnOnce(&mut Node, &mut TestHost) + Send>),
+    Run(Errand),
     Stop,
 }
 
@@ -70,11 +72,16 @@ impl Kiosk {
 
     fn start_as(identity: Identity, address: String, manners: Manners) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let options = Options { map_size: 1 << 30, reserve: 1 << 16, quota: manners.quota, ..Options::default() };
+        let options =
+            Options { map_size: 1 << 30, reserve: 1 << 16, quota: manners.quota, ..Options::default() };
         let store = Store::open(folder.path(), &StoreKey::new([1; 32]), options).unwrap();
         let secret = CodeSecret::new([9; 16]);
-        let code =
-            Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid: None, reusable: false };
+        let code = Change::AddCode {
+            secret: secret.clone(),
+            class: PeerClass::Paired,
+            valid: None,
+            reusable: false,
+        };
         store.apply_one(code).unwrap();
         let (asks, asked) = channel::unbounded_channel();
         let (ready_in, ready) = mpsc::channel();
@@ -98,7 +105,9 @@ impl Kiosk {
 
     pub(crate) fn stop(&mut self) {
         let _ = self.asks.send(Ask::Stop);
-        self.thread.take().map(|thread| thread.join().unwrap());
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
         self.store = None;
     }
 
@@ -161,6 +170,16 @@ impl Kiosk {
         }));
         assert!(self.asks.send(ask).is_ok());
         done.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+
+    /// Opens a link within this process; its other end is the kiosk's.
+    pub(crate) fn link(&self) -> Link {
+        let (near, far) = memory_pair(Throttle::default());
+        let accept = Ask::Run(Box::new(move |node, _| {
+            node.accept(far);
+        }));
+        assert!(self.asks.send(accept).is_ok());
+        near
     }
 
     pub(crate) fn folder(&self) -> &std::path::Path {

@@ -110,7 +110,13 @@ impl Cli {
         let fingerprint = certificate.fingerprint().to_string();
         let said = self.expect(
             0,
-            &[OsStr::new("destination"), OsStr::new("add"), path.as_os_str(), "--fingerprint".as_ref(), fingerprint.as_ref()],
+            &[
+                OsStr::new("destination"),
+                OsStr::new("add"),
+                path.as_os_str(),
+                "--fingerprint".as_ref(),
+                fingerprint.as_ref(),
+            ],
         );
         assert!(said.stdout.contains("destination added"), "{said:?}");
     }

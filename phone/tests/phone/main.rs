@@ -5,7 +5,9 @@
 mod adding;
 mod confirmations;
 mod delivering;
+mod direct;
 mod kiosk;
 mod kit;
+mod links;
 mod phones;
 mod refusals;

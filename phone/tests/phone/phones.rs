@@ -18,8 +18,7 @@ struct Running {
 
 impl Running {
     fn start(cli: &Cli, arguments: &[&str]) -> Self {
-        let mut child =
-            cli.command().arg("--json").args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let mut child = cli.command().arg("--json").args(arguments).stdout(Stdio::piped()).spawn().unwrap();
         let lines = BufReader::new(child.stdout.take().unwrap()).lines();
         Running { child, lines }
     }

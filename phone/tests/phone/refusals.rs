@@ -35,6 +35,8 @@ fn a_document_that_is_too_large_does_not_hold_back_the_others() {
     assert_eq!(kiosk.documents().len(), 1);
     assert_eq!(cli.state("form"), "at-the-kiosk");
     assert_eq!(cli.state("film.mp4"), "ready");
+    let report = cli.json(3, &["sync"]).last();
+    assert_eq!(report["refused"][0]["reason"], "too large for this kiosk", "{report}");
 }
 
 #[test]

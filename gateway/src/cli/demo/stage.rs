@@ -1,5 +1,6 @@
 //! The demo's three parties: how each is set up, started and asked.
 
+use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
@@ -111,18 +112,20 @@ impl Stage {
             list.extend(folder.join(file).as_os_str().as_bytes());
             list.push(0);
         }
-        let mut skipped = Vec::new();
-        let base = folder.to_str().context("the folder's own name must be UTF-8")?;
-        let args = ["add", "--collection", COLLECTION, "--base", base, "--files-from", "-"];
+        let mut skipped: Vec<(PathBuf, String)> = Vec::new();
+        let args = ["add", "--collection", COLLECTION, "--files-from", "-", "--base"].map(OsStr::new);
+        let args = [&args[..], &[folder.as_os_str()]].concat();
         self.phone(&args, Some(list), |event| match (event["event"].as_str(), event["id"].as_str()) {
             (Some("added"), Some(id)) => progress.one(Step::Sealed, id),
             (Some("skipped"), _) => {
-                let path = event["path"].as_str().unwrap_or_default();
-                let reason = event["reason"].as_str().unwrap_or_default().to_owned();
-                skipped.push((
-                    Path::new(path).strip_prefix(folder).unwrap_or(Path::new(path)).to_owned(),
-                    reason,
-                ));
+                // JSON holds a name that is not UTF-8 with replacements: the file that has such a name is the one.
+                let shown = event["path"].as_str().unwrap_or_default();
+                let is_it = |file: &&PathBuf| {
+                    folder.join(file).to_string_lossy() == shown
+                        && skipped.iter().all(|(known, _)| known != *file)
+                };
+                let path = files.iter().find(is_it).cloned().unwrap_or_else(|| shown.into());
+                skipped.push((path, event["reason"].as_str().unwrap_or_default().to_owned()));
             }
             _ => {}
         })?;
@@ -183,9 +186,8 @@ impl Stage {
 
     /// Documents that are still on the phone.
     pub(super) fn left_on_phone(&self) -> anyhow::Result<usize> {
-        let mut left = 0;
-        self.phone(&["list"], None, |document| left += usize::from(document["id"].is_string()))?;
-        Ok(left)
+        let listed = self.phone(&["list"], None, |_| {})?;
+        listed["documents"].as_array().map(Vec::len).context("the phone gave no list of its documents")
     }
 
     /// Nothing may have reached the inbox.
@@ -234,7 +236,7 @@ impl Stage {
 
     fn phone(
         &self,
-        args: &[&str],
+        args: &[impl AsRef<OsStr>],
         input: Option<Vec<u8>>,
         each: impl FnMut(&Value),
     ) -> anyhow::Result<Value> {

@@ -1,0 +1,215 @@
+//! The gateway of a site: `waypost` behind a link that can be counted and cut.
+
+use std::io::{self, BufRead, BufReader, Write};
+use std::net::SocketAddr;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitStatus};
+
+use serde_json::{Value, json};
+
+use super::programs::run_well;
+use super::{Destination, PATIENCE, Ran, program};
+use crate::process::Process;
+use crate::proxy::{Content, Proxy};
+
+/// A gateway.
+pub struct Gateway {
+    /// Between phones and the gateway's LAN port: its address is the one that pairing codes tell.
+    pub link: Proxy,
+    folder: PathBuf,
+    process: Option<Process>,
+}
+
+impl Gateway {
+    /// Makes one that serves `destination` through its backhaul; it does not run yet. Everything that it keeps is in
+    /// `folder`, and named in its configuration relative to it, so that a copy of the folder is a copy of the gateway.
+    #[track_caller]
+    pub fn make(folder: &Path, destination: &Destination) -> Self {
+        std::fs::create_dir_all(folder).unwrap();
+        for (name, from) in
+            [("certificate.pgp", destination.certificate()), ("ca.pem", destination.authority())]
+        {
+            std::fs::copy(from, folder.join(name)).unwrap();
+        }
+        std::fs::write(folder.join("token"), destination.token()).unwrap();
+        std::fs::write(folder.join("gateway.toml"), CONFIGURATION).unwrap();
+        let gateway = Self::at(folder);
+        gateway.reach(destination.backhaul.address());
+        gateway
+    }
+
+    /// The gateway that is in `folder`, a copy of another's; it does not run yet.
+    #[track_caller]
+    pub fn at(folder: &Path) -> Self {
+        let link = Proxy::start(SocketAddr::from(([127, 0, 0, 1], 1)), Content::Frames).unwrap();
+        let gateway = Self { link, folder: folder.to_owned(), process: None };
+        gateway.configure("10-link", &format!("[lan]\naddresses = [\"{}\"]\n", gateway.link.address()));
+        gateway
+    }
+
+    /// Sets where the gateway finds its destination; from the next start or reload on.
+    #[track_caller]
+    pub fn reach(&self, destination: SocketAddr) {
+        self.configure(
+            "20-destination",
+            &format!(
+                "[[destination]]\nname = \"test\"\nurl = \"https://{destination}\"\ncertificate = \"../certificate.pgp\"\n\
+                 token_file = \"../token\"\nca_file = \"../ca.pem\"\n",
+            ),
+        );
+    }
+
+    /// Lets the gateway serve a further destination, called `name`; from the next start or reload on.
+    #[track_caller]
+    pub fn serve_also(&self, name: &str, destination: &Destination) {
+        for (ending, from) in [("pgp", destination.certificate()), ("ca.pem", destination.authority())] {
+            std::fs::copy(from, self.folder.join(format!("{name}.{ending}"))).unwrap();
+        }
+        std::fs::write(self.folder.join(format!("{name}.token")), destination.token()).unwrap();
+        self.configure(
+            &format!("30-{name}"),
+            &format!(
+                "[[destination]]\nname = \"{name}\"\nurl = \"https://{}\"\ncertificate = \"../{name}.pgp\"\n\
+                 token_file = \"../{name}.token\"\nca_file = \"../{name}.ca.pem\"\n",
+                destination.backhaul.address()
+            ),
+        );
+    }
+
+    /// Adds or replaces a drop-in file of the configuration, read in the order of names; from the next start or reload on.
+    #[track_caller]
+    pub fn configure(&self, name: &str, text: &str) {
+        let folder = self.folder.join("gateway.d");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::write(folder.join(name).with_extension("toml"), text).unwrap();
+    }
+
+    /// Starts it and waits until it serves phones; the link leads to it.
+    #[track_caller]
+    pub fn start(&mut self) {
+        let mut process = Process::start(self.command(&["run"]), self.log()).unwrap();
+        process.wait_for("gateway is running", PATIENCE).unwrap();
+        self.process = Some(process);
+        let status = self.status();
+        self.link.retarget(status["listening"][0].as_str().unwrap().parse().unwrap());
+    }
+
+    /// Ends it in order (SIGTERM).
+    #[track_caller]
+    pub fn stop(&mut self) -> ExitStatus {
+        self.process.take().unwrap().terminate(PATIENCE).unwrap()
+    }
+
+    /// Ends it as `kill -9` does.
+    #[track_caller]
+    pub fn kill9(&mut self) {
+        self.process.take().unwrap().kill9().unwrap();
+    }
+
+    /// The running program.
+    #[track_caller]
+    pub fn process(&mut self) -> &mut Process {
+        self.process.as_mut().unwrap()
+    }
+
+    /// Its folder: `gateway.toml`, `store`, keys, `control.sock`.
+    pub fn folder(&self) -> &Path {
+        &self.folder
+    }
+
+    /// Everything that it has logged.
+    pub fn log(&self) -> PathBuf {
+        self.folder.join("log")
+    }
+
+    /// A command of `waypost`, with JSON.
+    pub fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(program("waypost"));
+        command.arg("--config").arg(self.folder.join("gateway.toml")).arg("--json").args(arguments);
+        command
+    }
+
+    /// Runs a command, which must succeed.
+    #[track_caller]
+    pub fn run(&self, arguments: &[&str]) -> Ran {
+        run_well(&mut self.command(arguments))
+    }
+
+    /// Asks the running gateway over its control socket, as its commands do.
+    ///
+    /// # Panics
+    ///
+    /// When it does not run, or answers with an error.
+    #[track_caller]
+    pub fn ask(&self, request: &Value) -> Value {
+        self.try_ask(request).unwrap()
+    }
+
+    /// The same for a gateway that may be dead, or die meanwhile.
+    pub fn try_ask(&self, request: &Value) -> io::Result<Value> {
+        let stream = UnixStream::connect(self.folder.join("control.sock"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        writeln!(&stream, "{request}")?;
+        let mut line = String::new();
+        BufReader::new(&stream).read_line(&mut line)?;
+        let mut answer: Value = serde_json::from_str(&line)?;
+        match answer["answer"].as_object_mut().and_then(|answer| answer.iter_mut().next()) {
+            Some((_, answer)) => Ok(answer.take()),
+            None => Err(io::Error::other(format!("the gateway answers {request} with {line}"))),
+        }
+    }
+
+    /// How it is (`waypost status`).
+    #[track_caller]
+    pub fn status(&self) -> Value {
+        self.ask(&json!({ "do": "status" }))
+    }
+
+    /// Every document that it has or remembers (`waypost documents list`).
+    #[track_caller]
+    pub fn documents(&self) -> Vec<Value> {
+        let (mut all, mut after) = (Vec::new(), Value::Null);
+        loop {
+            let page = self.ask(&json!({ "do": "documents", "waiting": false, "after": after }));
+            all.extend(page["documents"].as_array().unwrap().iter().cloned());
+            after = page["next"].clone();
+            if after.is_null() {
+                return all;
+            }
+        }
+    }
+
+    /// What `waypost store check` finds in the store of the running gateway.
+    #[track_caller]
+    pub fn findings(&self) -> Vec<Value> {
+        self.ask(&json!({ "do": "check-store" })).as_array().unwrap().clone()
+    }
+
+    /// A new pairing code's text.
+    #[track_caller]
+    pub fn pairing_code(&self) -> String {
+        self.ask(&json!({ "do": "pair" }))["text"].as_str().unwrap().to_owned()
+    }
+}
+
+const CONFIGURATION: &str = r#"name = "Test kiosk"
+
+[store]
+path = "store"
+reserve = "16MiB"
+
+[identity]
+key_file = "identity.key"
+
+[lan]
+listen = ["127.0.0.1:0"]
+advertise = false
+
+[upload]
+probe_interval = "1s"
+max_backoff = "1s"
+
+[control]
+socket = "control.sock"
+"#;
