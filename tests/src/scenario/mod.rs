@@ -16,7 +16,6 @@
 //! What goes wrong here panics, as it does in a test. The programs must have been built from these sources:
 //! `cargo build --workspace`.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
 
 mod destination;
 mod gateway;
