@@ -18,33 +18,38 @@ pub fn median(values: &[f64]) -> f64 {
     }
 }
 
-/// Runs both in turn, A B A B …, so that what else the machine does hits both alike; the median time of each.
+/// Runs both in turn, A B A B …, so that what else the machine does hits both alike.
 pub fn alternate(
     runs: usize,
     mut a: impl FnMut(usize) -> Outcome<Duration>,
     mut b: impl FnMut(usize) -> Outcome<Duration>,
-) -> Outcome<Pair> {
-    let (mut times_a, mut times_b) = (Vec::new(), Vec::new());
-    for run in 0..runs {
-        times_a.push(a(run)?.as_secs_f64());
-        times_b.push(b(run)?.as_secs_f64());
+) -> Outcome<Pairs> {
+    (0..runs).map(|run| Ok((a(run)?, b(run)?))).collect::<Outcome<Vec<_>>>().map(Pairs)
+}
+
+/// The times of two sides that did the same work, each pair taken at about the same moment.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Pairs(pub Vec<(Duration, Duration)>);
+
+impl Pairs {
+    /// Median of our times, in seconds.
+    pub fn ours(&self) -> f64 {
+        self.median(|(a, _)| a.as_secs_f64())
     }
-    Ok(Pair { a: median(&times_a), b: median(&times_b) })
-}
 
-/// The median times of two sides that did the same work, in seconds.
-#[derive(Debug, Clone, Copy, PartialEq)]
-pub struct Pair {
-    /// Ours.
-    pub a: f64,
-    /// What it is held against.
-    pub b: f64,
-}
+    /// Median of the other side's times, in seconds.
+    pub fn theirs(&self) -> f64 {
+        self.median(|(_, b)| b.as_secs_f64())
+    }
 
-impl Pair {
-    /// How fast A is in units of B: 1 for as fast, 0.5 for half as fast.
+    /// How fast we are in units of the other side: 1 for as fast, 0.5 for half as fast. The median over the pairs.
     pub fn speed(&self) -> f64 {
-        self.b / self.a
+        self.median(|(a, b)| b.as_secs_f64() / a.as_secs_f64())
+    }
+
+    /// The median over the pairs of something made of both times.
+    pub fn median(&self, of: impl Fn(&(Duration, Duration)) -> f64) -> f64 {
+        median(&self.0.iter().map(of).collect::<Vec<f64>>())
     }
 }
 
@@ -70,10 +75,10 @@ mod tests {
                 Ok(Duration::from_millis(millis[run]))
             }
         };
-        let pair = alternate(3, side('a', [40, 10, 20]), side('b', [10, 10, 500])).unwrap();
+        let pairs = alternate(3, side('a', [40, 10, 20]), side('b', [10, 10, 500])).unwrap();
         assert_eq!(order.into_inner(), [('a', 0), ('b', 0), ('a', 1), ('b', 1), ('a', 2), ('b', 2)]);
-        assert_eq!(pair, Pair { a: 0.02, b: 0.01 });
-        assert_eq!(pair.speed(), 0.5);
+        assert_eq!((pairs.ours(), pairs.theirs()), (0.02, 0.01));
+        assert_eq!(pairs.speed(), 1.0, "of 0.25, 1 and 25");
     }
 
     #[test]

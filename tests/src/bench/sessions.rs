@@ -33,13 +33,13 @@ pub(super) fn session_vs_snow(_: &Bench) -> Outcome<Measured> {
     let addressee = Signer::new()?.addressee;
     let documents = (0..DOCUMENTS as u64).map(|seed| addressee.wrap(&noise(seed, SIZE)));
     let documents: Vec<Document> = documents.collect::<Outcome<_>>()?;
-    let pair = alternate(RUNS, |_| ours(&documents), |_| bare(&documents))?;
+    let pairs = alternate(RUNS, |_| ours(&documents), |_| bare(&documents))?;
     let megabytes =
         f64::from(u32::try_from(documents.iter().map(|one| one.body().len()).sum::<usize>())?) / 1e6;
     let rate = |seconds: f64| format!("{:.0} MB/s", megabytes / seconds);
-    Ok(Measured::new(pair.speed())
-        .beside("session and sync", rate(pair.a))
-        .beside("snow and SHA-256", rate(pair.b))
+    Ok(Measured::new(pairs.speed())
+        .beside("session and sync", rate(pairs.ours()))
+        .beside("snow and SHA-256", rate(pairs.theirs()))
         .beside("moved", format!("{megabytes:.0} MB in frames of {USEFUL_FRAME} bytes, one thread a side")))
 }
 

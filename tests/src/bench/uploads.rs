@@ -40,23 +40,17 @@ pub(super) fn round_trips(bench: &Bench) -> Outcome<Measured> {
     let far = Conditions { delay: SATELLITE / 2, ..Conditions::default() };
     let batches = (0..2 * RUNS as u64).map(|seed| destination.addressee.documents(seed, FORMS, FORM));
     let batches: Vec<Vec<Document>> = batches.collect::<Outcome<_>>()?;
-    let whole = plan::Settings { batch_documents: FORMS.try_into()?, ..plan::Settings::default() };
-    let pair = alternate(
+    let pairs = alternate(
         RUNS,
-        |run| upload(&destination, &far, &batches[run], whole),
-        |run| upload(&destination, &Conditions::default(), &batches[RUNS + run], whole),
+        |run| upload(&destination, &far, &batches[run]),
+        |run| upload(&destination, &Conditions::default(), &batches[RUNS + run]),
     )?;
     let trips = |seconds: f64| seconds / SATELLITE.as_secs_f64();
-    let usual = plan::Settings { batch_documents: 256, ..plan::Settings::default() };
-    let again = destination.addressee.documents(90, FORMS, FORM)?;
-    let usual = upload(&destination, &far, &again, usual)?.as_secs_f64();
-    Ok(Measured::new(trips(pair.a - pair.b))
-        .beside("elapsed", format!("{:.2} s, {:.2} round trips of 600 ms", pair.a, trips(pair.a)))
-        .beside("server time: the same over a path without delay", format!("{:.2} s", pair.b))
-        .beside(
-            "elapsed with 256 documents a batch",
-            format!("{usual:.2} s, {:.2} round trips", trips(usual)),
-        ))
+    let without_server =
+        |(delayed, direct): &(Duration, Duration)| delayed.as_secs_f64() - direct.as_secs_f64();
+    Ok(Measured::new(trips(pairs.median(without_server)))
+        .beside("elapsed", format!("{:.2} s, {:.2} round trips of 600 ms", pairs.ours(), trips(pairs.ours())))
+        .beside("server time: the same over a path without delay", format!("{:.2} s", pairs.theirs())))
 }
 
 pub(super) fn upload_vs_curl(bench: &Bench) -> Outcome<Measured> {
@@ -68,7 +62,7 @@ pub(super) fn upload_vs_curl(bench: &Bench) -> Outcome<Measured> {
     let compare = |conditions: &Conditions| {
         alternate(
             RUNS,
-            |_| upload(&destination, conditions, &[fresh()?], plan::Settings::default()),
+            |_| upload(&destination, conditions, &[fresh()?]),
             |_| curl(&destination, conditions, &fresh()?),
         )
     };
@@ -76,21 +70,16 @@ pub(super) fn upload_vs_curl(bench: &Bench) -> Outcome<Measured> {
     let rate = |seconds: f64| format!("{:.1} MB/s", 50.0 / seconds);
     Ok(Measured::new(on_line.speed())
         .beside("line", "100 Mbit/s, 40 ms there and back")
-        .beside("uploader", rate(on_line.a))
-        .beside("curl", rate(on_line.b))
+        .beside("uploader", rate(on_line.ours()))
+        .beside("curl", rate(on_line.theirs()))
         .beside(
             "without delay or limit",
-            format!("{:.3} ({} against {})", direct.speed(), rate(direct.a), rate(direct.b)),
+            format!("{:.3} ({} against {})", direct.speed(), rate(direct.ours()), rate(direct.theirs())),
         ))
 }
 
 /// The gateway's uploader with documents in memory: from its start to the last verified confirmation.
-fn upload(
-    destination: &Destination,
-    conditions: &Conditions,
-    documents: &[Document],
-    plan: plan::Settings,
-) -> Outcome<Duration> {
+fn upload(destination: &Destination, conditions: &Conditions, documents: &[Document]) -> Outcome<Duration> {
     destination.wan.set(&Conditions::default());
     let near = destination.wan.near().namespace();
     let info = destination.client()?;
@@ -101,7 +90,7 @@ fn upload(
     let shared = Arc::new(Shared { documents: documents.to_vec(), settled: Mutex::default() });
     let settings = Settings {
         client: destination.client()?,
-        plan,
+        plan: plan::Settings::default(),
         info: Some(info),
         seed: 1,
         clock: Box::new(move || Monotonic(begun.elapsed())),
