@@ -76,10 +76,10 @@ impl Phone {
         let mut node = self.node(options.carry, is_open, options.wait + IDLE)?;
         let id = node.open(link, introduction)?;
         converse(&mut node, &mut host, id, options, Duration::ZERO).await;
-        let (report, name) = self.conclude(host);
+        let (report, hello) = self.conclude(host);
         if let (Some(key), false) = (report.key, is_open) {
             let accepted = report.ending.is_whole() || report.transferred + report.already_held > 0;
-            self.met(&key, &report.address, name.as_deref(), accepted)?;
+            self.met(&key, &report.address, hello.as_ref(), accepted)?;
         }
         Ok(report)
     }
@@ -101,13 +101,13 @@ impl Phone {
         Ok(self.conclude(host).0)
     }
 
-    /// The report, and the name that the peer gave itself.
-    fn conclude(&self, mut host: PhoneHost<'_>) -> (SyncReport, Option<String>) {
+    /// The report, and what the peer said of itself.
+    fn conclude(&self, mut host: PhoneHost<'_>) -> (SyncReport, Option<PeerHello>) {
         // What the peer said last shall be durable before anyone is told.
         self.writer().flush();
         host.catch_up();
         let (summary, hello) = (host.ended.take(), host.hello.take());
-        (host.report(summary), hello.map(|hello| hello.name))
+        (host.report(summary), hello)
     }
 
     pub(crate) fn node(&self, carry: bool, anonymous: bool, idle: Duration) -> Result<Node, SyncError> {
@@ -248,7 +248,9 @@ impl<'p> PhoneHost<'p> {
         let mut unserved: HashMap<Fingerprint, u64> = HashMap::new();
         let mut too_large = Vec::new();
         let read = self.phone.each_document(Filter::Waiting, |entry| {
-            if !hello.serves.contains(&entry.header.destination) {
+            if entry.held_by.iter().any(|peer| !self.phones.contains(peer)) {
+                // It is at a kiosk already.
+            } else if !hello.serves.contains(&entry.header.destination) {
                 *unserved.entry(entry.header.destination).or_default() += 1;
             } else if entry.description.size > hello.max_document && entry.depositor.is_none() {
                 too_large.push(entry.description.id);
@@ -327,6 +329,7 @@ impl Host for PhoneHost<'_> {
             self.admit_phone(peer, pattern)?;
         }
         self.counted.key = Some(*peer);
+        self.counted.address = link.address.clone();
         Ok(Grant { accepts: self.accepts.clone() })
     }
 
@@ -362,10 +365,13 @@ impl Host for PhoneHost<'_> {
     fn event(&mut self, _: ConversationId, peer: &PeerKey, event: &Event) {
         match event {
             Event::Hello(hello) => {
-                let name = plain(&hello.name);
+                let (name, address) = (plain(&hello.name), self.counted.address.clone());
                 self.counted.with = name.clone();
-                // The address is in the report at the end; here the name is what a person looks for.
-                (self.progress)(Progress::Connected { name, key: Some(*peer), address: String::new() });
+                self.phones.retain(|one| one != peer);
+                if !hello.is_gateway {
+                    self.phones.push(*peer);
+                }
+                (self.progress)(Progress::Connected { name, key: Some(*peer), address });
                 self.compare(hello);
                 self.hello = Some(hello.clone());
             }
