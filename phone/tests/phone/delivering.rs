@@ -131,7 +131,8 @@ fn a_kiosk_is_found_on_the_local_network_without_knowing_its_address() {
     cli.add_destination(&key);
     cli.add(&cli.write("form", b"form"));
     let near = cli.json(0, &["gateways", "--lan", "--seconds", "2"]).last();
-    println!("{near}");
+    let near = near["near"].as_array().unwrap();
+    assert!(near.iter().any(|one| one["name"] == "Test kiosk"), "{near:?}");
     cli.expect(0, &["pair", &kiosk.pairing_without_address()]);
     assert_eq!(kiosk.documents().len(), 1);
 }
