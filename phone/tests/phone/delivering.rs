@@ -120,3 +120,19 @@ fn a_document_that_was_deleted_does_not_go_out_and_a_draft_waits() {
     cli.expect(0, &["sync"]);
     assert_eq!(kiosk.documents(), [draft.parse().unwrap()]);
 }
+
+#[test]
+fn a_kiosk_is_found_on_the_local_network_without_knowing_its_address() {
+    let key = destination("Clinic");
+    let kiosk = Kiosk::start(Manners::serving(&key));
+    let port = kiosk.address.rsplit(':').next().unwrap().parse().unwrap();
+    let _announcement = waypost_lan::announce("Test kiosk", &kiosk.key().as_bytes()[..4], port).unwrap();
+    let cli = Cli::new();
+    cli.add_destination(&key);
+    cli.add(&cli.write("form", b"form"));
+    let near = cli.json(0, &["gateways", "--lan", "--seconds", "2"]).last();
+    let near = near["near"].as_array().unwrap();
+    assert!(near.iter().any(|one| one["name"] == "Test kiosk"), "{near:?}");
+    cli.expect(0, &["pair", &kiosk.pairing_without_address()]);
+    assert_eq!(kiosk.documents().len(), 1);
+}

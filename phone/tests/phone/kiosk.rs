@@ -115,6 +115,12 @@ impl Kiosk {
         self.identity.public()
     }
 
+    /// A code that says nothing of where the kiosk is.
+    pub(crate) fn pairing_without_address(&self) -> String {
+        let pairing = Pairing { addresses: Vec::new(), ..Pairing::parse(&self.pairing()).unwrap() };
+        pairing.to_text()
+    }
+
     pub(crate) fn pairing(&self) -> String {
         let pairing = Pairing {
             gateway: self.key(),

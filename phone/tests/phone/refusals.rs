@@ -15,7 +15,7 @@ fn a_kiosk_that_does_not_serve_the_destination_is_said_to() {
     cli.add(&cli.write("form", b"form"));
     cli.expect(0, &["pair", &kiosk.pairing()]);
     let said = cli.expect(3, &["sync"]);
-    assert!(said.stdout.contains("takes nothing for Clinic: 1 document stay here"), "{said:?}");
+    assert!(said.stdout.contains("takes nothing for Clinic; 1 document stays here"), "{said:?}");
     let report = cli.json(3, &["sync"]).last();
     assert_eq!(report["not_served"][0]["documents"], 1);
     assert_eq!(report["ending"], "nothing new");
@@ -55,6 +55,57 @@ fn a_full_kiosk_refuses_with_the_reason_and_takes_it_later() {
     assert!(why.contains("no room for it at the moment"), "{why}");
     let report = cli.json(3, &["sync"]).last();
     assert_eq!(report["refused"][0]["is_temporary"], true, "{report}");
+}
+
+#[test]
+fn a_second_kiosk_gets_what_the_first_does_not_serve() {
+    let (clinic, other) = (destination("Clinic"), destination("Other"));
+    let (first, second) = (Kiosk::start(Manners::serving(&other)), Kiosk::start(Manners::serving(&clinic)));
+    let cli = Cli::new();
+    cli.add_destination(&clinic);
+    cli.add_destination(&other);
+    cli.expect(0, &["pair", &second.pairing()]);
+    cli.expect(0, &["pair", &first.pairing()]);
+    for to in ["Clinic", "Other"] {
+        let form = cli.write(to, to.as_bytes());
+        cli.expect(0, &["add".as_ref(), "--destination".as_ref(), to.as_ref(), form.as_os_str()]);
+    }
+    let said = cli.expect(1, &["add".as_ref(), cli.write("form", b"").as_os_str()]);
+    assert!(said.stderr.contains("--destination"), "{said:?}");
+    let report = cli.json(0, &["sync"]).last();
+    assert_eq!(
+        (&report["transferred"], &report["not_served"]),
+        (&2.into(), &serde_json::json!([])),
+        "{report}"
+    );
+    assert_eq!((first.documents().len(), second.documents().len()), (1, 1));
+}
+
+#[test]
+fn a_kiosk_of_another_version_is_named_so() {
+    use std::io::{Read as _, Write as _};
+    use waypost_protocol::session::{Versions, encode_no_common_version};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let pairing = Pairing {
+        gateway: PeerKey([5; 32]),
+        secret: CodeSecret::new([6; 16]),
+        name: "Newer kiosk".into(),
+        addresses: vec![listener.local_addr().unwrap().to_string()],
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 512]);
+            let answer = encode_no_common_version(Versions { lowest: 7, highest: 9 });
+            let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
+            let _ = stream.write_all(&[&length[..], &answer].concat());
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    let cli = Cli::new();
+    cli.expect(0, &["pair", "--later", &pairing.to_text()]);
+    let said = cli.expect(1, &["sync"]);
+    assert!(said.stdout.contains("speaks 7 to 9, this program 1; update the older one"), "{said:?}");
 }
 
 #[test]
