@@ -32,6 +32,9 @@ const HANDSHAKE: Duration = Duration::from_secs(15);
 const IDLE: Duration = Duration::from_secs(60);
 /// How long the side that opened a session has for closing it.
 const LINGER: Duration = Duration::from_secs(5);
+/// What a user can do about a peer that ends the handshake.
+const HUNG_UP: &str = "it does not take this phone for one that it knows: it is another kiosk, or was set up anew; \
+     scan its QR code again";
 
 /// Why a contact could not be made or written down.
 #[derive(Debug, thiserror::Error)]
@@ -276,8 +279,10 @@ impl<'p> PhoneHost<'p> {
             NodeEnding::SaidGoodbye(Goodbye::Idle) => (Ending::LinkLost, "the other side fell silent".to_owned()),
             NodeEnding::SaidGoodbye(why) => (Ending::Failed, why.to_string()),
             NodeEnding::HeardGoodbye(why) => (Ending::TurnedAway, why.to_string()),
+            NodeEnding::HungUp => (Ending::Failed, HUNG_UP.to_owned()),
             NodeEnding::Failed(why) => (Ending::Failed, why.clone()),
         };
+        report.hung_up = summary.ending == NodeEnding::HungUp;
         if let NodeEnding::HeardGoodbye(goodbye) = summary.ending {
             report.goodbye = Some(goodbye);
         }

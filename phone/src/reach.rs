@@ -123,7 +123,7 @@ impl Phone {
                 report.with = gateway.label();
             }
             let code_failed = matches!(introduction, Introduction::Code(..))
-                && (report.key.is_none() || report.goodbye == Some(Goodbye::BadCode));
+                && (report.hung_up || report.goodbye == Some(Goodbye::BadCode));
             if !code_failed {
                 // Of a code that failed and a key that is not known, the code is what its user can do something about.
                 return Ok(match (last, report.ending.is_whole()) {
@@ -131,8 +131,8 @@ impl Phone {
                     _ => report,
                 });
             }
-            if report.key.is_none() {
-                report.why = format!("{}: {}", Goodbye::BadCode, report.why);
+            if report.hung_up {
+                report.why = Goodbye::BadCode.to_string();
             }
             last = Some(report);
         }
