@@ -32,6 +32,7 @@ test: setup
 
 lint: setup
 	@tests/tools/step.sh "format" $(CARGO) fmt --all --check
+	@tests/tools/step.sh "third-party notices" tests/tools/third-party.sh --check
 	@tests/tools/step.sh "clippy" $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" tests/tools/step.sh "docs" $(CARGO) doc --locked --workspace --no-deps --quiet
 	@if $(CARGO) deny --version >/dev/null 2>&1; then \

@@ -14,7 +14,7 @@ use std::time::Duration;
 use axum::Router;
 use axum::http::Method;
 use axum::routing::{MethodRouter, get, post, put};
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use waypost_protocol::api::{self, Info};
 use waypost_protocol::time::UnixTime;
 
@@ -65,6 +65,11 @@ impl Shared {
         let certificate = home.certificate().to_bytes();
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
         Shared { intake, info, certificate, batch: home.batch_limits(), uploads }
+    }
+
+    /// Room for one more upload.
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Problem> {
+        self.uploads.clone().try_acquire_owned().map_err(|_| Problem::busy())
     }
 
     /// Takes documents in.

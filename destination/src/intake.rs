@@ -163,6 +163,11 @@ impl Intake {
         Ok(())
     }
 
+    /// The largest document that is read, in bytes: see [`crate::judge::Limits::readable`].
+    pub fn readable(&self) -> u64 {
+        self.judge.limits().readable()
+    }
+
     /// Takes one document of `length` bytes that should have this id. An error is the stream's.
     pub fn put(
         &self,
@@ -209,10 +214,10 @@ impl Intake {
     /// bad document holds back no other. An error is the stream's; what had come by then is stored and confirmed,
     /// and asking again gives the confirmation.
     pub fn batch(&self, client: i64, source: &mut impl Incoming, limits: BatchLimits) -> io::Result<Upload> {
-        if self.unplaced.swap(false, Ordering::Relaxed) {
-            if let Err(error) = self.place_left_over() {
-                log::error!("documents that are stored cannot be put into the inbox yet: {error}");
-            }
+        if self.unplaced.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.place_left_over()
+        {
+            log::error!("documents that are stored cannot be put into the inbox yet: {error}");
         }
         let mut batch = Batch::default();
         let read = self.read_batch(client, source, limits, &mut batch);
@@ -246,7 +251,10 @@ impl Intake {
             match read_up_to(source, &mut prefix)? {
                 0 => return Ok(()),
                 4 => {}
-                _ => return Ok(batch.fail(index, FailureCode::Malformed, "the batch ends within a length")),
+                _ => {
+                    batch.fail(index, FailureCode::Malformed, "the batch ends within a length");
+                    return Ok(());
+                }
             }
             batch.count += 1;
             let length = u64::from(u32::from_be_bytes(prefix));
@@ -260,7 +268,7 @@ impl Intake {
                 io::copy(&mut source.take(DRAIN), &mut io::sink())?;
                 return Ok(());
             }
-            let outcome = match length > self.judge.limits().readable() {
+            let outcome = match length > self.readable() {
                 true => skip(source, length).map(|()| {
                     let most = self.judge.limits().max_document;
                     let detail = format!("{length} bytes, at most {most} are taken");
@@ -275,11 +283,8 @@ impl Intake {
                 }
                 Ok(Outcome::Failed(failed)) => batch.failures.push((index, failed)),
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    return Ok(batch.fail(
-                        index,
-                        FailureCode::Malformed,
-                        "the batch ends within this document",
-                    ));
+                    batch.fail(index, FailureCode::Malformed, "the batch ends within this document");
+                    return Ok(());
                 }
                 Err(error) => return Err(error),
             }
@@ -513,3 +518,6 @@ fn store_failed(error: &StoreError) -> Failed {
     let code = if error.is_full() { FailureCode::Full } else { FailureCode::Server };
     Failed::new(None, code, format!("the server cannot store it: {error}; send it again later"))
 }
+
+#[cfg(test)]
+mod tests;

@@ -412,7 +412,8 @@ mod tests {
             let label =
                 Label { collection: label.into(), file_name: Some(b"a.xml".to_vec()), ..Label::default() };
             let sealed =
-                seal_bytes(&label, content, &[certificate.clone()], Compress::WhenSmaller, NOW).unwrap();
+                seal_bytes(&label, content, std::slice::from_ref(&certificate), Compress::WhenSmaller, NOW)
+                    .unwrap();
             let body = assemble(&Header::to(certificate.fingerprint()), &sealed).unwrap();
             let group = self.collection.group(&certificate.fingerprint(), collection);
             Document::new(group, NOW.rounded_to_hour(), body).unwrap()

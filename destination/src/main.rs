@@ -11,6 +11,8 @@ use clap::Parser as _;
 fn main() -> ExitCode {
     let arguments = cli::Arguments::parse();
     logger::start(arguments.log);
+    // One line in the log: what a stranger's bytes bring about shall not fill it with backtraces.
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     match cli::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

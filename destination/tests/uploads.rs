@@ -244,6 +244,13 @@ fn only_known_gateways_may_upload_and_revoking_is_at_once() {
             assert!(detail.contains("gateways add"), "{detail}");
         }
     }
+    // A client that sends at once, without asking first, hears the reason too.
+    let large = place.file("large", &noise(1, 5_000_000));
+    let data = format!("@{}", large.display());
+    let at_once = ["--request", "POST", "--header", "Expect:", "--data-binary", &data];
+    for _ in 0..5 {
+        assert_eq!(server.bare_curl("/v1/batch", &at_once).unwrap().problem().0, 401);
+    }
     assert_eq!(server.put(&document).status, 200);
     place.command(&["gateways", "revoke", "kiosk"]).unwrap();
     assert_eq!(server.put(&document).problem().0, 401);

@@ -1,6 +1,6 @@
 //! One contact over one link: the phone's side of the node, what it tells its user, and when it is over.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
@@ -11,7 +11,7 @@ use waypost_node::{
 };
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
-use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Introduction, Pattern, SessionError};
 use waypost_protocol::sync::{Accepts, Event, MAX_HELLO_ENTRIES, PeerHello, WINDOW};
 use waypost_store::{Change, Filter, Freeing, PeerClass, State, Store, StoreError};
@@ -115,7 +115,9 @@ impl Phone {
 
     pub(crate) fn node(&self, carry: bool, anonymous: bool, idle: Duration) -> Result<Node, SyncError> {
         let serves = match carry {
-            true => self.destinations()?.iter().map(Destination::fingerprint).take(MAX_HELLO_ENTRIES).collect(),
+            true => {
+                self.destinations()?.iter().map(Destination::fingerprint).take(MAX_HELLO_ENTRIES).collect()
+            }
             false => Vec::new(),
         };
         let hello = PeerHello {
@@ -182,6 +184,8 @@ pub(crate) struct PhoneHost<'p> {
     phones: Vec<PeerKey>,
     /// Verdicts on the phone's documents that were verified and are on their way into the store.
     awaited: Vec<(MessageId, Verdict)>,
+    /// Documents that the peer has acknowledged.
+    deposited: HashSet<MessageId>,
     told: HashMap<MessageId, Instant>,
     counted: SyncReport,
     hello: Option<PeerHello>,
@@ -201,12 +205,19 @@ impl<'p> PhoneHost<'p> {
         let is_phone = |peer: &waypost_store::PeerEntry| peer.class == PeerClass::Paired;
         Ok(PhoneHost {
             accepts: Accepts { destinations: carried.collect(), max_document: MAX_CARRIED },
-            phones: phone.store().peers()?.iter().filter(|peer| is_phone(peer)).map(|peer| peer.key).collect(),
+            phones: phone
+                .store()
+                .peers()?
+                .iter()
+                .filter(|peer| is_phone(peer))
+                .map(|peer| peer.key)
+                .collect(),
             phone,
             store: phone.store().clone(),
             destinations,
             progress,
             awaited: Vec::new(),
+            deposited: HashSet::new(),
             told: HashMap::new(),
             counted: SyncReport::not_begun("", Ending::NotReached, ""),
             hello: None,
@@ -228,26 +239,39 @@ impl<'p> PhoneHost<'p> {
     fn awaits_confirmations(&self) -> bool {
         let Some(peer) = self.counted.key else { return false };
         let mut any = false;
-        let read = self.phone.each_document(Filter::Waiting, |entry| any |= entry.held_by.contains(&peer));
+        let read = self.phone.each_document(Filter::Waiting, |entry| {
+            // What the peer said a moment ago may not be written down yet.
+            any |= entry.held_by.contains(&peer) || self.deposited.contains(&entry.description.id);
+        });
         read.is_ok() && any
     }
 
-    /// Tells of destinations that have documents here and that the peer does not serve.
-    fn compare_destinations(&mut self, hello: &PeerHello) {
-        let mut waiting: HashMap<Fingerprint, u64> = HashMap::new();
-        let count = self.phone.each_document(Filter::Waiting, |entry| {
+    /// Tells of what the peer will not be offered: for destinations that it does not serve, or too large for it.
+    fn compare(&mut self, hello: &PeerHello) {
+        let mut unserved: HashMap<Fingerprint, u64> = HashMap::new();
+        let mut too_large = Vec::new();
+        let read = self.phone.each_document(Filter::Waiting, |entry| {
             if !hello.serves.contains(&entry.header.destination) {
-                *waiting.entry(entry.header.destination).or_default() += 1;
+                *unserved.entry(entry.header.destination).or_default() += 1;
+            } else if entry.description.size > hello.max_document && entry.depositor.is_none() {
+                too_large.push(entry.description.id);
             }
         });
-        if let Err(error) = count {
+        if let Err(error) = read {
             log::warn!("{error}");
         }
-        for (destination, documents) in waiting {
-            let name = self.destination(&destination).map_or_else(|| destination.to_string(), Destination::name);
+        for (destination, documents) in unserved {
+            let known = self.destination(&destination);
+            let name = known.map_or_else(|| destination.to_string(), Destination::name);
             (self.progress)(Progress::NotServed { destination, name: name.clone(), documents });
             self.counted.not_served.push(Unserved { destination, name, documents });
         }
+        too_large.into_iter().for_each(|id| self.refused(id, Reason::TooLarge));
+    }
+
+    fn refused(&mut self, id: MessageId, reason: Reason) {
+        self.counted.refused.push(Refusal::by_peer(id, reason));
+        (self.progress)(Progress::Refused { id, reason: reason.to_string() });
     }
 
     /// Tells of verdicts that have become durable.
@@ -266,17 +290,19 @@ impl<'p> PhoneHost<'p> {
     }
 
     fn report(mut self, summary: Option<ContactSummary>) -> SyncReport {
-        let mut report = std::mem::replace(
-            &mut self.counted,
-            SyncReport::not_begun("", Ending::NotReached, ""),
-        );
+        let mut report =
+            std::mem::replace(&mut self.counted, SyncReport::not_begun("", Ending::NotReached, ""));
         let Some(summary) = summary else { return report };
         (report.ending, report.why) = match &summary.ending {
             NodeEnding::Finished => (Ending::Finished, String::new()),
             NodeEnding::NothingNew => (Ending::NothingNew, String::new()),
             NodeEnding::LinkLost(why) => (Ending::LinkLost, why.clone()),
-            NodeEnding::SaidGoodbye(Goodbye::Stopping) => (Ending::LinkLost, "stopped by this side".to_owned()),
-            NodeEnding::SaidGoodbye(Goodbye::Idle) => (Ending::LinkLost, "the other side fell silent".to_owned()),
+            NodeEnding::SaidGoodbye(Goodbye::Stopping) => {
+                (Ending::LinkLost, "stopped by this side".to_owned())
+            }
+            NodeEnding::SaidGoodbye(Goodbye::Idle) => {
+                (Ending::LinkLost, "the other side fell silent".to_owned())
+            }
             NodeEnding::SaidGoodbye(why) => (Ending::Failed, why.to_string()),
             NodeEnding::HeardGoodbye(why) => (Ending::TurnedAway, why.to_string()),
             NodeEnding::HungUp => (Ending::Failed, HUNG_UP.to_owned()),
@@ -345,11 +371,12 @@ impl Host for PhoneHost<'_> {
                 self.counted.with = name.clone();
                 // The address is in the report at the end; here the name is what a person looks for.
                 (self.progress)(Progress::Connected { name, key: Some(*peer), address: String::new() });
-                self.compare_destinations(hello);
+                self.compare(hello);
                 self.hello = Some(hello.clone());
             }
             Event::HeldByPeer { id, .. } => {
                 self.counted.transferred += 1;
+                self.deposited.insert(*id);
                 if self.is_own(id) {
                     let held = match self.phones.contains(peer) {
                         true => Progress::WithPhone { id: *id },
@@ -358,10 +385,7 @@ impl Host for PhoneHost<'_> {
                     (self.progress)(held);
                 }
             }
-            Event::RefusedByPeer { id, reason, .. } => {
-                self.counted.refused.push(Refusal::by_peer(*id, *reason));
-                (self.progress)(Progress::Refused { id: *id, reason: reason.to_string() });
-            }
+            Event::RefusedByPeer { id, reason, .. } => self.refused(*id, *reason),
             Event::Received { id, size } => {
                 self.counted.carried += 1;
                 (self.progress)(Progress::Carried { id: *id, size: *size });

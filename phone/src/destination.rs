@@ -48,7 +48,9 @@ pub enum DestinationError {
         found: Fingerprint,
     },
     /// Nothing can be sealed to it.
-    #[error("certificate {0} has no valid encryption key (expired or revoked); ask the destination's admin for the present one")]
+    #[error(
+        "certificate {0} has no valid encryption key (expired or revoked); ask the destination's admin for the present one"
+    )]
     NoKey(Fingerprint),
     /// What the phone knows cannot be read or written.
     #[error(transparent)]
@@ -293,7 +295,11 @@ impl Phone {
     }
 
     /// Sets when copies are deleted.
-    pub fn set_delete_on(&self, fingerprint: Fingerprint, delete_on: DeleteOn) -> Result<(), DestinationError> {
+    pub fn set_delete_on(
+        &self,
+        fingerprint: Fingerprint,
+        delete_on: DeleteOn,
+    ) -> Result<(), DestinationError> {
         let mut destination = self.destination(&fingerprint.to_string())?;
         destination.delete_on = delete_on;
         Ok(self.save(&format!("{PREFIX}{fingerprint}"), &Row::from(&destination))?)

@@ -220,7 +220,8 @@ impl Lister<'_> {
 
     fn standing(&self, entry: &DocumentEntry) -> (Standing, String) {
         let held_at: Vec<&PeerKey> = entry.held_by.iter().filter(|peer| self.is_kiosk(peer)).collect();
-        let names = |peers: &[&PeerKey]| peers.iter().map(|peer| self.name(peer)).collect::<Vec<_>>().join(", ");
+        let names =
+            |peers: &[&PeerKey]| peers.iter().map(|peer| self.name(peer)).collect::<Vec<_>>().join(", ");
         let (state, why) = match entry.state {
             State::Draft => return (Standing::Draft, String::new()),
             State::Confirmed(Verdict::Rejected(rejection)) => {
@@ -245,7 +246,9 @@ impl Lister<'_> {
         };
         let is_delivered = entry.state == State::Confirmed(Verdict::Opened);
         match self.conflicts.contains(&entry.description.id) && !is_delivered {
-            true => (Standing::Conflict, format!("{state}; another revision of the same record stands beside it")),
+            true => {
+                (Standing::Conflict, format!("{state}; another revision of the same record stands beside it"))
+            }
             false => (state, why),
         }
     }

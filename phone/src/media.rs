@@ -4,9 +4,10 @@ use waypost_openpgp::Compress;
 
 /// Extensions of formats that are compressed inside.
 const EXTENSIONS: &[&str] = &[
-    "7z", "aac", "apk", "avif", "avi", "br", "bz2", "docx", "epub", "flac", "gif", "gz", "heic", "heif", "jar",
-    "jpeg", "jpg", "jxl", "m4a", "m4v", "mkv", "mov", "mp3", "mp4", "mpeg", "mpg", "odp", "ods", "odt", "oga", "ogg",
-    "ogv", "opus", "png", "pptx", "rar", "tgz", "webm", "webp", "wma", "wmv", "xlsx", "xz", "zip", "zst",
+    "7z", "aac", "apk", "avif", "avi", "br", "bz2", "docx", "epub", "flac", "gif", "gz", "heic", "heif",
+    "jar", "jpeg", "jpg", "jxl", "m4a", "m4v", "mkv", "mov", "mp3", "mp4", "mpeg", "mpg", "odp", "ods",
+    "odt", "oga", "ogg", "ogv", "opus", "png", "pptx", "rar", "tgz", "webm", "webp", "wma", "wmv", "xlsx",
+    "xz", "zip", "zst",
 ];
 
 /// How files of such formats begin: offset and bytes.
@@ -34,7 +35,8 @@ pub(crate) const HEAD: usize = 16;
 /// Whether a file with this name and head is worth compressing.
 pub(crate) fn compression(name: &[u8], head: &[u8]) -> Compress {
     let extension = name.rsplit(|&byte| byte == b'.').next().filter(|extension| extension.len() < name.len());
-    let known = |extension: &[u8]| EXTENSIONS.iter().any(|one| extension.eq_ignore_ascii_case(one.as_bytes()));
+    let known =
+        |extension: &[u8]| EXTENSIONS.iter().any(|one| extension.eq_ignore_ascii_case(one.as_bytes()));
     let begins = |(at, bytes): &(usize, &[u8])| head.get(*at..).is_some_and(|rest| rest.starts_with(bytes));
     match extension.is_some_and(known) || BEGINNINGS.iter().any(begins) {
         true => Compress::Never,

@@ -156,7 +156,8 @@ impl Phone {
 
 fn not_reached(gateway: &Gateway, tried: &[String]) -> SyncReport {
     let why = match tried {
-        [] => "no address of it is known, and nobody answered on this network; go nearer, or give --address".to_owned(),
+        [] => "no address of it is known, and nobody answered on this network; go nearer, or give --address"
+            .to_owned(),
         some => format!("it did not answer at {}; go nearer, or give --address", some.join(", ")),
     };
     SyncReport::not_begun(&gateway.label(), Ending::NotReached, why)

@@ -261,6 +261,7 @@ impl SyncReport {
             medium: later.medium,
             why: later.why,
             goodbye: later.goodbye,
+            hung_up: later.hung_up,
             not_served: later.not_served,
         }
     }

@@ -34,7 +34,9 @@ pub enum AddError {
     #[error("cannot be read: {0}")]
     Read(io::Error),
     /// A folder.
-    #[error("is a folder; name its files, for example: find FOLDER -type f -print0 | waypost-phone add --files-from -")]
+    #[error(
+        "is a folder; name its files, for example: find FOLDER -type f -print0 | waypost-phone add --files-from -"
+    )]
     Folder,
     /// A pipe, socket or device.
     #[error("is no regular file")]
@@ -236,7 +238,8 @@ impl Phone {
             while changes.len() < PIECES && offset < description.size {
                 let mut piece = Vec::with_capacity(PIECE);
                 let read = (&mut body).take(PIECE as u64).read_to_end(&mut piece);
-                let length = read.map_err(|source| AddError::Spool { folder: self.home().to_owned(), source })?;
+                let length =
+                    read.map_err(|source| AddError::Spool { folder: self.home().to_owned(), source })?;
                 if length == 0 {
                     return Err(AddError::Read(io::ErrorKind::UnexpectedEof.into()));
                 }

@@ -44,7 +44,8 @@ impl Phone {
 
     /// Durable when it returns.
     pub(crate) fn save<T: Serialize>(&self, key: &str, value: &T) -> Result<(), SettingError> {
-        let wrong = |error: serde_json::Error| SettingError::Shape { key: key.into(), detail: error.to_string() };
+        let wrong =
+            |error: serde_json::Error| SettingError::Shape { key: key.into(), detail: error.to_string() };
         let value = serde_json::to_vec(value).map_err(wrong)?;
         self.writer().apply(Change::Put { key: key.into(), value: Some(value) })?;
         Ok(())

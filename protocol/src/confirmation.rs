@@ -246,7 +246,17 @@ impl Confirmation {
             verdicts: verdicts.collect::<Result<_, ConfirmationError>>()?,
         };
         statement.check()?;
-        Self::new(statement, wire.signature.clone())
+        // A copy, since a slice would keep the whole payload that it came in.
+        Self::new(statement, Bytes::copy_from_slice(&wire.signature))
+    }
+
+    /// The id of fields that need not be a confirmation here, so that one of a newer version can be refused by name.
+    pub fn id_of_wire(wire: &mvds::Confirmation) -> Option<MessageId> {
+        let destination = Fingerprint::from_slice(&wire.destination).ok()?;
+        let time = Some(UnixTime(wire.time)).filter(|time| *time < UnixTime::LIMIT)?;
+        let mut hasher = crate::document::IdHasher::new(confirmations_group(&destination), time);
+        hasher.update(&wire.encode_to_vec());
+        Some(hasher.finish())
     }
 
     /// The encoded fields, as they are stored and as the body of the MVDS message.

@@ -28,12 +28,15 @@ pub enum Reason {
     WrongHash,
     /// The confirmation's signature is not one of the destination's over this text.
     NotProven,
+    /// Said by the one who offered it: it will not come in this session, since it was deleted, has expired or cannot be
+    /// read.
+    Withdrawn,
     /// A reason that a newer version knows.
     Other(u32),
 }
 
 impl Reason {
-    const TABLE: [(u32, Reason); 11] = [
+    const TABLE: [(u32, Reason); 12] = [
         (1, Reason::DestinationNotServed),
         (2, Reason::CollectionNotServed),
         (3, Reason::TooLarge),
@@ -45,6 +48,7 @@ impl Reason {
         (9, Reason::StorageFailed),
         (10, Reason::WrongHash),
         (11, Reason::NotProven),
+        (12, Reason::Withdrawn),
     ];
 
     /// The number on the wire.
@@ -62,7 +66,14 @@ impl Reason {
 
     /// Whether the same document may be taken by the same store later.
     pub fn is_temporary(self) -> bool {
-        matches!(self, Reason::OverQuota | Reason::StorageFailed | Reason::WrongHash)
+        matches!(
+            self,
+            Reason::OverQuota
+                | Reason::StorageFailed
+                | Reason::WrongHash
+                | Reason::NotProven
+                | Reason::Withdrawn
+        )
     }
 }
 
@@ -80,6 +91,7 @@ impl std::fmt::Display for Reason {
             Reason::StorageFailed => "storage failed, try again later",
             Reason::WrongHash => "its bytes were damaged on the way",
             Reason::NotProven => "the confirmation's signature does not verify",
+            Reason::Withdrawn => "it was withdrawn before it had come",
             Reason::Other(code) => return write!(f, "refused for a reason of a newer version (code {code})"),
         })
     }

@@ -14,6 +14,8 @@ need() { # command or file, package
 need cc gcc
 need pkg-config pkg-config
 pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+# OpenSSL's bindings for OpenPGP are generated at build time, which needs libclang (not libclang-cpp).
+[ -n "${LIBCLANG_PATH:-}" ] || compgen -G "/usr/lib/llvm-*/lib/libclang.so" >/dev/null || missing+=(libclang-dev)
 need gpg gnupg
 need curl curl
 need ip iproute2

@@ -42,6 +42,11 @@ impl Problem {
         Self::new(StatusCode::PAYLOAD_TOO_LARGE, "too-large", "More than is taken", detail)
     }
 
+    pub(super) fn length_required() -> Self {
+        let detail = "say how long the document is in Content-Length";
+        Self::new(StatusCode::LENGTH_REQUIRED, "length-required", "Length required", detail)
+    }
+
     pub(super) fn busy() -> Self {
         let detail = "too many uploads at a time; send it again in some seconds";
         let problem = Self::new(StatusCode::SERVICE_UNAVAILABLE, "busy", "Busy", detail);

@@ -1,11 +1,13 @@
 //! Uploads: one document, or a stream of them.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::extract::{Path, State};
 use axum::http::{HeaderMap, header};
 use axum::response::Response;
+use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use waypost_protocol::ids::MessageId;
 
@@ -16,31 +18,35 @@ use super::questions::blocking;
 use super::stream::{BodyReader, pipe, pump};
 use super::{Problem, Shared};
 
+/// What is read of a body that is refused, in bytes, and for how long: a client that is cut off while it sends hears
+/// no reason. Larger uploads ask first (`Expect: 100-continue`, RFC 9110 §10.1.1), as curl does.
+const REFUSED_BYTES: u64 = 8 << 20;
+const REFUSED_TIME: Duration = Duration::from_secs(5);
+
 /// `PUT /v1/documents/{id}`: one document under its id. Safe to repeat.
 pub(super) async fn put_document(
     State(shared): State<Arc<Shared>>,
-    client: Client,
+    client: Result<Client, Problem>,
     Path(id): Path<String>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    let id: MessageId =
-        id.parse().map_err(|error| Problem::bad_request(format!("{error}; the path ends in the id")))?;
-    let length = content_length(&headers)?.ok_or_else(|| {
-        Problem::new(
-            axum::http::StatusCode::LENGTH_REQUIRED,
-            "length-required",
-            "Length required",
-            "say how long the document is in Content-Length",
-        )
-    })?;
-    let limits = (shared.info.max_document, shared.info.max_document.saturating_mul(8));
-    if length > limits.1 {
-        return Err(Problem::too_large(format!("{length} bytes, at most {} are taken", limits.0)));
-    }
-    let digests = Digests::from_headers(&headers)?;
+    let check = || {
+        let id: MessageId =
+            id.parse().map_err(|error| Problem::bad_request(format!("{error}; the path ends in the id")))?;
+        let length = content_length(&headers)?.ok_or_else(Problem::length_required)?;
+        let (most, readable) = (shared.info.max_document, shared.intake.readable());
+        if length > readable {
+            return Err(Problem::too_large(format!("{length} bytes, at most {most} are taken")));
+        }
+        Ok((id, length, Digests::from_headers(&headers)?, shared.permit()?))
+    };
+    let (client, (id, length, digests, permit)) = match client.and_then(|client| Ok((client, check()?))) {
+        Ok(checked) => checked,
+        Err(problem) => return refuse(problem, &headers, body).await,
+    };
     let put = move |shared: &Shared, reader: &mut BodyReader| shared.intake.put(client.0, id, reader, length);
-    let (result, _) = upload(&shared, digests, body, put).await?;
+    let (result, _) = upload(&shared, permit, digests, body, put).await?;
     let confirmations = result.map_err(|error| Problem::stream(&error))??;
     Ok(Reply { confirmations, ..Reply::default() }.into_response(&headers))
 }
@@ -48,18 +54,26 @@ pub(super) async fn put_document(
 /// `POST /v1/batch`: documents, each after its length as a big-endian u32. Answered when the request has ended.
 pub(super) async fn batch(
     State(shared): State<Arc<Shared>>,
-    client: Client,
+    client: Result<Client, Problem>,
     headers: HeaderMap,
     body: Body,
 ) -> Result<Response, Problem> {
-    if let Some(length) = content_length(&headers)?.filter(|&length| length > shared.batch.bytes) {
-        let most = shared.batch.bytes;
-        return Err(Problem::too_large(format!("a batch of {length} bytes, at most {most}; send several")));
-    }
-    let digests = Digests::from_headers(&headers)?;
     let limits = shared.batch;
+    let check = || {
+        if let Some(length) = content_length(&headers)?.filter(|&length| length > limits.bytes) {
+            let most = limits.bytes;
+            return Err(Problem::too_large(format!(
+                "a batch of {length} bytes, at most {most}; send several"
+            )));
+        }
+        Ok((Digests::from_headers(&headers)?, shared.permit()?))
+    };
+    let (client, (digests, permit)) = match client.and_then(|client| Ok((client, check()?))) {
+        Ok(checked) => checked,
+        Err(problem) => return refuse(problem, &headers, body).await,
+    };
     let take = move |shared: &Shared, reader: &mut BodyReader| shared.intake.batch(client.0, reader, limits);
-    let (result, holds) = upload(&shared, digests, body, take).await?;
+    let (result, holds) = upload(&shared, permit, digests, body, take).await?;
     let upload = result.map_err(|error| Problem::stream(&error))?;
     if !holds {
         // What was taken has its own hash and stays taken; the client asks `have` for its confirmations.
@@ -69,16 +83,32 @@ pub(super) async fn batch(
     Ok(reply.into_response(&headers))
 }
 
+/// Answers with the problem, after the body where that is short.
+async fn refuse(problem: Problem, headers: &HeaderMap, mut body: Body) -> Result<Response, Problem> {
+    let drain = async {
+        let mut left = REFUSED_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            left = left.saturating_sub(frame.data_ref().map_or(0, |data| data.len() as u64));
+            if left == 0 {
+                return;
+            }
+        }
+    };
+    if !headers.contains_key(header::EXPECT) {
+        let _ = tokio::time::timeout(REFUSED_TIME, drain).await;
+    }
+    Err(problem)
+}
+
 /// Runs `work` on a blocking thread while the body is pumped to it, to the body's end, even where the client is gone
 /// by then. Returns what it returned, and whether the promised digests hold.
 async fn upload<T: Send + 'static>(
     shared: &Arc<Shared>,
+    permit: OwnedSemaphorePermit,
     digests: Digests,
     body: Body,
     work: impl FnOnce(&Shared, &mut BodyReader) -> T + Send + 'static,
 ) -> Result<(T, bool), Problem> {
-    let permit: OwnedSemaphorePermit =
-        shared.uploads.clone().try_acquire_owned().map_err(|_| Problem::busy())?;
     let (sender, mut reader) = pipe(digests);
     let shared = shared.clone();
     let task = tokio::spawn(blocking(move || {

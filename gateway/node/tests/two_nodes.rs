@@ -17,9 +17,7 @@ use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Identity, Introduction, Pattern};
 use waypost_protocol::sync::{Accepts, Event, PeerHello, WINDOW};
 use waypost_protocol::time::UnixTime;
-use waypost_store::{
-    Change, Freeing, NewDocument, Options, State, Store, StoreKey, Writer, WriterOptions,
-};
+use waypost_store::{Change, Freeing, NewDocument, Options, State, Store, StoreKey, Writer, WriterOptions};
 
 const DESTINATION: Fingerprint = Fingerprint::V4([9; 20]);
 

@@ -13,9 +13,9 @@ use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq};
 use waypost_protocol::mvds;
 use waypost_protocol::sync::Holdings as _;
 use waypost_store::{Applied, Change, PeerClass, Store, Writer};
-use waypost_upload::PathState;
 use waypost_upload::plan::{self, Waiting};
 use waypost_upload::uploader::{Event, Settings, Sink, Source, Uploader};
+use waypost_upload::{CachedInfo, PathState};
 
 use crate::admin::DestinationStatus;
 use crate::destinations::{Destinations, Served};
@@ -74,7 +74,7 @@ pub(super) fn start(
             max_backoff: upload.max_backoff.duration().max(upload.probe_interval.duration()),
             ..plan::Settings::default()
         },
-        info: None,
+        info: known_info(&shared.store, &served.fingerprint),
         seed,
         clock: Box::new({
             let clock = shared.clock;
@@ -96,6 +96,17 @@ pub(super) fn start(
 
 fn cursor_key(destination: &Fingerprint) -> String {
     format!("upload-cursor/{destination}")
+}
+
+fn info_key(destination: &Fingerprint) -> String {
+    format!("upload-info/{destination}")
+}
+
+/// What the destination said of itself before the last restart: saves a round trip before the first upload.
+fn known_info(store: &Store, destination: &Fingerprint) -> Option<CachedInfo> {
+    let bytes = store.setting(&info_key(destination)).ok().flatten()?;
+    let (info, etag) = serde_json::from_slice(&bytes).ok()?;
+    Some(CachedInfo { info, etag })
 }
 
 struct StoreSource {
@@ -210,7 +221,11 @@ impl Sink for DaemonSink {
                 self.writer.submit(Change::Put { key, value: Some(cursor.to_be_bytes().to_vec()) }, |_| ());
             }
             Event::StoreFailed(detail) => log::error!(destination, detail; "the store failed an upload"),
-            Event::Info(_) => {}
+            Event::Info(info) => {
+                let key = info_key(&self.served.fingerprint);
+                let value = serde_json::to_vec(&(&info.info, &info.etag)).ok();
+                self.writer.submit(Change::Put { key, value }, |_| ());
+            }
         }
     }
 

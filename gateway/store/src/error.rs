@@ -70,8 +70,12 @@ impl From<heed::Error> for StoreError {
     fn from(error: heed::Error) -> Self {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         match &error {
-            heed::Error::Mdb(heed::MdbError::MapFull | heed::MdbError::TxnFull) => StoreError::Full("its map"),
-            heed::Error::Io(io) if matches!(io.kind(), StorageFull | QuotaExceeded) => StoreError::Full("the disk"),
+            heed::Error::Mdb(heed::MdbError::MapFull | heed::MdbError::TxnFull) => {
+                StoreError::Full("its map")
+            }
+            heed::Error::Io(io) if matches!(io.kind(), StorageFull | QuotaExceeded) => {
+                StoreError::Full("the disk")
+            }
             heed::Error::Io(io) => StoreError::Io(io.to_string()),
             _ => StoreError::Database(error.to_string()),
         }

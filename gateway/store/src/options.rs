@@ -9,7 +9,7 @@ use crate::disk::{DiskSpace, SystemDisk};
 /// Settings of a store. [`Options::default`] suits a gateway.
 #[derive(Clone)]
 pub struct Options {
-    /// Size of the memory map in bytes, rounded down to whole MiB. Default 64 GiB. Costs address space only.
+    /// Size of the memory map in bytes, rounded up to whole MiB. Default 64 GiB. Costs address space only.
     pub map_size: u64,
     /// The store takes documents up to so many bytes. Default: no limit of its own.
     pub quota: u64,

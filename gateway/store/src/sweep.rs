@@ -59,6 +59,9 @@ impl Store {
     /// Removes what is over, looking at about `rows` rows (1,000 is a good number; each costs a microsecond or two)
     /// and going on there with the next call. Writes only where there is something to do.
     ///
+    /// Deleted and freed bodies take up room until their pieces are swept: call it after deletions and confirmations,
+    /// and every few minutes.
+    ///
     /// What has outlived its lifetime is not shown or sent from that second on; the sweep only clears it away.
     pub fn sweep(&self, rows: usize) -> Result<Swept, StoreError> {
         let mut writing = self.inner.writing();
@@ -76,7 +79,9 @@ impl Store {
             save_uptime(&self.inner, SAVE_UPTIME)?;
         } else {
             match self.carry_out(&mut writing, &plan).map_err(|error| self.explained(error)) {
-                Err(StoreError::Full(_)) if self.inner.reserve.release() => self.carry_out(&mut writing, &plan)?,
+                Err(StoreError::Full(_)) if self.inner.reserve.release() => {
+                    self.carry_out(&mut writing, &plan)?
+                }
                 done => done?,
             }
         }

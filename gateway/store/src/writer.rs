@@ -81,14 +81,14 @@ impl Writer {
 
     /// Queues a change if there is room, without waiting. `reply` is called on the writing thread, once the
     /// transaction is flushed; it must not wait for this writer.
-    pub fn try_submit<R>(&self, change: Change, reply: R) -> Result<(), Unsubmitted<R>>
+    pub fn try_submit<R>(&self, change: Change, reply: R) -> Result<(), Box<Unsubmitted<R>>>
     where
         R: FnOnce(Result<Applied, ChangeError>) + Send + 'static,
     {
         let state = self.shared.queue.lock();
         match self.has_room(&state, change.weight()) {
             true => self.push(state, change, Box::new(reply)),
-            false => return Err(Unsubmitted { change, reply }),
+            false => return Err(Box::new(Unsubmitted { change, reply })),
         }
         Ok(())
     }

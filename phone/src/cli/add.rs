@@ -26,7 +26,8 @@ pub(super) fn run(phone: &Phone, add: &Add, out: &Out) -> anyhow::Result<Done> {
     if add.name.is_some() && (add.files.len() != 1 || add.files_from.is_some()) {
         return Err(Usage("--name needs exactly one file".into()).into());
     }
-    let replaces = add.replaces.iter().map(|text| phone.find_document(text)).collect::<Result<Vec<_>, _>>()?;
+    let replaces =
+        add.replaces.iter().map(|text| phone.find_document(text)).collect::<Result<Vec<_>, _>>()?;
     let sending = Sending {
         destination: &destination,
         collection: add.collection.as_deref(),
@@ -98,7 +99,8 @@ fn paths(add: &Add) -> anyhow::Result<impl Iterator<Item = anyhow::Result<PathBu
         let name = name.context("--files-from")?;
         Ok(PathBuf::from(std::ffi::OsString::from_vec(name)))
     });
-    let is_name = |path: &anyhow::Result<PathBuf>| path.as_ref().map_or(true, |path| !path.as_os_str().is_empty());
+    let is_name =
+        |path: &anyhow::Result<PathBuf>| path.as_ref().map_or(true, |path| !path.as_os_str().is_empty());
     Ok(add.files.iter().cloned().map(Ok).chain(listed.filter(is_name)))
 }
 
@@ -131,14 +133,20 @@ impl Tally<'_> {
         let shown = words::file_name(path.as_os_str().as_bytes());
         let skipped = json!({ "path": path.to_string_lossy(), "reason": error.to_string() });
         match self.out.json {
-            true => self.out.object(&json!({ "event": "skipped", "path": skipped["path"], "reason": skipped["reason"] })),
+            true => self
+                .out
+                .object(&json!({ "event": "skipped", "path": skipped["path"], "reason": skipped["reason"] })),
             false => self.out.error(&format!("skipped {shown}: {error}")),
         }
         self.skipped.push(skipped);
     }
 
     fn end(self) -> Done {
-        let kept = if self.draft { "kept as drafts; next: waypost-phone send ID" } else { "next: waypost-phone sync" };
+        let kept = if self.draft {
+            "kept as drafts; next: waypost-phone send ID"
+        } else {
+            "next: waypost-phone sync"
+        };
         if self.added > 0 {
             let added = words::count(self.added, "document");
             self.out.say(format!("{added} sealed, {}; {kept}", words::size(self.bytes)));

@@ -95,8 +95,9 @@ fn find(add: &AddDestination) -> anyhow::Result<Destination> {
     if what == "-" {
         std::io::stdin().lock().take(limit).read_to_end(&mut bytes).context("standard input")?;
     } else {
-        let file = std::fs::File::open(what)
-            .with_context(|| format!("`{what}` is no https:// url, no {CODE}… code, and no file that can be read"))?;
+        let file = std::fs::File::open(what).with_context(|| {
+            format!("`{what}` is no https:// url, no {CODE}… code, and no file that can be read")
+        })?;
         file.take(limit).read_to_end(&mut bytes).with_context(|| what.to_owned())?;
     }
     match std::str::from_utf8(&bytes).map(str::trim) {
@@ -128,7 +129,9 @@ fn list(phone: &Phone, out: &Out) -> anyhow::Result<Done> {
     if destinations.is_empty() {
         out.say("no destination yet; next: waypost-phone destination add URL|CERT-FILE|CODE");
     }
-    out.object(&json!({ "destinations": destinations.iter().map(show::destination_object).collect::<Vec<_>>() }));
+    out.object(
+        &json!({ "destinations": destinations.iter().map(show::destination_object).collect::<Vec<_>>() }),
+    );
     Ok(Done::Whole)
 }
 
@@ -160,7 +163,10 @@ fn set(phone: &Phone, set: &SetDestination, out: &Out) -> anyhow::Result<Done> {
 fn remove(phone: &Phone, text: &str, out: &Out) -> anyhow::Result<Done> {
     let destination = phone.destination(text)?;
     phone.remove_destination(destination.fingerprint())?;
-    out.say(format!("destination removed: {}; documents for it stay until you delete them", destination.name()));
+    out.say(format!(
+        "destination removed: {}; documents for it stay until you delete them",
+        destination.name()
+    ));
     out.object(&json!({ "removed": destination.fingerprint() }));
     Ok(Done::Whole)
 }

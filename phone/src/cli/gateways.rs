@@ -41,7 +41,11 @@ pub(super) fn pair(phone: &Phone, pair: &Pair, out: &Out) -> anyhow::Result<Done
     } else if report.key.is_none() && report.why.is_empty() {
         out.say(format!("{} was not reached; the first sync pairs", gateway.label()));
     } else {
-        out.say(format!("not paired with {} yet: {}; the first sync tries again", gateway.label(), report.why));
+        out.say(format!(
+            "not paired with {} yet: {}; the first sync tries again",
+            gateway.label(),
+            report.why
+        ));
     }
     out.object(&json!({ "gateway": show::gateway_object(&gateway), "report": report }));
     let turned_away = report.goodbye.is_some();

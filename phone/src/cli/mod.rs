@@ -37,7 +37,8 @@ pub(crate) fn main() -> ExitCode {
     let out = Out { json: args.json };
     let level = if args.verbose { log::LevelFilter::Debug } else { log::LevelFilter::Error };
     // It fails where a logger is there already, which is then as good.
-    let _ = env_logger::Builder::new().filter_level(level).format_target(false).format_timestamp(None).try_init();
+    let _ =
+        env_logger::Builder::new().filter_level(level).format_target(false).format_timestamp(None).try_init();
     match dispatch(args, &out) {
         Ok(Done::Whole) => ExitCode::SUCCESS,
         Ok(Done::Partly) => ExitCode::from(3),
@@ -63,7 +64,8 @@ pub(crate) struct Usage(pub(crate) String);
 fn dispatch(args: Args, out: &Out) -> anyhow::Result<Done> {
     let home = args.home.map_or_else(default_home, Ok)?;
     let is_new = !Phone::exists(&home);
-    let open = || Phone::open(&home).with_context(|| format!("the phone in {} cannot be opened", home.display()));
+    let open =
+        || Phone::open(&home).with_context(|| format!("the phone in {} cannot be opened", home.display()));
     match args.command {
         Command::Init(init) => status::init(&open()?, is_new, &init, out),
         Command::Destination(command) => destination::run(&open()?, command, out),

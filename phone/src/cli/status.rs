@@ -39,7 +39,10 @@ pub(super) fn status(phone: &Phone, out: &Out) -> anyhow::Result<Done> {
     let count = |state| listed.iter().filter(|one| one.state == state).count();
     let here: u64 = listed.iter().filter(|one| one.is_here).map(|one| one.size).sum();
     let usage = phone.store().usage()?;
-    out.say(format!("phone     {}{key}", if name.is_empty() { String::new() } else { format!("{name}, key ") }));
+    out.say(format!(
+        "phone     {}{key}",
+        if name.is_empty() { String::new() } else { format!("{name}, key ") }
+    ));
     out.say(format!("folder    {}", phone.home().display()));
     for one in &destinations {
         out.say(format!("to        {} ({})", one.name(), show::grouped(&one.fingerprint())));
@@ -59,7 +62,9 @@ pub(super) fn status(phone: &Phone, out: &Out) -> anyhow::Result<Done> {
     out.say(format!("on disk   {} of sealed documents, {} free", words::size(here), words::size(usage.room)));
     let counts: serde_json::Map<String, serde_json::Value> = states
         .iter()
-        .filter_map(|state| Some((serde_json::to_value(state).ok()?.as_str()?.to_owned(), count(*state).into())))
+        .filter_map(|state| {
+            Some((serde_json::to_value(state).ok()?.as_str()?.to_owned(), count(*state).into()))
+        })
         .collect();
     out.object(&json!({
         "key": key, "name": name, "home": phone.home().to_string_lossy(), "store": phone.store().store_id(),

@@ -2,19 +2,22 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use super::Holdings;
 use super::engine::Outbound;
-use super::payload::{Filling, cost_of};
+use super::payload::{Filling, REFUSAL_COST, bytes_of, cost_of};
 use super::types::{Event, Pipe};
+use super::{Holdings, Standing};
 use crate::confirmation::Confirmation;
 use crate::ids::{MessageId, PeerKey, Seq};
 use crate::mvds;
+use crate::refusal::Reason;
 use crate::time::Monotonic;
 
 /// Confirmations that wait for the peer's ACK at the same time.
 const MAX_UNANSWERED: usize = 16;
 /// Confirmations that were asked for and wait to be sent.
 const MAX_QUEUED: usize = 64;
+/// Documents whose confirmations are to be looked up when there is room for them.
+const MAX_NAMED: usize = 1024;
 
 struct Sent {
     wire: mvds::Confirmation,
@@ -28,16 +31,24 @@ pub(super) struct Confirming {
     cursor: Option<Seq>,
     exhausted: bool,
     queue: VecDeque<Confirmation>,
+    named: VecDeque<MessageId>,
     sent: BTreeMap<MessageId, Sent>,
 }
 
 impl Confirming {
     pub(super) fn new(pipe: Pipe) -> Self {
-        Confirming { pipe, cursor: None, exhausted: false, queue: VecDeque::new(), sent: BTreeMap::new() }
+        Confirming {
+            pipe,
+            cursor: None,
+            exhausted: false,
+            queue: VecDeque::new(),
+            named: VecDeque::new(),
+            sent: BTreeMap::new(),
+        }
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.exhausted && self.queue.is_empty() && self.sent.is_empty()
+        self.exhausted && self.queue.is_empty() && self.named.is_empty() && self.sent.is_empty()
     }
 
     pub(super) fn look_again(&mut self) {
@@ -54,13 +65,22 @@ impl Confirming {
         }
     }
 
-    /// Answers a document with its confirmation. Beyond the bound it is left out: the peer names the document again.
-    pub(super) fn enqueue(&mut self, confirmation: Confirmation) {
+    /// Answers a document with its confirmation. False where too many wait already.
+    pub(super) fn enqueue(&mut self, document: MessageId, confirmation: Confirmation) -> bool {
         let id = confirmation.id();
-        let known = self.sent.contains_key(&id) || self.queue.contains(&confirmation);
-        if !known && self.queue.len() < MAX_QUEUED {
-            self.queue.push_back(confirmation);
+        if self.sent.contains_key(&id) || self.queue.contains(&confirmation) || self.named.contains(&document)
+        {
+            return true;
         }
+        if self.queue.len() < MAX_QUEUED {
+            self.queue.push_back(confirmation);
+            return true;
+        }
+        let fits = self.named.len() < MAX_NAMED;
+        if fits {
+            self.named.push_back(document);
+        }
+        fits
     }
 
     pub(super) fn acknowledged(&mut self, id: &MessageId, out: &mut Outbound) {
@@ -91,6 +111,7 @@ impl Confirming {
             sent.due = due_after(self.pipe, sent.attempts, now);
         }
         while self.sent.len() < MAX_UNANSWERED {
+            self.look_up(filling, holdings, out);
             let Some(confirmation) = self.next(to, holdings, out) else { return };
             let id = confirmation.id();
             let wire = confirmation.to_wire();
@@ -102,8 +123,32 @@ impl Confirming {
                 return;
             }
             filling.payload().confirmations.push(wire.clone());
+            self.named.retain(|document| confirmation.statement.verdict_on(document).is_none());
             let due = due_after(self.pipe, 1, now);
             self.sent.insert(id, Sent { wire, attempts: 1, due, resend: false });
+        }
+    }
+
+    /// Turns documents that wait into their confirmations, as there is room for those.
+    fn look_up(&mut self, filling: &mut Filling, holdings: &dyn Holdings, out: &mut Outbound) {
+        while self.queue.is_empty()
+            && let Some(document) = self.named.front().copied()
+        {
+            match holdings.standing(&document) {
+                Ok(Standing::Confirmed(confirmation)) => self.queue.push_back(*confirmation),
+                // It was confirmed a moment ago; the peer is not left waiting, and may ask another time.
+                other => {
+                    if !filling.take(REFUSAL_COST) {
+                        return;
+                    }
+                    let reason = Reason::StorageFailed.code();
+                    filling.payload().refusals.push(mvds::Refusal { id: bytes_of(&document), reason });
+                    if let Err(error) = other {
+                        out.unreadable(&error);
+                    }
+                }
+            }
+            self.named.pop_front();
         }
     }
 

@@ -20,8 +20,11 @@ use crate::mvds;
 use crate::refusal::{Goodbye, Reason};
 use crate::time::Monotonic;
 
-/// Bytes received and not yet durable, beyond which [`Engine::wants_input`] says no.
+/// Bytes received and not yet durable, beyond which [`Engine::wants_input`] says no. What the engine keeps beside the
+/// bytes counts as well.
 pub const MAX_UNPERSISTED: usize = 1024 * 1024;
+/// Outputs that wait for [`Engine::poll_output`], beyond which [`Engine::wants_input`] says no.
+const MAX_OUTPUTS: usize = 4096;
 /// Bytes of one body that a peer may send beyond the committed offset.
 pub const WINDOW: u64 = 256 * 1024;
 
@@ -66,7 +69,7 @@ impl Engine {
         Engine {
             peer: None,
             sender: Sender::new(params.pipe),
-            receiver: Receiver::new(params.pipe),
+            receiver: Receiver::new(params.pipe, params.hello.receive_window()),
             confirming: Confirming::new(params.pipe),
             reporting: Reporting::new(params.initiator),
             outbound: Outbound::default(),
@@ -95,9 +98,10 @@ impl Engine {
         self.peer.as_ref()
     }
 
-    /// Whether the caller should go on reading from the link; false while too much waits to become durable.
+    /// Whether the caller should go on reading from the link; false while too much waits to become durable, or to be
+    /// polled. Ask again after each answer of the store and after each [`Output::Timeout`].
     pub fn wants_input(&self) -> bool {
-        self.receiver.unpersisted() < MAX_UNPERSISTED
+        self.receiver.unpersisted() < MAX_UNPERSISTED && self.outbound.queue.len() < MAX_OUTPUTS
     }
 
     /// Whether this side has nothing to send, to receive or to make durable.
@@ -126,7 +130,11 @@ impl Engine {
                 }
             }
             Input::PersistFailed { ticket, reason } => {
-                self.receiver.failed(ticket, reason, &mut self.reporting, &mut self.outbound);
+                let (reporting, out) = (&mut self.reporting, &mut self.outbound);
+                if let Some(covered) = self.receiver.failed(ticket, reason, reporting, out) {
+                    // A confirmation that proves nothing here; the peer, who believes it, will not take these.
+                    self.sender.confirmed(&covered);
+                }
             }
             Input::Confirmation => self.confirming.look_again(),
             Input::Document => self.sender.look_again(),
@@ -199,6 +207,7 @@ impl Engine {
         if bytes.is_empty() {
             return Ok(());
         }
+        let length = bytes.len();
         let payload =
             mvds::Payload::decode(bytes).map_err(|error| ProtocolError::Payload(error.to_string()))?;
         if let Some(goodbye) = &payload.goodbye {
@@ -228,6 +237,7 @@ impl Engine {
             let reason = Reason::from_code(refusal.reason);
             self.sender.refused(&id, store, reason, &mut self.outbound);
             self.confirming.refused(&id);
+            self.receiver.withdrawn(&id, &mut self.outbound);
         }
         for request in &payload.requests {
             self.sender.requested(&MessageId::from_slice(request)?);
@@ -235,6 +245,7 @@ impl Engine {
         for resume in &payload.resumes {
             self.sender.resumed(resume, now);
         }
+        let mut answered = Vec::new();
         let mut receiving = super::receive::Context {
             accepts: &self.params.accepts,
             peer: &self.params.peer,
@@ -242,8 +253,12 @@ impl Engine {
             confirming: &mut self.confirming,
             reporting: &mut self.reporting,
             out: &mut self.outbound,
+            answered: &mut answered,
+            malformed: 0,
         };
-        self.receiver.handle(payload, &mut receiving)
+        let handled = self.receiver.handle(payload, length, &mut receiving);
+        self.sender.confirmed(&answered);
+        handled
     }
 
     /// A node that knows only the RFCs says no hello: it takes everything that is small enough for it.

@@ -8,6 +8,8 @@ use crate::mvds;
 
 /// Bytes that an id costs in a list of a payload: key (3), length (1), id (32).
 pub(super) const ID_COST: usize = 36;
+/// Bytes that a refusal costs at most: an id and a reason in a message of its own.
+pub(super) const REFUSAL_COST: usize = 4 + 34 + 6;
 
 /// A payload being filled. The first item always fits, so that something larger than a frame still goes.
 pub(super) struct Filling {

@@ -1,19 +1,21 @@
 //! The receiving half: what comes is checked, made durable, and only then acknowledged.
 
+mod transfers;
+
 use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
-use std::sync::Arc;
 
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 
+use self::transfers::Incoming;
 use super::confirm::Confirming;
 use super::engine::Outbound;
-use super::payload::{Filling, ID_COST, bytes_of, cost_of};
+use super::payload::{Filling, ID_COST, REFUSAL_COST, bytes_of, cost_of};
 use super::report::Reporting;
 use super::types::{Accepts, Event, Pipe, ProtocolError, Stored, Ticket};
 use super::{Holdings, Persist, Standing};
 use crate::confirmation::Confirmation;
-use crate::document::{Description, Document, parse_timestamp};
-use crate::envelope::{self, Header};
+use crate::document::{Description, Document};
+use crate::envelope;
 use crate::ids::{GroupId, MessageId, PeerKey};
 use crate::mvds;
 use crate::refusal::Reason;
@@ -25,8 +27,13 @@ pub const PIECE: usize = 64 * 1024;
 const MAX_TRANSFERS: usize = 8;
 /// Documents asked for and not yet there.
 const MAX_REQUESTED: usize = 1024;
-/// Answers that wait for a payload.
-const MAX_ANSWERS: usize = 64 * 1024;
+/// Answers that wait for a payload: what two payloads full of offers ask for. A peer that asks on without taking them
+/// is cut off.
+const MAX_ANSWERS: usize = 4096;
+/// What something that waits to become durable costs beside its bytes: tables, header, ticket.
+const PENDING_COST: usize = 512;
+/// Malformed entries of one payload that are reported one by one.
+const MAX_MALFORMED: usize = 4;
 
 /// What handling a payload needs from the rest of the engine.
 pub(super) struct Context<'a> {
@@ -36,6 +43,19 @@ pub(super) struct Context<'a> {
     pub(super) confirming: &'a mut Confirming,
     pub(super) reporting: &'a mut Reporting,
     pub(super) out: &'a mut Outbound,
+    /// Documents of ours that the peer has answered with something that means nothing here.
+    pub(super) answered: &'a mut Vec<MessageId>,
+    /// Malformed entries so far.
+    pub(super) malformed: usize,
+}
+
+impl Context<'_> {
+    fn malformed(&mut self, text: impl FnOnce() -> String) {
+        self.malformed += 1;
+        if self.malformed <= MAX_MALFORMED {
+            self.out.event(Event::Malformed(text()));
+        }
+    }
 }
 
 enum Answer {
@@ -47,29 +67,21 @@ enum Answer {
 
 enum Pending {
     Document { id: MessageId, group: GroupId, size: u64 },
-    Piece { transfer: u32, bytes: usize },
+    Piece { id: MessageId, bytes: usize },
     Confirmation { id: MessageId, covers: Vec<MessageId>, bytes: usize },
     Depositor { id: MessageId },
-}
-
-struct Incoming {
-    description: Description,
-    header: Option<Arc<Header>>,
-    /// Bytes taken off the link.
-    received: u64,
-    /// Bytes durable.
-    committed: u64,
-    buffer: BytesMut,
-    age: u64,
 }
 
 struct Requested {
     attempts: u32,
     due: Option<Monotonic>,
+    /// Whether the REQUEST is among the answers that wait.
+    queued: bool,
 }
 
 pub(super) struct Receiver {
     pipe: Pipe,
+    window: u64,
     answers: VecDeque<Answer>,
     pending: HashMap<Ticket, Pending>,
     pending_ids: HashSet<MessageId>,
@@ -79,9 +91,10 @@ pub(super) struct Receiver {
 }
 
 impl Receiver {
-    pub(super) fn new(pipe: Pipe) -> Self {
+    pub(super) fn new(pipe: Pipe, window: u64) -> Self {
         Receiver {
             pipe,
+            window,
             answers: VecDeque::new(),
             pending: HashMap::new(),
             pending_ids: HashSet::new(),
@@ -109,15 +122,17 @@ impl Receiver {
     pub(super) fn handle_timeout(&mut self, now: Monotonic) {
         for (id, requested) in &mut self.requested {
             if requested.due.is_some_and(|due| due <= now) {
-                requested.due = None;
+                (requested.due, requested.queued) = (None, true);
                 self.answers.push_back(Answer::Request(*id));
             }
         }
     }
 
+    /// Takes what a payload of `length` bytes brings.
     pub(super) fn handle(
         &mut self,
         payload: mvds::Payload,
+        length: usize,
         cx: &mut Context<'_>,
     ) -> Result<(), ProtocolError> {
         let mut ages = HashMap::new();
@@ -130,14 +145,25 @@ impl Receiver {
         for offer in &payload.offers {
             self.offer(MessageId::from_slice(offer)?, cx);
         }
+        for query in &payload.queries {
+            self.query(MessageId::from_slice(query)?, cx);
+        }
         for start in payload.starts {
             self.start(start, &ages, cx)?;
         }
-        for message in payload.messages {
+        for mut message in payload.messages {
+            if message.body.len() < length / 4 {
+                // A slice would keep the whole payload, whatever else is in it, until the document is durable.
+                message.body = Bytes::copy_from_slice(&message.body);
+            }
             self.message(message, &ages, cx);
         }
         for chunk in payload.chunks {
             self.chunk(chunk, cx)?;
+        }
+        if cx.malformed > MAX_MALFORMED {
+            let more = cx.malformed - MAX_MALFORMED;
+            cx.out.event(Event::Malformed(format!("{more} more entries of the same payload")));
         }
         match self.answers.len() > MAX_ANSWERS {
             true => Err(ProtocolError::TooMany("documents that wait for an answer")),
@@ -153,12 +179,34 @@ impl Receiver {
                     return;
                 }
                 let covers = confirmation.statement.verdicts().iter().map(|(id, _)| *id).collect();
-                let bytes = wire.ids.len() + wire.signature.len();
+                let bytes = wire.ids.len() + wire.signature.len() + PENDING_COST;
                 let ticket = cx.out.persist(Persist::Confirmation(Box::new(confirmation)));
                 self.unpersisted += bytes;
                 self.pending.insert(ticket, Pending::Confirmation { id, covers, bytes });
             }
-            Err(error) => cx.out.event(Event::Malformed(error.to_string())),
+            Err(error) => {
+                cx.malformed(|| error.to_string());
+                // A newer version's verdict, perhaps. The peer believes it, so that it waits for no other answer.
+                if let Some(id) = Confirmation::id_of_wire(wire) {
+                    self.answers.push_back(Answer::Refuse(id, Reason::Malformed));
+                }
+                cx.answered.extend(wire.ids.chunks_exact(32).filter_map(|id| MessageId::from_slice(id).ok()));
+            }
+        }
+    }
+
+    /// Hands over the confirmation of `id`, if there is one.
+    fn query(&mut self, id: MessageId, cx: &mut Context<'_>) {
+        match cx.holdings.standing(&id) {
+            Ok(Standing::Confirmed(confirmation)) => self.confirmed(id, *confirmation, cx),
+            Ok(_) => {}
+            Err(error) => cx.out.unreadable(&error),
+        }
+    }
+
+    fn confirmed(&mut self, id: MessageId, confirmation: Confirmation, cx: &mut Context<'_>) {
+        if !cx.confirming.enqueue(id, confirmation) {
+            self.refuse(id, None, Reason::OverQuota, cx);
         }
     }
 
@@ -172,12 +220,13 @@ impl Receiver {
             Ok(Standing::Held) => {
                 // The ACK waits until it is durable that this peer, too, is to get the confirmation.
                 self.pending_ids.insert(id);
+                self.unpersisted += PENDING_COST;
                 let ticket = cx.out.persist(Persist::Depositor(id));
                 self.pending.insert(ticket, Pending::Depositor { id });
             }
             Ok(Standing::Confirmed(confirmation)) => {
                 cx.reporting.already_held(None);
-                cx.confirming.enqueue(*confirmation);
+                self.confirmed(id, *confirmation, cx);
             }
             Ok(Standing::Gone(reason)) => self.refuse(id, None, reason, cx),
             Err(error) => {
@@ -195,18 +244,31 @@ impl Receiver {
     }
 
     fn offer(&mut self, id: MessageId, cx: &mut Context<'_>) {
-        if self.requested.contains_key(&id) {
-            self.answers.push_back(Answer::Request(id));
-        } else if self.is_new(id, cx) && self.requested.len() < MAX_REQUESTED {
-            self.requested.insert(id, Requested { attempts: 0, due: None });
-            self.answers.push_back(Answer::Request(id));
+        if self.transfer_of(&id).is_some() {
+            // It is on its way, and its end will be the answer.
+            return;
         }
+        if let Some(requested) = self.requested.get_mut(&id) {
+            if !requested.queued {
+                (requested.due, requested.queued) = (None, true);
+                self.answers.push_back(Answer::Request(id));
+            }
+            return;
+        }
+        if !self.is_new(id, cx) {
+            return;
+        }
+        if self.requested.len() >= MAX_REQUESTED {
+            return self.refuse(id, None, Reason::OverQuota, cx);
+        }
+        self.requested.insert(id, Requested { attempts: 0, due: None, queued: true });
+        self.answers.push_back(Answer::Request(id));
     }
 
     fn message(&mut self, message: mvds::Message, ages: &HashMap<MessageId, u64>, cx: &mut Context<'_>) {
         let document = match Document::from_message(message) {
             Ok(document) => document,
-            Err(error) => return cx.out.event(Event::Malformed(error.to_string())),
+            Err(error) => return cx.malformed(|| error.to_string()),
         };
         let (id, group, size) = (document.id(), document.group(), document.body().len() as u64);
         self.requested.remove(&id);
@@ -216,7 +278,7 @@ impl Receiver {
         let header = match envelope::parse(document.body()) {
             Ok((header, _)) => header,
             Err(error) => {
-                cx.out.event(Event::Malformed(format!("{id}: {error}")));
+                cx.malformed(|| format!("{id}: {error}"));
                 return self.refuse(id, Some(group), Reason::Malformed, cx);
             }
         };
@@ -225,149 +287,9 @@ impl Receiver {
         }
         let age = ages.get(&id).copied().unwrap_or(0);
         self.pending_ids.insert(id);
-        self.unpersisted += document.body().len();
+        self.unpersisted += document.body().len() + PENDING_COST;
         let ticket = cx.out.persist(Persist::Document { document, header: Box::new(header), age });
         self.pending.insert(ticket, Pending::Document { id, group, size });
-    }
-
-    fn start(
-        &mut self,
-        start: mvds::Start,
-        ages: &HashMap<MessageId, u64>,
-        cx: &mut Context<'_>,
-    ) -> Result<(), ProtocolError> {
-        let id = MessageId::from_slice(&start.id)?;
-        let group = GroupId::from_slice(&start.group_id)?;
-        self.requested.remove(&id);
-        if let Some(known) = self.transfers.get(&start.transfer)
-            && known.description.id == id
-        {
-            // Sent again: chunks were lost, or the answer was. What came so far is made durable, and that is the answer.
-            if known.buffer.is_empty() {
-                let resume = mvds::Resume { transfer: start.transfer, committed: known.committed };
-                self.answers.push_back(Answer::Resume(resume));
-            }
-            self.persist_piece(start.transfer, cx.out);
-            return Ok(());
-        }
-        if !self.is_new(id, cx) {
-            return Ok(());
-        }
-        let Ok(timestamp) = parse_timestamp(start.timestamp) else {
-            self.refuse(id, Some(group), Reason::Malformed, cx);
-            return Ok(());
-        };
-        if start.size < envelope::FIXED as u64 {
-            self.refuse(id, Some(group), Reason::Malformed, cx);
-            return Ok(());
-        }
-        if start.size > cx.accepts.max_document {
-            self.refuse(id, Some(group), Reason::TooLarge, cx);
-            return Ok(());
-        }
-        let description = Description { id, group, timestamp, size: start.size };
-        let partial = match cx.holdings.partial(&id, cx.peer) {
-            Ok(partial) => partial.filter(|partial| partial.committed < description.size),
-            Err(error) => {
-                cx.out.unreadable(&error);
-                self.refuse(id, Some(group), Reason::StorageFailed, cx);
-                return Ok(());
-            }
-        };
-        if let Some(partial) = &partial
-            && let Err(reason) = cx.accepts.check(&partial.header, &group, description.size)
-        {
-            self.refuse(id, Some(group), reason, cx);
-            return Ok(());
-        }
-        if let Some(earlier) =
-            self.transfers.iter().find(|(_, known)| known.description.id == id).map(|(at, _)| *at)
-        {
-            self.drop_transfer(earlier);
-        }
-        if self.transfers.len() >= MAX_TRANSFERS {
-            return Err(ProtocolError::TooMany("transfers under way"));
-        }
-        let committed = partial.as_ref().map_or(0, |partial| partial.committed);
-        let incoming = Incoming {
-            description,
-            header: partial.map(|partial| Arc::new(partial.header)),
-            received: committed,
-            committed,
-            buffer: BytesMut::new(),
-            age: ages.get(&id).copied().unwrap_or(0),
-        };
-        self.transfers.insert(start.transfer, incoming);
-        self.answers.push_back(Answer::Resume(mvds::Resume { transfer: start.transfer, committed }));
-        Ok(())
-    }
-
-    fn chunk(&mut self, chunk: mvds::Chunk, cx: &mut Context<'_>) -> Result<(), ProtocolError> {
-        let transfer = chunk.transfer;
-        let Some(incoming) = self.transfers.get_mut(&transfer) else {
-            // A refusal crosses chunks that are under way already; those are passed over.
-            return Ok(());
-        };
-        // What was there before is skipped; a gap is left to the sender, which goes back to what is committed.
-        let skip = incoming.received.checked_sub(chunk.offset).and_then(|skip| usize::try_from(skip).ok());
-        let Some(bytes) = skip.filter(|skip| *skip < chunk.bytes.len()).map(|skip| chunk.bytes.slice(skip..))
-        else {
-            return Ok(());
-        };
-        let Description { id, group, size, .. } = incoming.description;
-        let end = incoming.received + bytes.len() as u64;
-        if end > size {
-            return Err(ProtocolError::BeyondBounds("announced size"));
-        }
-        if end > incoming.committed + super::WINDOW {
-            return Err(ProtocolError::BeyondBounds("window"));
-        }
-        if incoming.header.is_none() {
-            let checked = envelope::parse(&bytes)
-                .map_err(|error| (Reason::Malformed, error.to_string()))
-                .and_then(|(header, _)| match cx.accepts.check(&header, &group, size) {
-                    Ok(()) => Ok(header),
-                    Err(reason) => Err((reason, reason.to_string())),
-                });
-            match checked {
-                Ok(header) => incoming.header = Some(Arc::new(header)),
-                Err((reason, detail)) => {
-                    self.transfers.remove(&transfer);
-                    cx.out.event(Event::Malformed(format!("{id}: {detail}")));
-                    self.refuse(id, Some(group), reason, cx);
-                    return Ok(());
-                }
-            }
-        }
-        incoming.received = end;
-        self.unpersisted += bytes.len();
-        incoming.buffer.extend_from_slice(&bytes);
-        if incoming.buffer.len() >= PIECE || incoming.received == size {
-            self.persist_piece(transfer, cx.out);
-        }
-        Ok(())
-    }
-
-    fn persist_piece(&mut self, transfer: u32, out: &mut Outbound) {
-        let Some(incoming) = self.transfers.get_mut(&transfer) else { return };
-        let Some(header) = incoming.header.clone() else { return };
-        let bytes: Bytes = std::mem::take(&mut incoming.buffer).freeze();
-        if bytes.is_empty() {
-            return;
-        }
-        let (length, age) = (bytes.len(), incoming.age);
-        let offset = incoming.received - length as u64;
-        let ticket =
-            out.persist(Persist::Piece { description: incoming.description, header, offset, bytes, age });
-        self.pending.insert(ticket, Pending::Piece { transfer, bytes: length });
-    }
-
-    /// Makes what came of large bodies durable, as the link is gone.
-    pub(super) fn flush(&mut self, out: &mut Outbound) {
-        let transfers: Vec<u32> = self.transfers.keys().copied().collect();
-        for transfer in transfers {
-            self.persist_piece(transfer, out);
-        }
     }
 
     /// Something is durable. For a confirmation that counts: the documents that it covers.
@@ -384,12 +306,15 @@ impl Receiver {
                 self.release(&id, size);
                 self.stored(id, group, size, outcome, confirming, reporting, out);
             }
-            Pending::Piece { transfer, bytes } => {
-                self.unpersisted -= bytes;
+            Pending::Piece { id, bytes } => {
+                self.unpersisted -= bytes + PENDING_COST;
+                // Found by its document: the peer may have begun it anew under another number.
+                let transfer = self.transfer_of(&id)?;
                 let incoming = self.transfers.get_mut(&transfer)?;
-                let Description { id, group, size, .. } = incoming.description;
+                let Description { group, size, .. } = incoming.description;
                 if let Stored::Partial { committed } = outcome {
-                    incoming.committed = committed;
+                    self.unpersisted -= incoming.commit(committed);
+                    let committed = incoming.committed;
                     out.event(Event::Progress { id, sending: false, done: committed, size });
                     self.answers.push_back(Answer::Resume(mvds::Resume { transfer, committed }));
                 } else {
@@ -399,9 +324,10 @@ impl Receiver {
             }
             Pending::Depositor { id } => {
                 self.pending_ids.remove(&id);
+                self.unpersisted -= PENDING_COST;
                 reporting.already_held(None);
                 match outcome {
-                    Stored::Confirmed(confirmation) => confirming.enqueue(*confirmation),
+                    Stored::Confirmed(confirmation) => self.answer_confirmed(id, *confirmation, confirming),
                     _ => self.answers.push_back(Answer::Ack(id)),
                 }
             }
@@ -434,69 +360,80 @@ impl Receiver {
                 reporting.stored(group, size);
                 out.event(Event::Received { id, size });
             }
-            Stored::AlreadyHeld | Stored::Partial { .. } => reporting.already_held(Some(group)),
+            Stored::AlreadyHeld => reporting.already_held(Some(group)),
             Stored::Confirmed(confirmation) => {
                 reporting.already_held(Some(group));
-                return confirming.enqueue(*confirmation);
+                return self.answer_confirmed(id, *confirmation, confirming);
+            }
+            // A part of a whole document is nothing to acknowledge.
+            Stored::Partial { .. } => {
+                reporting.refused(Some(group));
+                return self.answers.push_back(Answer::Refuse(id, Reason::StorageFailed));
             }
         }
         self.answers.push_back(Answer::Ack(id));
     }
 
-    /// Something could not be made durable: the peer is told, and keeps it.
+    fn answer_confirmed(&mut self, id: MessageId, confirmation: Confirmation, confirming: &mut Confirming) {
+        if !confirming.enqueue(id, confirmation) {
+            self.answers.push_back(Answer::Refuse(id, Reason::OverQuota));
+        }
+    }
+
+    /// Something could not be made durable: the peer is told, and keeps it. For a confirmation: what it covers.
     pub(super) fn failed(
         &mut self,
         ticket: Ticket,
         reason: Reason,
         reporting: &mut Reporting,
         out: &mut Outbound,
-    ) {
+    ) -> Option<Vec<MessageId>> {
+        let mut covered = None;
         let (id, group) = match self.pending.remove(&ticket) {
-            None => return,
+            None => return None,
             Some(Pending::Document { id, group, size }) => {
                 self.release(&id, size);
                 (id, Some(group))
             }
-            Some(Pending::Piece { transfer, bytes }) => {
-                self.unpersisted -= bytes;
-                let Some(incoming) = self.transfers.get(&transfer) else { return };
-                let Description { id, group, .. } = incoming.description;
+            Some(Pending::Piece { id, bytes }) => {
+                self.unpersisted -= bytes + PENDING_COST;
+                let transfer = self.transfer_of(&id)?;
+                let group = self.transfers.get(&transfer).map(|incoming| incoming.description.group);
                 self.drop_transfer(transfer);
-                (id, Some(group))
+                (id, group)
             }
             Some(Pending::Depositor { id }) => {
                 self.pending_ids.remove(&id);
+                self.unpersisted -= PENDING_COST;
                 (id, None)
             }
-            Some(Pending::Confirmation { id, bytes, .. }) => {
+            Some(Pending::Confirmation { id, covers, bytes }) => {
                 self.unpersisted -= bytes;
                 self.pending_ids.remove(&id);
+                covered = Some(covers);
                 (id, None)
             }
         };
         reporting.refused(group);
         out.event(Event::Refused { id, reason });
         self.answers.push_back(Answer::Refuse(id, reason));
+        covered
     }
 
     fn release(&mut self, id: &MessageId, size: u64) {
         self.pending_ids.remove(id);
-        self.unpersisted -= usize::try_from(size).unwrap_or(0).min(self.unpersisted);
-    }
-
-    /// Forgets a transfer and what of it was not handed to the store.
-    fn drop_transfer(&mut self, transfer: u32) {
-        if let Some(incoming) = self.transfers.remove(&transfer) {
-            self.unpersisted -= incoming.buffer.len().min(self.unpersisted);
-        }
+        let size = usize::try_from(size).unwrap_or(0) + PENDING_COST;
+        self.unpersisted -= size.min(self.unpersisted);
     }
 
     /// Adds answers to a payload.
     pub(super) fn fill(&mut self, filling: &mut Filling, now: Monotonic) {
         while let Some(answer) = self.answers.front() {
             let fits = match answer {
+                // It has come or was withdrawn meanwhile.
+                Answer::Request(id) if !self.requested.contains_key(id) => true,
                 Answer::Ack(_) | Answer::Request(_) => filling.take(ID_COST),
-                Answer::Refuse(..) => filling.take(ID_COST + 6),
+                Answer::Refuse(..) => filling.take(REFUSAL_COST),
                 Answer::Resume(resume) => filling.take(cost_of(resume)),
             };
             let payload = filling.payload();
@@ -508,11 +445,11 @@ impl Receiver {
                     payload.refusals.push(mvds::Refusal { id: bytes_of(&id), reason: reason.code() });
                 }
                 Some(Answer::Request(id)) => {
+                    let Some(requested) = self.requested.get_mut(&id) else { continue };
                     payload.requests.push(bytes_of(&id));
-                    if let (Pipe::Datagram(backoff), Some(requested)) =
-                        (self.pipe, self.requested.get_mut(&id))
-                    {
-                        requested.attempts += 1;
+                    requested.queued = false;
+                    requested.attempts += 1;
+                    if let Pipe::Datagram(backoff) = self.pipe {
                         requested.due = Some(now + backoff.span(requested.attempts));
                     }
                 }

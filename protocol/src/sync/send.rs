@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, VecDeque};
 use bytes::Bytes;
 
 use super::engine::Outbound;
-use super::payload::{Filling, ID_COST, bytes_of, cost_of};
+use super::payload::{Filling, ID_COST, REFUSAL_COST, bytes_of, cost_of};
 use super::types::{Event, Pipe, Place};
-use super::{Holdings, INLINE_MAX, Outgoing, Recipient};
+use super::{Holdings, HoldingsError, INLINE_MAX, Outgoing, Recipient};
 use crate::document::Description;
 use crate::ids::{MessageId, Seq, StoreId};
 use crate::mvds;
@@ -30,6 +30,8 @@ const READ_AHEAD: usize = 64 * 1024;
 const CHUNK_COST: usize = 3 + 3 + 6 + 11 + 4;
 /// A chunk shorter than this waits for the next payload, unless it is the body's end.
 const SMALLEST_CHUNK: usize = 1024;
+/// Documents that the peer is to be told will not come.
+const MAX_WITHDRAWN: usize = 1024;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -61,6 +63,7 @@ pub(super) struct Sender {
     items: BTreeMap<MessageId, Item>,
     ready: VecDeque<MessageId>,
     transfers: BTreeMap<u32, MessageId>,
+    withdrawn: VecDeque<MessageId>,
     next_transfer: u32,
     inline_bytes: u64,
     ahead: Option<(Seq, u64, Bytes)>,
@@ -77,6 +80,7 @@ impl Sender {
             items: BTreeMap::new(),
             ready: VecDeque::new(),
             transfers: BTreeMap::new(),
+            withdrawn: VecDeque::new(),
             next_transfer: 1,
             inline_bytes: 0,
             ahead: None,
@@ -84,7 +88,11 @@ impl Sender {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.exhausted && self.fetched.is_empty() && self.large.is_empty() && self.items.is_empty()
+        self.exhausted
+            && self.fetched.is_empty()
+            && self.large.is_empty()
+            && self.items.is_empty()
+            && self.withdrawn.is_empty()
     }
 
     pub(super) fn look_again(&mut self) {
@@ -112,15 +120,39 @@ impl Sender {
 
     /// The destination has spoken about these: no need to send them.
     pub(super) fn confirmed(&mut self, ids: &[MessageId]) {
+        if ids.is_empty() {
+            return;
+        }
+        self.fetched.retain(|document| !ids.contains(&document.description.id));
+        self.large.retain(|document| !ids.contains(&document.description.id));
         for id in ids {
-            self.remove(id);
+            self.give_up(id);
         }
     }
 
-    /// The peer asks for a document that was offered to it.
+    /// Drops a document that is not to be sent any more, telling the peer where that waits for it.
+    fn give_up(&mut self, id: &MessageId) {
+        let Some(item) = self.remove(id) else { return };
+        let waits = match item.stage {
+            Stage::Offer { .. } | Stage::Message { sent: true } => false,
+            Stage::Message { sent: false } | Stage::Start { .. } => item.attempts > 0,
+            Stage::Chunks { .. } => true,
+        };
+        if waits {
+            self.withdraw(*id);
+        }
+    }
+
+    fn withdraw(&mut self, id: MessageId) {
+        if self.withdrawn.len() < MAX_WITHDRAWN && !self.withdrawn.contains(&id) {
+            self.withdrawn.push_back(id);
+        }
+    }
+
+    /// The peer asks for a document that was offered to it, and may have gone since.
     pub(super) fn requested(&mut self, id: &MessageId) {
         let next_transfer = self.next_transfer;
-        let Some(item) = self.items.get_mut(id) else { return };
+        let Some(item) = self.items.get_mut(id) else { return self.withdraw(*id) };
         let stage = match item.stage {
             Stage::Offer { .. } | Stage::Message { .. } if item.place.size <= INLINE_MAX => {
                 Stage::Message { sent: false }
@@ -194,13 +226,30 @@ impl Sender {
                     break;
                 }
                 Err(problem) => {
-                    self.remove(&id);
-                    out.event(Event::StoreUnreadable(problem));
+                    self.give_up(&id);
+                    if let Some(error) = problem {
+                        // One a payload: a store that fails does so for each document.
+                        out.unreadable(&error);
+                        break;
+                    }
                 }
             }
             self.admit(to, holdings, out);
         }
+        self.fill_withdrawn(filling);
         self.fill_chunk(filling, window, now, holdings, out);
+        // A body may have turned out to be gone.
+        self.fill_withdrawn(filling);
+    }
+
+    fn fill_withdrawn(&mut self, filling: &mut Filling) {
+        while let Some(id) = self.withdrawn.front()
+            && filling.take(REFUSAL_COST)
+        {
+            let refusal = mvds::Refusal { id: bytes_of(id), reason: Reason::Withdrawn.code() };
+            filling.payload().refusals.push(refusal);
+            self.withdrawn.pop_front();
+        }
     }
 
     /// Takes documents from the store as long as few enough wait for an answer.
@@ -265,14 +314,14 @@ impl Sender {
         Some(item)
     }
 
-    /// `Ok(false)`: no room in this payload. `Err`: the document cannot be read.
+    /// `Ok(false)`: no room in this payload. `Err`: the document cannot be read, or is gone.
     fn fill_item(
         &mut self,
         id: &MessageId,
         filling: &mut Filling,
         now: Monotonic,
         holdings: &dyn Holdings,
-    ) -> Result<bool, String> {
+    ) -> Result<bool, Option<HoldingsError>> {
         let Some(item) = self.items.get_mut(id) else { return Ok(true) };
         let age_cost = if item.age.is_some() { ID_COST + 12 } else { 0 };
         let stage = match item.stage {
@@ -290,7 +339,7 @@ impl Sender {
                 if !filling.is_empty() && cost > filling.room() {
                     return Ok(false);
                 }
-                let message = read_message(item, holdings)?;
+                let message = read_message(item, holdings).map_err(Some)?.ok_or(None)?;
                 filling.take(cost_of(&message) + age_cost);
                 filling.payload().messages.push(message);
                 filling.age(id, item.age);
@@ -348,15 +397,11 @@ impl Sender {
         let (place, id) = (item.place, item.description.id);
         let bytes = match read_ahead(&mut self.ahead, place.seq, next, length, holdings) {
             Ok(bytes) if !bytes.is_empty() => bytes,
-            Ok(_) => {
-                // Deleted meanwhile: the peer keeps its partial until that expires.
-                self.remove(&id);
-                return;
-            }
+            // Deleted meanwhile.
+            Ok(_) => return self.give_up(&id),
             Err(error) => {
-                self.remove(&id);
-                out.unreadable(&error);
-                return;
+                self.give_up(&id);
+                return out.unreadable(&error);
             }
         };
         let next = next + bytes.len() as u64;
@@ -375,18 +420,16 @@ fn due_after(pipe: Pipe, attempts: u32, now: Monotonic) -> Option<Monotonic> {
     }
 }
 
-fn read_message(item: &Item, holdings: &dyn Holdings) -> Result<mvds::Message, String> {
+/// `None`: deleted meanwhile.
+fn read_message(item: &Item, holdings: &dyn Holdings) -> Result<Option<mvds::Message>, HoldingsError> {
     let size = usize::try_from(item.place.size).unwrap_or(usize::MAX);
-    let body = holdings.read_body(item.place.seq, 0, size).map_err(|error| error.to_string())?;
-    if body.len() != size {
-        return Err(format!("body of {} is gone", item.description.id));
-    }
-    Ok(mvds::Message {
+    let body = holdings.read_body(item.place.seq, 0, size)?;
+    Ok((body.len() == size).then(|| mvds::Message {
         group_id: Bytes::copy_from_slice(item.description.group.as_bytes()),
         timestamp: i64::try_from(item.description.timestamp.0).unwrap_or(i64::MAX),
         body,
         metadata: None,
-    })
+    }))
 }
 
 fn read_ahead(
@@ -395,7 +438,7 @@ fn read_ahead(
     offset: u64,
     length: usize,
     holdings: &dyn Holdings,
-) -> Result<Bytes, super::HoldingsError> {
+) -> Result<Bytes, HoldingsError> {
     if let Some((known, start, bytes)) = ahead
         && *known == seq
         && let Some(skip) = offset.checked_sub(*start).and_then(|skip| usize::try_from(skip).ok())

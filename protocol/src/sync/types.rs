@@ -179,7 +179,10 @@ impl PeerHello {
         if wire.serves.len() > MAX_HELLO_ENTRIES || wire.wants.len() > MAX_HELLO_ENTRIES {
             return Err(ProtocolError::TooMany("entries in a hello"));
         }
-        let name = wire.name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+        let mut name: String = wire.name.chars().filter(|c| !c.is_control()).take(MAX_NAME).collect();
+        while name.len() > MAX_NAME {
+            name.pop();
+        }
         Ok(PeerHello {
             store: StoreId::from_slice(&wire.store_id)?,
             serves: wire.serves.iter().map(|f| Fingerprint::from_slice(f)).collect::<Result<_, _>>()?,
@@ -192,6 +195,11 @@ impl PeerHello {
         })
     }
 
+    /// Our own window: less than what is made durable at once would never open again.
+    pub(super) fn receive_window(&self) -> u64 {
+        self.window.max(super::PIECE as u64)
+    }
+
     /// To the wire.
     pub(super) fn to_wire(&self) -> mvds::Hello {
         let flag = |on, bit| if on { bit } else { 0 };
@@ -200,7 +208,7 @@ impl PeerHello {
             serves: self.serves.iter().map(|f| Bytes::copy_from_slice(f.as_bytes())).collect(),
             wants: self.wants.iter().map(|g| Bytes::copy_from_slice(g.as_bytes())).collect(),
             max_document: self.max_document,
-            window: self.window,
+            window: self.receive_window(),
             name: self.name.clone(),
             flags: flag(self.has_backhaul, FLAG_BACKHAUL) | flag(self.is_gateway, FLAG_GATEWAY),
         }
@@ -269,9 +277,9 @@ impl Accepts {
 /// With what a conversation begins.
 #[derive(Debug, Clone)]
 pub struct Parameters {
-    /// Our side's hello. `serves` and `max_document` are taken from `accepts`.
+    /// Our side's hello, as the handshake carries it.
     pub hello: PeerHello,
-    /// What this peer may deposit.
+    /// What this peer may deposit; it may be less than the hello says to everyone.
     pub accepts: Accepts,
     /// The peer's static key.
     pub peer: PeerKey,
@@ -338,7 +346,7 @@ pub enum ProtocolError {
     /// A chunk for a transfer that was not started.
     #[error("chunk for unknown transfer {0}")]
     UnknownTransfer(u32),
-    /// A chunk beyond the announced size or the window.
+    /// A chunk beyond the announced size, the window, or what came before it.
     #[error("chunk beyond the {0}")]
     BeyondBounds(&'static str),
 }

@@ -166,6 +166,7 @@ impl Tx<'_> {
                 self.remove(Table::Verdicts, &key)?;
                 if let Some((document, held)) = self.find(id)?
                     && held.destination == row.destination
+                    && !held.live
                 {
                     self.remove_document(document, &held)?;
                 }

@@ -129,7 +129,7 @@ impl Tx<'_> {
         let depositor = self.depositor(Some(peer))?;
         if let Some((seq, row)) = self.find(id)? {
             if row.state == CONFIRMED {
-                return Ok(self.confirmed_for(id, row.destination, depositor.number, seq)??);
+                return self.confirmed_for(id, row.destination, depositor.number, seq)?;
             }
             self.add_depositor(seq, &row, depositor.number)?;
             return Ok(Applied::AlreadyHeld { seq: Seq(seq) });

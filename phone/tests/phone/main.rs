@@ -1,0 +1,13 @@
+//! The phone against an in-process kiosk: over real TCP with the command line, and over links in memory.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod adding;
+mod confirmations;
+mod delivering;
+mod direct;
+mod kiosk;
+mod kit;
+mod links;
+mod phones;
+mod refusals;

@@ -1,0 +1,311 @@
+//! A shelf: what a node holds, in memory and small, with which tests drive one engine or two.
+
+#![allow(dead_code, unreachable_pub, reason = "each test file uses its part")]
+#![allow(
+    clippy::unwrap_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
+use std::collections::{BTreeMap, VecDeque};
+
+use bytes::Bytes;
+use prost::Message as _;
+use waypost_protocol::confirmation::{Confirmation, Statement, Verdict};
+use waypost_protocol::document::Document;
+use waypost_protocol::envelope::{self, Header};
+use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, StoreId};
+use waypost_protocol::mvds;
+use waypost_protocol::refusal::Reason;
+use waypost_protocol::sync::{
+    Accepts, Engine, Event, Holdings, HoldingsError, Input, Outgoing, Output, Parameters, Partial, PeerHello,
+    Persist, Pipe, ProtocolError, Recipient, Standing, Stored, Ticket, WINDOW,
+};
+use waypost_protocol::time::{Monotonic, UnixTime};
+
+pub const DESTINATION: Fingerprint = Fingerprint::V4([0xd5; 20]);
+pub const GROUP: GroupId = GroupId([0x61; 32]);
+pub const NOW: Monotonic = Monotonic(std::time::Duration::from_secs(100));
+
+/// A document with a body of `size` bytes, unlike any with another `number`.
+pub fn document(number: u32, size: usize) -> Document {
+    let mut sealed = number.to_be_bytes().to_vec();
+    let head = Header::to(DESTINATION).encode().unwrap().len();
+    sealed.resize(size.saturating_sub(head).max(4), 0x5a);
+    let body = envelope::assemble(&Header::to(DESTINATION), &sealed).unwrap();
+    Document::new(GROUP, UnixTime(3_600), body).unwrap()
+}
+
+/// "Opened" for these, with bytes in the place of a signature.
+pub fn confirmation(documents: &[&Document]) -> Confirmation {
+    let verdicts = documents.iter().map(|one| (one.id(), Verdict::Opened)).collect();
+    let statement = Statement::new(DESTINATION, DESTINATION, UnixTime(1_795_236_000), verdicts).unwrap();
+    Confirmation::new(statement, Bytes::from_static(b"signature")).unwrap()
+}
+
+/// What one node holds.
+#[derive(Default)]
+pub struct Shelf {
+    /// To send, by sequence.
+    pub outbox: BTreeMap<u64, Document>,
+    /// Documents that are offered first.
+    pub maybe_held: bool,
+    /// What the ids are known as.
+    pub standing: BTreeMap<MessageId, Standing>,
+    /// What there is of bodies.
+    pub partials: BTreeMap<MessageId, Vec<u8>>,
+    /// Confirmations to hand over.
+    pub due: Vec<Confirmation>,
+    /// Whether confirmations verify here.
+    pub distrusts: bool,
+}
+
+impl Shelf {
+    pub fn sending(documents: impl IntoIterator<Item = Document>) -> Self {
+        let outbox = documents.into_iter().zip(1..).map(|(document, seq)| (seq, document)).collect();
+        Shelf { outbox, ..Default::default() }
+    }
+
+    pub fn delete(&mut self, id: &MessageId) {
+        self.outbox.retain(|_, document| document.id() != *id);
+    }
+
+    /// Makes durable, as a store does: overlapping pieces are cut, gaps refused, the hash decides.
+    pub fn persist(&mut self, item: Persist) -> Result<Stored, Reason> {
+        match item {
+            Persist::Document { document, .. } => self.insert(document),
+            Persist::Piece { description, offset, bytes, .. } => {
+                let known = self.partials.entry(description.id).or_default();
+                let skip = (known.len() as u64).checked_sub(offset).ok_or(Reason::StorageFailed)?;
+                known.extend_from_slice(bytes.get(skip as usize..).unwrap_or_default());
+                let committed = known.len() as u64;
+                if committed < description.size {
+                    return Ok(Stored::Partial { committed });
+                }
+                let body = self.partials.remove(&description.id).unwrap_or_default();
+                match Document::new(description.group, description.timestamp, body.into()) {
+                    Ok(document) if document.id() == description.id => self.insert(document),
+                    _ => Err(Reason::WrongHash),
+                }
+            }
+            Persist::Depositor(_) => Ok(Stored::AlreadyHeld),
+            Persist::Confirmation(_) if self.distrusts => Err(Reason::NotProven),
+            Persist::Confirmation(confirmation) => {
+                let known = Standing::Confirmed(confirmation.clone());
+                let covered: Vec<_> = confirmation.statement.verdicts().iter().map(|(id, _)| *id).collect();
+                covered.iter().for_each(|id| self.delete(id));
+                let new =
+                    covered.iter().any(|id| self.standing.insert(*id, known.clone()) != Some(known.clone()));
+                Ok(if new { Stored::New } else { Stored::AlreadyHeld })
+            }
+        }
+    }
+
+    fn insert(&mut self, document: Document) -> Result<Stored, Reason> {
+        match self.standing.insert(document.id(), Standing::Held) {
+            None => Ok(Stored::New),
+            Some(_) => Ok(Stored::AlreadyHeld),
+        }
+    }
+}
+
+impl Holdings for Shelf {
+    fn standing(&self, id: &MessageId) -> Result<Standing, HoldingsError> {
+        Ok(self.standing.get(id).cloned().unwrap_or(Standing::Unknown))
+    }
+
+    fn partial(&self, id: &MessageId, _: &PeerKey) -> Result<Option<Partial>, HoldingsError> {
+        let header = Header::to(DESTINATION);
+        Ok(self.partials.get(id).map(|known| Partial { committed: known.len() as u64, header }))
+    }
+
+    fn outgoing(
+        &self,
+        to: &Recipient,
+        after: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<Outgoing>, HoldingsError> {
+        let rows = self.outbox.range(after.map_or(0, |seq| seq.0 + 1)..);
+        let rows = rows.filter(|(_, document)| document.body().len() as u64 <= to.max_document);
+        Ok(rows
+            .map(|(seq, document)| Outgoing {
+                seq: Seq(*seq),
+                description: document.description(),
+                age: None,
+                maybe_held: self.maybe_held,
+            })
+            .take(limit)
+            .collect())
+    }
+
+    fn read_body(&self, seq: Seq, offset: u64, len: usize) -> Result<Bytes, HoldingsError> {
+        let body = self.outbox.get(&seq.0).map(|document| document.body().clone()).unwrap_or_default();
+        let start = usize::try_from(offset).unwrap_or(usize::MAX).min(body.len());
+        Ok(body.slice(start..body.len().min(start.saturating_add(len))))
+    }
+
+    fn confirmations_due(
+        &self,
+        _: &PeerKey,
+        after: Option<Seq>,
+        limit: usize,
+    ) -> Result<Vec<(Seq, Confirmation)>, HoldingsError> {
+        let rows = self.due.iter().zip(1..).map(|(one, seq)| (Seq(seq), one.clone()));
+        Ok(rows.filter(|(seq, _)| after.is_none_or(|after| *seq > after)).take(limit).collect())
+    }
+}
+
+pub fn parameters(initiator: bool) -> Parameters {
+    Parameters {
+        hello: PeerHello {
+            store: StoreId([initiator.into(); 16]),
+            serves: vec![DESTINATION],
+            wants: Vec::new(),
+            max_document: 1 << 40,
+            window: WINDOW,
+            name: String::new(),
+            has_backhaul: false,
+            is_gateway: !initiator,
+        },
+        accepts: Accepts { destinations: vec![(DESTINATION, None)], max_document: 1 << 40 },
+        peer: PeerKey([u8::from(!initiator); 32]),
+        initiator,
+        target_payload: 4096,
+        pipe: Pipe::Ordered,
+    }
+}
+
+/// One engine with its shelf. What it asks to persist waits until the test lets it happen.
+pub struct Side {
+    pub engine: Engine,
+    pub shelf: Shelf,
+    pub waiting: VecDeque<(Ticket, Persist)>,
+    pub events: Vec<Event>,
+}
+
+impl Side {
+    pub fn new(initiator: bool, shelf: Shelf) -> Self {
+        Self::with(parameters(initiator), shelf)
+    }
+
+    pub fn with(parameters: Parameters, shelf: Shelf) -> Self {
+        Side { engine: Engine::new(parameters), shelf, waiting: VecDeque::new(), events: Vec::new() }
+    }
+
+    /// A side that has heard the hello of a peer which the test plays.
+    pub fn greeted(shelf: Shelf) -> Self {
+        let mut side = Side::new(false, shelf);
+        side.hears_bytes(Engine::encode_hello(&parameters(true).hello)).unwrap();
+        side.speaks();
+        side
+    }
+
+    pub fn input(&mut self, input: Input) -> Result<(), ProtocolError> {
+        self.engine.handle_input(input, NOW, &self.shelf)
+    }
+
+    pub fn hears_bytes(&mut self, payload: Vec<u8>) -> Result<(), ProtocolError> {
+        self.input(Input::Frame(payload.into()))
+    }
+
+    pub fn hears(&mut self, payload: mvds::Payload) -> Result<(), ProtocolError> {
+        self.hears_bytes(payload.encode_to_vec())
+    }
+
+    /// Everything that it says now; what is to be persisted waits.
+    pub fn speaks(&mut self) -> Vec<Vec<u8>> {
+        let mut said = Vec::new();
+        loop {
+            match self.engine.poll_output(NOW, true, &self.shelf) {
+                Output::Transmit(payload) => said.push(payload),
+                Output::Persist { ticket, item } => self.waiting.push_back((ticket, item)),
+                Output::Event(event) => self.events.push(event),
+                Output::Timeout(_) => return said,
+            }
+        }
+    }
+
+    /// [`Side::speaks`], decoded and joined to one payload.
+    pub fn says(&mut self) -> mvds::Payload {
+        let mut all = mvds::Payload::default();
+        for payload in self.speaks() {
+            all.merge(payload.as_slice()).unwrap();
+        }
+        all
+    }
+
+    /// The shelf makes durable what waits.
+    pub fn commits(&mut self) {
+        while let Some((ticket, item)) = self.waiting.pop_front() {
+            let input = match self.shelf.persist(item) {
+                Ok(outcome) => Input::Persisted { ticket, outcome },
+                Err(reason) => Input::PersistFailed { ticket, reason },
+            };
+            self.input(input).unwrap();
+        }
+    }
+
+    pub fn has_finished(&self) -> bool {
+        self.events.iter().any(|event| matches!(event, Event::Finished { .. }))
+    }
+}
+
+/// Two engines back to back.
+pub struct Pair {
+    pub sides: [Side; 2],
+}
+
+impl Pair {
+    pub fn new(phone: Shelf, gateway: Shelf) -> Self {
+        Self::with_target(phone, gateway, 4096)
+    }
+
+    pub fn with_target(phone: Shelf, gateway: Shelf, target_payload: usize) -> Self {
+        let side =
+            |initiator, shelf| Side::with(Parameters { target_payload, ..parameters(initiator) }, shelf);
+        let mut sides = [side(true, phone), side(false, gateway)];
+        let hellos = [sides[0].engine.hello(), sides[1].engine.hello()];
+        let [first, second] = hellos;
+        sides[1].hears_bytes(first).unwrap();
+        sides[0].hears_bytes(second).unwrap();
+        Pair { sides }
+    }
+
+    /// Moves what one side says to the other; how many payloads that were.
+    pub fn carry(&mut self, from: usize) -> usize {
+        let said = self.sides[from].speaks();
+        let count = said.len();
+        for payload in said {
+            self.sides[1 - from].hears_bytes(payload).unwrap();
+        }
+        count
+    }
+
+    /// Until nothing moves any more. Panics where that takes too long.
+    pub fn settle(&mut self) {
+        for _ in 0..10_000 {
+            let moved = self.carry(0) + self.carry(1);
+            let waits = self.sides.iter().any(|side| !side.waiting.is_empty());
+            self.sides.iter_mut().for_each(Side::commits);
+            if moved == 0 && !waits {
+                return;
+            }
+        }
+        panic!("two sides talk without end");
+    }
+}
+
+pub fn bytes_of(id: &MessageId) -> Bytes {
+    Bytes::copy_from_slice(id.as_bytes())
+}
+
+pub fn start_of(transfer: u32, document: &Document) -> mvds::Start {
+    mvds::Start {
+        transfer,
+        id: bytes_of(&document.id()),
+        group_id: Bytes::copy_from_slice(document.group().as_bytes()),
+        timestamp: document.timestamp().0 as i64,
+        size: document.body().len() as u64,
+    }
+}

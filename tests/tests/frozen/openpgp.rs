@@ -1,0 +1,90 @@
+//! Real sealed documents and a real confirmation. They cannot be made twice the same, so they are only ever read.
+
+use serde_json::{Value, json};
+use waypost_openpgp::{Certificate, Compress, Limits, SecretKey, seal_bytes, verify_confirmation};
+use waypost_protocol::confirmation::{Confirmation, Verdict};
+use waypost_protocol::content::Label;
+use waypost_protocol::document::Document;
+use waypost_protocol::envelope::{self, Header};
+use waypost_protocol::ids::GroupId;
+use waypost_protocol::time::UnixTime;
+
+use super::values::describe_confirmation;
+use super::{counting, hex, list, text, unhex};
+
+const NOW: UnixTime = UnixTime(1_795_236_000);
+
+pub(crate) fn make() -> Value {
+    let key = SecretKey::generate("Waypost test vectors <nobody@example.org>", NOW).unwrap();
+    let destination = key.certificate().fingerprint();
+    let sealed = |label: Label, content: &[u8], compress| {
+        let body = seal_bytes(&label, content, &[key.certificate()], compress, NOW).unwrap();
+        let body = envelope::assemble(&Header::to(destination), &body).unwrap();
+        Document::new(GroupId(counting(0x40)), label.time.unwrap_or_default().rounded_to_hour(), body)
+            .unwrap()
+    };
+    let plain = Label { collection: "forms".into(), ..Label::default() };
+    let full = Label {
+        collection: "Fotos – März".into(),
+        record: Some("household 17".into()),
+        time: Some(UnixTime(1_795_235_999)),
+        file_name: Some("Zählung/Blatt 1.txt".into()),
+    };
+    let inputs: [(Label, Vec<u8>); 3] =
+        [(plain.clone(), Vec::new()), (plain, b"<form/>".to_vec()), (full, b"abcdefgh\n".repeat(200))];
+    let documents: Vec<(Label, Vec<u8>, Document)> = inputs
+        .into_iter()
+        .map(|(label, content)| {
+            let document = sealed(label.clone(), &content, Compress::WhenSmaller);
+            (label, content, document)
+        })
+        .collect();
+    let verdicts = documents.iter().map(|(_, _, document)| (document.id(), Verdict::Opened)).collect();
+    let confirmation = key.sign(destination, verdicts, NOW).unwrap();
+    let describe = |(label, content, document): &(Label, Vec<u8>, Document)| {
+        json!({
+            "collection": label.collection,
+            "record": label.record,
+            "time": label.time,
+            "file_name": label.file_name.as_deref().map(hex),
+            "content": hex(content),
+            "document": hex(&document.encode()),
+            "id": hex(document.id().as_bytes()),
+        })
+    };
+    json!({
+        "protocol_version": 1,
+        "about": "A throw-away destination: its secret key, documents sealed to it, its confirmation of them.",
+        "secret_key": key.to_armor().unwrap().as_str(),
+        "certificate": hex(&key.certificate().to_bytes()),
+        "documents": documents.iter().map(describe).collect::<Vec<_>>(),
+        "confirmation": describe_confirmation(&confirmation),
+    })
+}
+
+pub(crate) fn check(frozen: &Value) {
+    let key = SecretKey::from_bytes(text(&frozen["secret_key"]).as_bytes()).unwrap();
+    let certificate = Certificate::from_bytes(&unhex(&frozen["certificate"])).unwrap();
+    assert_eq!(certificate, key.certificate());
+    for vector in list(&frozen["documents"]) {
+        let document = Document::decode(unhex(&vector["document"])).unwrap();
+        assert_eq!(hex(document.id().as_bytes()), text(&vector["id"]));
+        let (header, at) = envelope::parse(document.body()).unwrap();
+        assert_eq!(header, Header::to(certificate.fingerprint()));
+        let mut content = Vec::new();
+        let limits = Limits { max_content: 1 << 20 };
+        let label = key.open(&document.body()[at..], &mut content, limits).unwrap();
+        assert_eq!(hex(&content), text(&vector["content"]));
+        assert_eq!(label.collection, text(&vector["collection"]));
+        assert_eq!(label.record.as_deref(), vector["record"].as_str());
+        assert_eq!(label.time.map(|time| time.0), vector["time"].as_u64());
+        assert_eq!(label.file_name.as_deref().map(hex).as_deref(), vector["file_name"].as_str());
+    }
+    let confirmation = Confirmation::decode(&unhex(&frozen["confirmation"]["wire"])).unwrap();
+    assert_eq!(describe_confirmation(&confirmation), frozen["confirmation"]);
+    verify_confirmation(&confirmation, std::slice::from_ref(&certificate), NOW).unwrap();
+    let mut altered = confirmation.to_wire();
+    altered.verdicts = vec![2; altered.verdicts.len()].into();
+    let altered = Confirmation::from_wire(&altered).unwrap();
+    assert!(verify_confirmation(&altered, &[certificate], NOW).is_err());
+}

@@ -1,0 +1,88 @@
+//! The bytes of each protocol version, frozen: what this code makes and reads is what `tests/versions/` says.
+//!
+//! The files there are never edited, only added to: a change to one of them breaks what is deployed. New vectors go
+//! into a new file, which `WRITE_VECTORS=1 cargo test -p waypost-tests --test frozen_bytes` makes; it never writes over
+//! one that is there.
+
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::cast_possible_truncation,
+    reason = "a test fails by panicking"
+)]
+
+mod frozen;
+
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+
+use frozen::{handshakes, openpgp, same, values};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+
+/// Each frozen file and its SHA-256.
+const FROZEN: [(&str, &str); 2] = [("v1.json", "unfrozen"), ("v1-openpgp.json", "unfrozen")];
+
+fn folder() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("versions")
+}
+
+/// The frozen file `name`, made by `make` where it is not there yet and that was asked for.
+fn frozen(name: &str, make: impl FnOnce() -> Value) -> Value {
+    static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let path = folder().join(name);
+    if std::env::var_os("WRITE_VECTORS").is_some() && !path.exists() {
+        let mut text = serde_json::to_string_pretty(&make()).unwrap();
+        text.push('\n');
+        std::fs::OpenOptions::new()
+            .write(true)
+            .create_new(true)
+            .open(&path)
+            .and_then(|mut file| std::io::Write::write_all(&mut file, text.as_bytes()))
+            .unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    }
+    let text = std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+fn make_v1() -> Value {
+    let mut whole = values::make();
+    whole["handshakes"] = handshakes::make();
+    whole
+}
+
+#[test]
+fn the_files_are_what_they_were_when_they_were_frozen() {
+    for (name, expected) in FROZEN {
+        let bytes = std::fs::read(folder().join(name)).unwrap();
+        let found = frozen::hex(&Sha256::digest(&bytes));
+        assert_eq!(found, expected, "{name} was changed; put new vectors into a new file instead");
+    }
+    let mut known: Vec<_> = FROZEN.iter().map(|(name, _)| (*name).to_owned()).collect();
+    let found = std::fs::read_dir(folder()).unwrap().map(|entry| entry.unwrap().file_name());
+    let mut found: Vec<_> = found.map(|name| name.into_string().unwrap()).collect();
+    (known.sort(), found.sort());
+    assert_eq!(found, known, "each file in tests/versions is frozen here by its hash");
+}
+
+#[test]
+fn version_1_has_its_frozen_bytes() {
+    same("v1.json", &frozen("v1.json", make_v1), &make_v1());
+}
+
+#[test]
+fn version_1_is_read_from_its_frozen_bytes() {
+    values::check(&frozen("v1.json", make_v1));
+}
+
+#[test]
+fn handshakes_of_version_1_are_taken_by_either_side() {
+    handshakes::check(&frozen("v1.json", make_v1)["handshakes"]);
+}
+
+#[test]
+fn sealed_documents_and_confirmations_of_version_1_open_and_verify() {
+    openpgp::check(&frozen("v1-openpgp.json", openpgp::make));
+}
