@@ -62,6 +62,8 @@ pub struct SyncOptions {
     pub timeout: Option<Duration>,
     /// Takes documents of the peer, another phone, for destinations that this phone has, and carries them on.
     pub carry: bool,
+    /// The contact ends as soon as the peer has shown that it serves this phone: enough for pairing.
+    pub until_accepted: bool,
 }
 
 impl Phone {
@@ -79,9 +81,15 @@ impl Phone {
         let mut node = self.node(options.carry, is_open, options.wait + IDLE)?;
         let id = node.open(link, introduction)?;
         converse(&mut node, &mut host, id, options, Duration::ZERO).await;
-        let (report, name) = self.conclude(host);
+        let accepted = host.accepted;
+        let (mut report, name) = self.conclude(host);
+        if accepted && options.until_accepted {
+            // What it was for is done; the rest goes with the next contact.
+            (report.ending, report.why) = (Ending::Finished, String::new());
+        }
         if let (Some(key), false) = (report.key, is_open) {
-            let accepted = report.ending.is_whole() || report.transferred + report.already_held > 0;
+            let accepted =
+                accepted || report.ending.is_whole() || report.transferred + report.already_held > 0;
             self.met(&key, &report.address, name.as_deref(), accepted)?;
         }
         Ok(report)
@@ -150,7 +158,8 @@ async fn converse(
             true => finished + options.wait.max(linger),
             false => finished + linger,
         });
-        if patience.is_some_and(|patience| patience <= Instant::now()) {
+        let enough = options.until_accepted && host.accepted;
+        if enough || patience.is_some_and(|patience| patience <= Instant::now()) {
             node.close(id, host);
             continue;
         }
@@ -190,6 +199,8 @@ pub(crate) struct PhoneHost<'p> {
     counted: SyncReport,
     hello: Option<PeerHello>,
     finished_at: Option<Instant>,
+    /// The peer has asked for a document, answered one, or finished: it serves this phone.
+    accepted: bool,
     stopped: bool,
     ended: Option<ContactSummary>,
 }
@@ -222,6 +233,7 @@ impl<'p> PhoneHost<'p> {
             counted: SyncReport::not_begun("", Ending::NotReached, ""),
             hello: None,
             finished_at: None,
+            accepted: false,
             stopped: false,
             ended: None,
         })
@@ -365,6 +377,14 @@ impl Host for PhoneHost<'_> {
     }
 
     fn event(&mut self, _: ConversationId, peer: &PeerKey, event: &Event) {
+        // A hello comes with the handshake, before the peer has decided; these come after.
+        self.accepted |= matches!(
+            event,
+            Event::HeldByPeer { .. }
+                | Event::RefusedByPeer { .. }
+                | Event::Progress { sending: true, .. }
+                | Event::Finished { .. }
+        );
         match event {
             Event::Hello(hello) => {
                 let name = plain(&hello.name);
