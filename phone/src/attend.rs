@@ -82,7 +82,9 @@ impl Phone {
         let mut pause = SHORTEST;
         loop {
             let reports = self.round().await?;
-            let moved = reports.iter().any(|report| report.ending == Ending::Finished);
+            // Refusals alone are no news: they are repeated at each contact.
+            let moved =
+                reports.iter().any(|report| report.transferred + report.carried + report.confirmations > 0);
             reports.iter().for_each(&mut *contact);
             if let Err(error) = self.tidy() {
                 log::warn!("{error}");

@@ -22,6 +22,10 @@ use crate::words::plain;
 /// At most so often is told how far a document has got.
 const PROGRESS_EVERY: Duration = Duration::from_millis(150);
 
+/// What a user can do about a peer that ends the handshake.
+const HUNG_UP: &str = "it does not take this phone for one that it knows: it is another kiosk, or was set up anew; \
+     scan its QR code again";
+
 /// The phone's side of its conversations.
 pub(crate) struct PhoneHost<'p> {
     phone: &'p Phone,
@@ -159,8 +163,10 @@ impl<'p> PhoneHost<'p> {
             }
             NodeEnding::SaidGoodbye(why) => (Ending::Failed, why.to_string()),
             NodeEnding::HeardGoodbye(why) => (Ending::TurnedAway, why.to_string()),
+            NodeEnding::HungUp => (Ending::Failed, HUNG_UP.to_owned()),
             NodeEnding::Failed(why) => (Ending::Failed, why.clone()),
         };
+        report.hung_up = summary.ending == NodeEnding::HungUp;
         if let NodeEnding::HeardGoodbye(goodbye) = summary.ending {
             report.goodbye = Some(goodbye);
         }

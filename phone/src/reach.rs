@@ -64,8 +64,8 @@ impl Phone {
         Ok(last)
     }
 
-    /// Meets the kiosks that are known, the last met first: until one that serves everything is reached, or with `all`
-    /// each of them. None reached: no report.
+    /// Meets the kiosks that are known, the last met first: the first that is reached, or with `all` each of them. None
+    /// reached: no report.
     pub async fn sync_known(
         &self,
         all: bool,
@@ -81,8 +81,7 @@ impl Phone {
             if reached(&report) {
                 reports.push(report);
             }
-            let is_enough = |report: &SyncReport| report.key.is_some() && report.not_served.is_empty();
-            if !all && reports.last().is_some_and(is_enough) {
+            if !all && reports.last().is_some_and(|report| report.key.is_some()) {
                 return Ok(reports);
             }
         }
@@ -123,10 +122,8 @@ impl Phone {
             if report.with.is_empty() {
                 report.with = gateway.label();
             }
-            // A kiosk that does not know a code, or not any more, says nothing at all.
-            let fell_silent = report.key.is_none() && report.ending == Ending::LinkLost;
             let code_failed = matches!(introduction, Introduction::Code(..))
-                && (fell_silent || report.goodbye == Some(Goodbye::BadCode));
+                && (report.hung_up || report.goodbye == Some(Goodbye::BadCode));
             if !code_failed {
                 // Of a code that failed and a key that is not known, the code is what its user can do something about.
                 return Ok(match (last, report.ending.is_whole()) {
@@ -134,8 +131,8 @@ impl Phone {
                     _ => report,
                 });
             }
-            if report.key.is_none() {
-                report.why = format!("{}: {}", Goodbye::BadCode, report.why);
+            if report.hung_up {
+                report.why = Goodbye::BadCode.to_string();
             }
             last = Some(report);
         }

@@ -172,6 +172,9 @@ pub struct SyncReport {
     /// What the peer said when it ended the session.
     #[serde(skip)]
     pub goodbye: Option<Goodbye>,
+    /// Whether the peer ended the handshake: another key, or an unknown code.
+    #[serde(skip)]
+    pub hung_up: bool,
     /// Documents that the peer has stored now and had not before.
     pub transferred: u64,
     /// Bytes of their bodies.
@@ -213,6 +216,7 @@ impl SyncReport {
             ending,
             why: why.into(),
             goodbye: None,
+            hung_up: false,
             transferred: 0,
             bytes: 0,
             already_held: 0,
@@ -257,6 +261,7 @@ impl SyncReport {
             medium: later.medium,
             why: later.why,
             goodbye: later.goodbye,
+            hung_up: later.hung_up,
             not_served: later.not_served,
         }
     }

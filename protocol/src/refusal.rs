@@ -75,6 +75,12 @@ impl Reason {
                 | Reason::Withdrawn
         )
     }
+
+    /// Whether the same store may take the same document once its admin has changed something, or serves this peer as
+    /// another class. Worth asking again at the next contact; until then it stands.
+    pub fn depends_on_settings(self) -> bool {
+        matches!(self, Reason::DestinationNotServed | Reason::CollectionNotServed | Reason::TooLarge)
+    }
 }
 
 impl std::fmt::Display for Reason {

@@ -7,9 +7,10 @@ use waypost_protocol::confirmation::{Confirmation, Statement, Verdict};
 use waypost_protocol::ids::{Fingerprint, MessageId};
 use waypost_protocol::mvds::{self, Payload};
 use waypost_protocol::refusal::Reason;
-use waypost_protocol::session::Introduction;
 use waypost_protocol::time::UnixTime;
-use waypost_tests::rogue::{RawSession, RogueDestination, RogueGateway, Told, hello, identity};
+use waypost_tests::rogue::{
+    RawSession, RogueDestination, RogueGateway, Told, hello, identity, introduced_to,
+};
 use waypost_tests::scenario::{Destination, Site, wait_until};
 
 const NOW: UnixTime = UnixTime(BUILD_FLOOR.0 + 1_000_000);
@@ -148,13 +149,9 @@ fn a_gateway_takes_no_word_but_the_destinations() {
     assert!(log.contains("does not verify"), "{log}");
 
     // A paired phone brings them, too.
-    let stranger = identity(1);
-    let known = Introduction::Code(
-        serde_json::from_value(site.gateway.status()["key"].clone()).unwrap(),
-        waypost_protocol::invite::Pairing::parse(&site.gateway.pairing_code()).unwrap().secret,
-    );
+    let (stranger, code) = (identity(1), introduced_to(&site.gateway));
     let mut session =
-        RawSession::open(site.gateway.link.address(), &known, &stranger, &hello("mallory", &[])).unwrap();
+        RawSession::open(site.gateway.link.address(), &code, &stranger, &hello("mallory", &[])).unwrap();
     let ids: Vec<MessageId> = site
         .gateway
         .documents()

@@ -4,21 +4,17 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use waypost_protocol::invite::{CodeSecret, Pairing};
-use waypost_protocol::session::{Introduction, SessionError, Versions, encode_no_common_version};
-use waypost_tests::rogue::{RawError, RawSession, hello, identity};
-use waypost_tests::scenario::{Gateway, Site, wait_until};
-
-fn known(gateway: &Gateway) -> Introduction {
-    let code = Pairing::parse(&gateway.pairing_code()).unwrap();
-    Introduction::Code(code.gateway, code.secret)
-}
+use waypost_protocol::session::{SessionError, Versions, encode_no_common_version};
+use waypost_tests::rogue::{RawError, RawSession, hello, identity, introduced_to};
+use waypost_tests::scenario::{Site, wait_until};
 
 #[test]
 fn a_gateway_names_a_newer_phone_and_tells_it_its_own_versions() {
     let site = Site::start();
     let newer = Versions { lowest: 7, highest: 9 };
     let address = site.gateway.link.address();
-    let error = RawSession::open_as(newer, address, &known(&site.gateway), &identity(1), &hello("new", &[]));
+    let error =
+        RawSession::open_as(newer, address, &introduced_to(&site.gateway), &identity(1), &hello("new", &[]));
     match error.err() {
         Some(RawError::Session(SessionError::NoCommonVersion { theirs, .. })) => {
             assert_eq!(theirs, Versions::OURS);
@@ -33,7 +29,7 @@ fn a_gateway_names_a_newer_phone_and_tells_it_its_own_versions() {
 
     // One that still speaks an older version as well is served, and the gateway goes on as before.
     let both = Versions { lowest: Versions::OURS.lowest, highest: 9 };
-    let introduction = known(&site.gateway);
+    let introduction = introduced_to(&site.gateway);
     let session = RawSession::open_as(both, address, &introduction, &identity(1), &hello("new", &[]));
     session.unwrap().close();
 }

@@ -37,6 +37,14 @@ pub(crate) struct Conversation {
     bytes_out: u64,
 }
 
+/// How a link ended.
+pub(crate) enum Lost {
+    /// The other side closed it in order.
+    Closed,
+    /// Otherwise, and why.
+    Otherwise(String),
+}
+
 /// What handling a frame led to.
 pub(crate) enum Step {
     Nothing,
@@ -236,13 +244,18 @@ impl Conversation {
     }
 
     /// The link is gone.
-    pub(crate) fn summary(self, lost: String, now: Monotonic) -> ContactSummary {
+    pub(crate) fn summary(self, lost: Lost, now: Monotonic) -> ContactSummary {
+        let lost = match lost {
+            Lost::Closed if self.peer.is_none() && self.link.outgoing => Ending::HungUp,
+            Lost::Closed => Ending::LinkLost("the other side closed it".into()),
+            Lost::Otherwise(why) => Ending::LinkLost(why),
+        };
         let moved = |(ours, theirs): &(Report, Report)| !(ours.is_nothing_new() && theirs.is_nothing_new());
         let ending = match (self.closing, &self.finished) {
             (Some((ending, _)), _) => ending,
             (None, Some(reports)) if moved(reports) => Ending::Finished,
             (None, Some(_)) => Ending::NothingNew,
-            (None, None) => Ending::LinkLost(lost),
+            (None, None) => lost,
         };
         let (ours, theirs) = self.finished.unwrap_or_default();
         ContactSummary {

@@ -32,6 +32,9 @@ pub enum Ending {
     SaidGoodbye(Goodbye),
     /// The peer ended it.
     HeardGoodbye(Goodbye),
+    /// The other side closed the link in the middle of the handshake that this side began: it has another key than this
+    /// side expects, or does not know the code.
+    HungUp,
     /// There was no session: versions, keys, codes, damaged frames.
     Failed(String),
 }
@@ -44,6 +47,9 @@ impl std::fmt::Display for Ending {
             Ending::LinkLost(why) => write!(f, "link lost: {why}"),
             Ending::SaidGoodbye(why) => write!(f, "ended by this side: {why}"),
             Ending::HeardGoodbye(why) => write!(f, "ended by the other side: {why}"),
+            Ending::HungUp => f.write_str(
+                "failed: the other side ended the handshake; it has another key than expected, or does not know the code",
+            ),
             Ending::Failed(why) => write!(f, "failed: {why}"),
         }
     }

@@ -19,7 +19,7 @@ use waypost_store::{Applied, Change, ChangeError, NewDocument, Store, Writer};
 
 use crate::clock::Clock;
 use crate::codes::StoredCodes;
-use crate::conversation::{Conversation, Step};
+use crate::conversation::{Conversation, Lost, Step};
 use crate::host::{Ending, Host, StoredNow};
 use crate::io::LinkTasks;
 
@@ -224,8 +224,7 @@ impl Node {
                 id
             }
             NodeEvent::LinkDown(id, error) => {
-                let lost =
-                    error.map_or_else(|| "the other side closed it".to_owned(), |error| error.to_string());
+                let lost = error.map_or(Lost::Closed, |error| Lost::Otherwise(error.to_string()));
                 return self.drop_link(id, lost, now, host);
             }
         };
@@ -246,7 +245,7 @@ impl Node {
         for id in due {
             let Some(conversation) = self.conversations.get_mut(&id) else { continue };
             if conversation.is_closing() {
-                self.drop_link(id, String::new(), now, host);
+                self.drop_link(id, Lost::Otherwise(String::new()), now, host);
             } else if conversation.engine_is_due(now) {
                 conversation.input(Input::Timeout, now, &self.store);
                 self.drain(id, now, host);
@@ -254,7 +253,7 @@ impl Node {
                 conversation.say_goodbye(Goodbye::Idle, now);
             } else if conversation.is_established() {
                 // Nothing was left to do: an end like any other.
-                self.drop_link(id, String::new(), now, host);
+                self.drop_link(id, Lost::Otherwise(String::new()), now, host);
             } else {
                 conversation.close(Ending::Failed("the handshake took too long".into()), now);
             }
@@ -301,7 +300,7 @@ impl Node {
 
     /// Closes one conversation that has nothing left to do.
     pub fn close(&mut self, id: ConversationId, host: &mut dyn Host) {
-        self.drop_link(id, "closed by this side".into(), self.clock.now(), host);
+        self.drop_link(id, Lost::Otherwise("closed by this side".into()), self.clock.now(), host);
     }
 
     fn frame(&mut self, id: ConversationId, frame: &Bytes, now: Monotonic, host: &mut dyn Host) {
@@ -462,7 +461,7 @@ impl Node {
         self.writer.submit(change, done);
     }
 
-    fn drop_link(&mut self, id: ConversationId, lost: String, now: Monotonic, host: &mut dyn Host) {
+    fn drop_link(&mut self, id: ConversationId, lost: Lost, now: Monotonic, host: &mut dyn Host) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.input(Input::LinkDown, now, &self.store);
         self.drain(id, now, host);

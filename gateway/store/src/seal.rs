@@ -101,7 +101,8 @@ impl Sealer {
         out.extend_from_slice(plain);
         let (sealing, nonce) = self.under(&nonce)?;
         let place = Place::new(table, key)?;
-        let tag = sealing.seal_in_place_separate_tag(nonce, Aad::from(place.bytes()), &mut out[NONCE..]).ok()?;
+        let tag =
+            sealing.seal_in_place_separate_tag(nonce, Aad::from(place.bytes()), &mut out[NONCE..]).ok()?;
         out.extend_from_slice(tag.as_ref());
         Some(out)
     }

@@ -11,7 +11,7 @@ use waypost_phone::{
 };
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::ids::MessageId;
-use waypost_store::{Filter, Store};
+use waypost_store::{DocumentEntry, Filter, Store};
 
 use super::args::Sync;
 use super::output::Out;
@@ -34,14 +34,14 @@ pub(super) fn run(phone: &Phone, sync: &Sync, out: &Out) -> anyhow::Result<Done>
         let options = SyncOptions { wait: left, timeout: sync.timeout, carry: false, until_accepted: false };
         let contact = contact(phone, sync, other.as_ref(), options, &mut view)?;
         let may_go_on = !matches!(contact.ending, Ending::TurnedAway | Ending::Failed);
+        let is_over = !may_go_on || awaited(phone, &contact)? == 0;
         report = Some(match report.take() {
             // That it is out of reach by now does not undo what went before.
             Some(before) if contact.ending == Ending::NotReached => before,
             Some(before) => before.followed_by(contact),
             None => contact,
         });
-        if !may_go_on || unconfirmed(phone)? == 0 || until.is_none_or(|until| until <= Instant::now() + AGAIN)
-        {
+        if is_over || until.is_none_or(|until| until <= Instant::now() + AGAIN) {
             break;
         }
         std::thread::sleep(AGAIN);
@@ -111,6 +111,16 @@ fn deliver(phone: &Phone, show: &mut dyn FnMut(Progress)) -> anyhow::Result<Sync
     }
     let why = "no destination has a url; give it one with `waypost-phone destination set --url`";
     Ok(all.unwrap_or_else(|| SyncReport::not_begun("", Ending::NotReached, why)))
+}
+
+/// Documents of this phone that the destination has not spoken on, and that the peer of this contact may bring the
+/// answer to: it serves their destination, and has not refused them for good.
+fn awaited(phone: &Phone, contact: &SyncReport) -> anyhow::Result<usize> {
+    let is_hopeless = |entry: &DocumentEntry| {
+        let refused = contact.refused.iter().any(|one| one.id == entry.description.id && !one.is_temporary);
+        refused || contact.not_served.iter().any(|one| one.destination == entry.header.destination)
+    };
+    Ok(phone.own_documents(Filter::Waiting)?.iter().filter(|entry| !is_hopeless(entry)).count())
 }
 
 /// Documents of this phone that the destination has not spoken on.

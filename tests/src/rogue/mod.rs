@@ -8,9 +8,15 @@ mod session;
 
 use rand_chacha::ChaCha20Rng;
 use rand_core::SeedableRng as _;
-use waypost_protocol::ids::{Fingerprint, StoreId};
-use waypost_protocol::session::Identity;
+use waypost_protocol::document::Document;
+use waypost_protocol::envelope::{self, Header};
+use waypost_protocol::ids::{Fingerprint, GroupId, StoreId};
+use waypost_protocol::invite::Pairing;
+use waypost_protocol::session::{Identity, Introduction};
 use waypost_protocol::sync::{PeerHello, WINDOW};
+use waypost_protocol::time::UnixTime;
+
+use crate::scenario::{Gateway, content};
 
 pub use destination::RogueDestination;
 pub use gateway::RogueGateway;
@@ -34,4 +40,24 @@ pub fn hello(name: &str, serves: &[Fingerprint]) -> PeerHello {
         has_backhaul: false,
         is_gateway: !serves.is_empty(),
     }
+}
+
+/// A document with this header whose sealed part is noise of `size` bytes: nobody can open it.
+#[track_caller]
+pub fn document(header: &Header, seed: u64, size: usize) -> Document {
+    let body = envelope::assemble(header, &content(seed, size)).unwrap();
+    Document::new(GroupId([3; 32]), UnixTime(1_800_000_000 / 3_600 * 3_600), body).unwrap()
+}
+
+/// How a stranger gets to know a gateway: by a new code of it.
+#[track_caller]
+pub fn introduced_to(gateway: &Gateway) -> Introduction {
+    let code = Pairing::parse(&gateway.pairing_code()).unwrap();
+    Introduction::Code(code.gateway, code.secret)
+}
+
+/// How one that is known already opens a session with a gateway.
+#[track_caller]
+pub fn known_to(gateway: &Gateway) -> Introduction {
+    Introduction::Known(gateway.status()["key"].as_str().unwrap().parse().unwrap())
 }

@@ -117,5 +117,6 @@ pub(crate) fn counts(answer: &AnswerRow, peer: &PeerRow) -> bool {
 
 /// Whether the answer keeps the document from being sent to that peer again.
 pub(crate) fn settles(answer: &AnswerRow) -> bool {
-    answer.held || !Reason::from_code(answer.refused).is_temporary()
+    let reason = Reason::from_code(answer.refused);
+    answer.held || !(reason.is_temporary() || reason.depends_on_settings())
 }

@@ -246,7 +246,7 @@ fn step(kit: &Kit, model: &mut Model, pool: &[Document], op: Op) {
         }
         Op::Refuses { document, peer: n, store, for_good } => {
             answer(model, document, n, store, for_good, false);
-            let reason = if for_good { Reason::DestinationNotServed } else { Reason::OverQuota };
+            let reason = if for_good { Reason::Deleted } else { Reason::OverQuota };
             let (peer, store, id) = (peer(n), store_id(store), of(document).id());
             kit.apply(Change::PeerRefuses { peer, store, id, reason }).unwrap();
         }

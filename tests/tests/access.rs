@@ -1,0 +1,161 @@
+//! Who is served: open, paired, listed; codes that work once, revoking at once, changes without dropping anyone.
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+use waypost_protocol::envelope::Header;
+use waypost_protocol::refusal::{Goodbye, Reason};
+use waypost_protocol::session::Introduction;
+use waypost_tests::rogue::{RawSession, Told, document, hello, identity, introduced_to, known_to};
+use waypost_tests::scenario::{Site, content, wait_until};
+
+fn open(site: &Site, introduction: &Introduction, seed: u64) -> RawSession {
+    let address = site.gateway.link.address();
+    RawSession::open(address, introduction, &identity(seed), &hello("raw", &[])).unwrap()
+}
+
+fn served(site: &Site) -> Header {
+    Header::to(site.destination.fingerprint().parse().unwrap())
+}
+
+#[test]
+fn a_phone_that_is_not_paired_is_told_to_pair() {
+    let site = Site::start();
+    let known = known_to(&site.gateway);
+    assert_eq!(open(&site, &known, 1).goodbye().unwrap(), Goodbye::NotPaired);
+    assert_eq!(open(&site, &Introduction::Open, 1).goodbye().unwrap(), Goodbye::NotPaired);
+
+    let phone = site.new_phone("anna");
+    phone.add_destination(&site.destination);
+    phone.add(&[("form.xml", b"<form/>")]);
+    let address = site.gateway.link.address().to_string();
+    let ran = phone.try_run(&["sync", "--address", &address, "--unverified"]);
+    let (status, report) = (ran.status.code(), ran.last());
+    assert_eq!((status, &report["ending"]), (Some(1), &"turned away".into()), "{report}");
+    assert!(report["why"].as_str().unwrap().contains("scan its QR code"), "{report}");
+    assert_eq!(phone.list(false)[0]["state"], "ready");
+    // Nothing was written down of somebody who was turned away.
+    assert!(site.gateway.ask(&serde_json::json!({ "do": "peers" })).as_array().unwrap().is_empty());
+}
+
+#[test]
+fn a_code_works_once_and_for_whoever_used_it_first() {
+    let site = Site::start();
+    let code = site.gateway.pairing_code();
+    let (anna, bela) = (site.new_phone("anna"), site.new_phone("bela"));
+    anna.run(&["pair", &code]);
+    let second = bela.try_run(&["pair", &code]);
+    let why = second.last()["report"]["why"].as_str().unwrap();
+    assert!(!second.status.success() && why.contains("used up or too old"), "{second:#?}");
+    assert_eq!(second.last()["gateway"]["paired"], false);
+    assert!(bela.try_run(&["sync"]).last()["why"].as_str().unwrap().contains("ask for a new one"));
+    // An answer that was lost is no reason to need another code.
+    anna.run(&["pair", &code]);
+    anna.run(&["sync"]);
+    bela.pair(&site.gateway);
+    let peers = site.gateway.ask(&serde_json::json!({ "do": "peers" }));
+    let labels: Vec<&Value> = peers.as_array().unwrap().iter().map(|peer| &peer["label"]).collect();
+    assert_eq!(labels, ["anna", "bela"]);
+}
+
+#[test]
+fn revoking_ends_a_live_session_at_once_and_those_to_come() {
+    let site = Site::start();
+    let (mut mallory, mut other) =
+        (open(&site, &introduced_to(&site.gateway), 1), open(&site, &introduced_to(&site.gateway), 2));
+    let phone = site.paired_phone("anna");
+    let held = document(&served(&site), 1, 500);
+    assert_eq!(mallory.deposit(&held), Told::Ack);
+    let key = identity(1).public().to_string();
+    let began = std::time::Instant::now();
+    site.gateway.run(&["peers", "revoke", &key]);
+    assert_eq!(mallory.goodbye().unwrap(), Goodbye::Revoked);
+    assert!(began.elapsed().as_secs() < 5, "at once was {:?}", began.elapsed());
+    assert_eq!(open(&site, &known_to(&site.gateway), 1).goodbye().unwrap(), Goodbye::Revoked);
+    // What it had deposited stays, and others are served as before.
+    assert_eq!(site.gateway.documents().len(), 1);
+    assert_eq!(other.deposit(&document(&served(&site), 2, 500)), Told::Ack);
+    site.gateway.run(&["peers", "revoke", "anna"]);
+    phone.add_destination(&site.destination);
+    let ran = phone.try_run(&["sync"]);
+    assert!(ran.last()["why"].as_str().unwrap().contains("revoked; ask the admin"), "{ran:#?}");
+    // The admin's next code lets it in again.
+    phone.pair(&site.gateway);
+    phone.sync();
+}
+
+#[test]
+fn a_reload_lets_listed_phones_in_and_out_and_drops_nobody_else() {
+    let mut site = Site::start();
+    let mut reloads = 0;
+    let mut reload = |site: &mut Site, seeds: &[u64]| {
+        site.gateway.configure("40-access", &listed(seeds));
+        site.gateway.process().signal(Signal::SIGHUP).unwrap();
+        reloads += 1;
+        wait_until("the reload", || {
+            let log = std::fs::read_to_string(site.gateway.log()).unwrap();
+            (log.matches("configuration read again").count() == reloads).then_some(())
+        });
+    };
+    reload(&mut site, &[1]);
+    let known = known_to(&site.gateway);
+    let mut first = open(&site, &known, 1);
+    assert_eq!(first.deposit(&document(&served(&site), 1, 500)), Told::Ack);
+    assert_eq!(open(&site, &known, 2).goodbye().unwrap(), Goodbye::NotPaired);
+    // No code helps here, and none is given.
+    let pair = waypost_tests::scenario::run(&mut site.gateway.command(&["pair"]));
+    assert!(!pair.status.success() && pair.errors.contains("access.listed"), "{pair:#?}");
+
+    let other = site.another_destination("other");
+    site.gateway.serve_also("other", &other);
+    reload(&mut site, &[1, 2]);
+    let mut second = open(&site, &known, 2);
+    let elsewhere = document(&Header::to(other.fingerprint().parse().unwrap()), 2, 500);
+    assert_eq!(second.deposit(&elsewhere), Told::Ack);
+    assert_eq!(first.deposit(&document(&served(&site), 3, 500)), Told::Ack, "the first session was dropped");
+
+    reload(&mut site, &[2]);
+    assert_eq!(first.goodbye().unwrap(), Goodbye::NotPaired);
+    assert_eq!(second.deposit(&document(&served(&site), 4, 500)), Told::Ack);
+    // A mistake in a file changes nothing for those that are there.
+    site.gateway.configure("40-access", "[access\n");
+    assert!(!waypost_tests::scenario::run(&mut site.gateway.command(&["reload"])).status.success());
+    assert_eq!(second.deposit(&document(&served(&site), 5, 500)), Told::Ack);
+}
+
+#[test]
+fn an_open_gateway_takes_small_documents_of_anybody() {
+    let site = Site::configured("[access]\nmode = \"open\"\n");
+    site.destination.backhaul.refuse(true);
+    let mut stranger = open(&site, &Introduction::Open, 1);
+    assert_eq!(stranger.deposit(&document(&served(&site), 1, 15_000)), Told::Ack);
+    assert_eq!(stranger.start(&document(&served(&site), 2, 70_000)), Told::Refused(Reason::TooLarge));
+    assert_eq!(stranger.start(&document(&served(&site), 3, 60_000)), Told::Request);
+    stranger.close();
+
+    let phone = site.new_phone("anna");
+    phone.add_destination(&site.destination);
+    let (small, large) = (content(1, 50_000), content(2, 100_000));
+    let ids = phone.add(&[("small.jpg", &small), ("large.jpg", &large)]);
+    let address = site.gateway.link.address().to_string();
+    let ran = phone.try_run(&["sync", "--address", &address, "--unverified"]);
+    assert_eq!((ran.status.code(), &ran.last()["transferred"]), (Some(3), &1.into()), "{ran:#?}");
+    let listed = phone.list(false);
+    let of = |id: &str| listed.iter().find(|one| one["id"] == id).unwrap();
+    assert_eq!(of(&ids[0])["state"], "at-the-kiosk");
+    assert_eq!(of(&ids[1])["state"], "refused");
+    assert!(of(&ids[1])["why"].as_str().unwrap().contains("too large for this kiosk"), "{listed:#?}");
+    // Its name is its own affair where nobody knows whom it talks to.
+    let peers = site.gateway.ask(&serde_json::json!({ "do": "peers" }));
+    assert!(peers.as_array().unwrap().iter().all(|peer| peer["label"] != "anna"), "{peers}");
+
+    // Paired, it may send all of it.
+    phone.pair(&site.gateway);
+    site.destination.backhaul.refuse(false);
+    phone.run(&["sync", "--wait", "30s"]);
+    assert_eq!(site.destination.inbox(), [("large.jpg".into(), large), ("small.jpg".into(), small)].into());
+}
+
+fn listed(seeds: &[u64]) -> String {
+    let keys: Vec<String> = seeds.iter().map(|seed| format!("\"{}\"", identity(*seed).public())).collect();
+    format!("[access]\nmode = \"listed\"\nlisted = [{}]\n", keys.join(", "))
+}
