@@ -51,6 +51,8 @@ pub struct SyncOptions {
     pub timeout: Option<Duration>,
     /// Takes documents of the peer, another phone, for destinations that this phone has, and carries them on.
     pub carry: bool,
+    /// The contact ends as soon as the peer has shown that it serves this phone: enough for pairing.
+    pub until_accepted: bool,
 }
 
 impl Phone {
@@ -68,9 +70,13 @@ impl Phone {
         let mut node = self.node(options.carry, is_open, options.wait + IDLE)?;
         let id = node.open(link, introduction)?;
         converse(&mut node, &mut host, id, options, Duration::ZERO).await;
-        let (report, hello) = self.conclude(host);
+        let accepted = host.accepted;
+        let (mut report, hello) = self.conclude(host);
+        if accepted && options.until_accepted {
+            // What it was for is done; the rest goes with the next contact.
+            (report.ending, report.why) = (Ending::Finished, String::new());
+        }
         if let (Some(key), false) = (report.key, is_open) {
-            let accepted = report.ending.is_whole() || report.transferred + report.already_held > 0;
             self.met(&key, &report.address, hello.as_ref(), accepted)?;
         }
         Ok(report)
@@ -139,7 +145,8 @@ async fn converse(
             true => finished + options.wait.max(linger),
             false => finished + linger,
         });
-        if patience.is_some_and(|patience| patience <= Instant::now()) {
+        let enough = options.until_accepted && host.accepted;
+        if enough || patience.is_some_and(|patience| patience <= Instant::now()) {
             node.close(id, host);
             continue;
         }

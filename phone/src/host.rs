@@ -39,6 +39,8 @@ pub(crate) struct PhoneHost<'p> {
     counted: SyncReport,
     pub(crate) hello: Option<PeerHello>,
     pub(crate) finished_at: Option<Instant>,
+    /// The peer has asked for a document, answered one, or finished: it serves this phone.
+    pub(crate) accepted: bool,
     pub(crate) stopped: bool,
     pub(crate) ended: Option<ContactSummary>,
 }
@@ -71,6 +73,7 @@ impl<'p> PhoneHost<'p> {
             counted: SyncReport::not_begun("", Ending::NotReached, ""),
             hello: None,
             finished_at: None,
+            accepted: false,
             stopped: false,
             ended: None,
         })
@@ -215,6 +218,14 @@ impl Host for PhoneHost<'_> {
     }
 
     fn event(&mut self, _: ConversationId, peer: &PeerKey, event: &Event) {
+        // A hello comes with the handshake, before the peer has decided; these come after.
+        self.accepted |= matches!(
+            event,
+            Event::HeldByPeer { .. }
+                | Event::RefusedByPeer { .. }
+                | Event::Progress { sending: true, .. }
+                | Event::Finished { .. }
+        );
         match event {
             Event::Hello(hello) => {
                 let (name, address) = (plain(&hello.name), self.counted.address.clone());

@@ -78,7 +78,8 @@ fn opened_as_gpg_says(result: &Value) -> usize {
             let signature = folder.join(format!("{}.asc", name.display()));
             let said = gpg(&[OsStr::new("--verify"), signature.as_os_str(), folder.join(name).as_os_str()]);
             assert!(said.contains("Good signature"), "{said}");
-            opened += String::from_utf8(text).unwrap().lines().filter(|line| line.ends_with(" opened")).count();
+            opened +=
+                String::from_utf8(text).unwrap().lines().filter(|line| line.ends_with(" opened")).count();
         }
     }
     opened
@@ -129,7 +130,11 @@ fn mixed_files_with_any_name_arrive_and_what_cannot_be_read_is_skipped() {
     let (status, result) = demo(&work, Some(&folder));
     assert_eq!(status, 3, "{result}");
     let number = |key: &str| result[key].as_u64().unwrap_or_else(|| panic!("no {key} in {result}"));
-    assert_eq!((number("documents"), number("delivered")), (sent.len() as u64, sent.len() as u64), "{result}");
+    assert_eq!(
+        (number("documents"), number("delivered")),
+        (sent.len() as u64, sent.len() as u64),
+        "{result}"
+    );
     let skipped = result["skipped"].as_array().unwrap();
     let paths: Vec<_> = skipped.iter().map(|one| one["path"].as_str().unwrap()).collect();
     assert_eq!(paths, ["circle", "dangling", "fifo", "sub/socket", "unreadable"]);

@@ -77,8 +77,7 @@ impl Signers {
         let opened = all(Verdict::Opened);
         let sign = |key: &SecretKey, name: Fingerprint, verdicts| key.sign(name, verdicts, NOW).unwrap();
         let resign = |signer, verdicts, signature: &Confirmation| {
-            let statement =
-                Statement::new(name, signer, signature.statement.time(), verdicts).unwrap();
+            let statement = Statement::new(name, signer, signature.statement.time(), verdicts).unwrap();
             Confirmation::new(statement, signature.signature().clone()).unwrap()
         };
         let honest = sign(&self.destination, name, opened.clone());
@@ -204,7 +203,10 @@ fn a_phone_takes_no_word_but_the_destinations() {
     for lie in LIES {
         let confirmation = signers.lie(lie, &[id]);
         let mut given = Some(wire(&confirmation));
-        rogue.says(move |_| Payload { confirmations: given.take().into_iter().collect(), ..Payload::default() });
+        rogue.says(move |_| Payload {
+            confirmations: given.take().into_iter().collect(),
+            ..Payload::default()
+        });
         let ran = phone.try_run(&["sync", "--to", "Rogue kiosk"]);
         let report = ran.last();
         assert_eq!(report["not_proven"].as_u64(), Some(u64::from(!lie.verifies())), "{lie:?}: {ran:#?}");

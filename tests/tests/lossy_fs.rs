@@ -1,7 +1,5 @@
 //! The lossy disk behaves like a disk with a volatile cache, for plain files and for LMDB.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;

@@ -1,7 +1,5 @@
 //! Processes of a test are watched through their output, and never outlive it.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;

@@ -1,7 +1,5 @@
 //! The way of a document over a whole site, in one scenario: sealed, at the kiosk, at the server, deleted on the phone.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 use waypost_tests::scenario::{Site, content};
 
 #[test]

@@ -4,9 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
 
 use waypost_protocol::invite::{CodeSecret, Pairing};
-use waypost_protocol::session::{
-    Introduction, SessionError, Versions, encode_no_common_version,
-};
+use waypost_protocol::session::{Introduction, SessionError, Versions, encode_no_common_version};
 use waypost_tests::rogue::{RawError, RawSession, hello, identity};
 use waypost_tests::scenario::{Gateway, Site, wait_until};
 

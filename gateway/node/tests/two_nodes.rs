@@ -1,4 +1,5 @@
 //! Two nodes with real stores and real sessions over a link in memory.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test that cannot go on may panic")]
 
 use std::time::Duration;
 

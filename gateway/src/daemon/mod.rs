@@ -39,7 +39,7 @@ const DRAIN: Duration = Duration::from_secs(10);
 enum Event {
     Node(NodeEvent),
     Deadline,
-    Link(Link),
+    Link(Box<Link>),
     Asked(Asked),
     Upload(UploadNews),
     Sweep,
@@ -180,7 +180,7 @@ impl Daemon {
                 Event::Node(event) => self.node.handle(event, &mut self.host),
                 Event::Deadline => self.node.handle_deadline(&mut self.host),
                 Event::Link(link) => {
-                    self.node.accept(link);
+                    self.node.accept(*link);
                 }
                 Event::Asked(Asked { request, reply }) => {
                     // Whoever asked may have gone.
@@ -212,7 +212,7 @@ impl Daemon {
             Some(asked) = self.asked.recv() => Event::Asked(asked),
             event = self.node.next_event() => Event::Node(event),
             Some(news) = self.news.recv() => Event::Upload(news),
-            Some(link) = self.links.recv() => Event::Link(link),
+            Some(link) = self.links.recv() => Event::Link(Box::new(link)),
             () = wait => Event::Deadline,
             () = tokio::time::sleep_until(clock.instant(self.next_sweep)) => Event::Sweep,
         }
@@ -225,8 +225,13 @@ impl Daemon {
         }
         if std::mem::take(&mut self.host.new_confirmations) {
             self.node.confirmations_changed(&mut self.host);
-            self.next_sweep = self.next_sweep.min(self.node.clock().now() + SWEEP_ON);
+            self.sweep_soon();
         }
+    }
+
+    /// Bodies were freed: their room shall be there again.
+    fn sweep_soon(&mut self) {
+        self.next_sweep = self.next_sweep.min(self.node.clock().now() + SWEEP_ON);
     }
 
     fn sweep(&mut self) {

@@ -13,7 +13,7 @@ use super::output::Out;
 use super::sync::View;
 use super::{Done, block_on, show};
 
-/// Pairing waits for so long at most; the sync that goes with it may be finished later.
+/// Pairing waits for so long at most.
 const PAIRING: Duration = Duration::from_secs(60);
 
 pub(super) fn pair(phone: &Phone, pair: &Pair, out: &Out) -> anyhow::Result<Done> {
@@ -31,7 +31,7 @@ pub(super) fn pair(phone: &Phone, pair: &Pair, out: &Out) -> anyhow::Result<Done
         return Ok(Done::Whole);
     }
     let search = pair.address.as_deref().map_or(Search::Everywhere, Search::At);
-    let options = SyncOptions { timeout: Some(PAIRING), ..SyncOptions::default() };
+    let options = SyncOptions { timeout: Some(PAIRING), until_accepted: true, ..SyncOptions::default() };
     let mut view = View::new(phone, *out)?;
     let report = block_on(phone.sync_with(&gateway, search, options, &mut |event| view.show(event)))??;
     view.end();

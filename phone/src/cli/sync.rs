@@ -31,7 +31,7 @@ pub(super) fn run(phone: &Phone, sync: &Sync, out: &Out) -> anyhow::Result<Done>
     let mut report: Option<SyncReport> = None;
     loop {
         let left = until.map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default();
-        let options = SyncOptions { wait: left, timeout: sync.timeout, carry: false };
+        let options = SyncOptions { wait: left, timeout: sync.timeout, carry: false, until_accepted: false };
         let contact = contact(phone, sync, other.as_ref(), options, &mut view)?;
         let may_go_on = !matches!(contact.ending, Ending::TurnedAway | Ending::Failed);
         report = Some(match report.take() {

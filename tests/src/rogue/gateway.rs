@@ -111,4 +111,3 @@ fn converse(mut session: RawSession, script: &Mutex<Script>, heard: &Mutex<Vec<P
         }
     }
 }
-

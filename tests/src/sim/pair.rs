@@ -143,18 +143,16 @@ impl Contact {
             match happenings[index].take() {
                 Some(Happening::Arrives(side, payload)) => {
                     let input = Input::Frame(payload.into());
-                    if let Err(error) = engines[side].handle_input(input, now, &*stores[side]) {
-                        panic!("seed {seed}: side {side}: {error}");
-                    }
+                    let handled = engines[side].handle_input(input, now, &*stores[side]);
+                    assert!(handled.is_ok(), "seed {seed}: side {side}: {handled:?}");
                 }
                 Some(Happening::Committed(side, ticket, item)) => {
                     let input = match stores[side].persist(item, keys[1 - side], verify) {
                         Ok(outcome) => Input::Persisted { ticket, outcome },
                         Err(reason) => Input::PersistFailed { ticket, reason },
                     };
-                    if let Err(error) = engines[side].handle_input(input, now, &*stores[side]) {
-                        panic!("seed {seed}: side {side}: {error}");
-                    }
+                    let handled = engines[side].handle_input(input, now, &*stores[side]);
+                    assert!(handled.is_ok(), "seed {seed}: side {side}: {handled:?}");
                 }
                 Some(Happening::Wakes) | None => {
                     for side in 0..2 {

@@ -14,7 +14,7 @@ use waypost_protocol::time::UnixTime;
 use super::destination::Destination;
 use super::pair::{Contact, ContactEnd, Faults};
 use super::store::MemoryStore;
-use super::{chance, pick};
+use super::{chance, pick_index};
 
 /// How large a world is, and how unkind.
 #[derive(Debug, Clone, Copy)]
@@ -132,7 +132,7 @@ impl World {
     }
 
     fn step(&mut self, faults: Faults) {
-        let gateway = pick(&mut self.rng, self.gateways.len() as u64) as usize;
+        let gateway = pick_index(&mut self.rng, self.gateways.len());
         if chance(&mut self.rng, self.village.wipes) {
             let mut id = [0; 16];
             self.rng.fill_bytes(&mut id);
@@ -141,16 +141,16 @@ impl World {
         if chance(&mut self.rng, 20) {
             return self.backhaul(gateway, 30);
         }
-        let phone = pick(&mut self.rng, self.phones.len() as u64) as usize;
+        let phone = pick_index(&mut self.rng, self.phones.len());
         self.contact(phone, gateway, faults);
     }
 
     fn write(&mut self, phone: usize) {
-        let size = match pick(&mut self.rng, 4) {
-            0 => 20 * 1024 + pick(&mut self.rng, 300_000),
-            _ => 200 + pick(&mut self.rng, 3_000),
+        let size = match pick_index(&mut self.rng, 4) {
+            0 => 20 * 1024 + pick_index(&mut self.rng, 300_000),
+            _ => 200 + pick_index(&mut self.rng, 3_000),
         };
-        let mut sealed = vec![0; size as usize];
+        let mut sealed = vec![0; size];
         self.rng.fill_bytes(&mut sealed);
         let header = Header::to(self.destination.fingerprint);
         let body = envelope::assemble(&header, &sealed).unwrap_or_default();
