@@ -77,8 +77,6 @@ impl Phone {
             (report.ending, report.why) = (Ending::Finished, String::new());
         }
         if let (Some(key), false) = (report.key, is_open) {
-            let accepted =
-                accepted || report.ending.is_whole() || report.transferred + report.already_held > 0;
             self.met(&key, &report.address, hello.as_ref(), accepted)?;
         }
         Ok(report)

@@ -15,7 +15,7 @@ fn deposited(manners: impl FnOnce(&mut Manners)) -> (waypost_openpgp::SecretKey,
     let cli = Cli::new();
     cli.add_destination(&key);
     let id = cli.add(&cli.write("form", b"form"));
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     assert_eq!(cli.state("form"), "at-the-kiosk");
     (key, kiosk, cli, id)
 }
@@ -53,9 +53,10 @@ fn a_confirmation_of_another_destination_deletes_nothing_pinned_or_not() {
         }
         // To the kiosk the id is one that somebody's destination has spoken on, and it says so when it is offered.
         kiosk.confirm(&other, &[id], Verdict::Opened);
-        let said = cli.json(0, &["pair", &kiosk.pairing()]);
-        assert_eq!(said.last()["report"]["not_proven"], u8::from(!pinned), "{said:?}");
-        assert_eq!(said.last()["report"]["opened"], 0);
+        cli.expect(0, &["pair", "--later", &kiosk.pairing()]);
+        let said = cli.json(if pinned { 0 } else { 3 }, &["sync"]);
+        assert_eq!(said.last()["not_proven"], u8::from(!pinned), "{said:?}");
+        assert_eq!(said.last()["opened"], 0);
         assert_ne!(cli.state("form"), "at-the-server");
         assert_eq!(cli.json(0, &["list"]).last()["documents"].as_array().unwrap().len(), 1);
     }

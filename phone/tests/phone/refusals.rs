@@ -13,7 +13,7 @@ fn a_kiosk_that_does_not_serve_the_destination_is_said_to() {
     let cli = Cli::new();
     cli.add_destination(&key);
     cli.add(&cli.write("form", b"form"));
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     let said = cli.expect(3, &["sync"]);
     assert!(said.stdout.contains("takes nothing for Clinic; 1 document stays here"), "{said:?}");
     let report = cli.json(3, &["sync"]).last();
@@ -31,7 +31,7 @@ fn a_document_that_is_too_large_does_not_hold_back_the_others() {
     cli.add_destination(&key);
     cli.add(&cli.write("film.mp4", &noise(500_000)));
     cli.add(&cli.write("form", b"form"));
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     assert_eq!(kiosk.documents().len(), 1);
     assert_eq!(cli.state("form"), "at-the-kiosk");
     assert_eq!(cli.state("film.mp4"), "ready");
@@ -47,7 +47,7 @@ fn a_full_kiosk_refuses_with_the_reason_and_takes_it_later() {
     cli.add_destination(&key);
     cli.add(&cli.write("film.mp4", &noise(2_000_000)));
     cli.add(&cli.write("form", b"form"));
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     let states = cli.states();
     assert_eq!(cli.state("form"), "at-the-kiosk", "{states:?}");
     let (_, state, why) = &states[0];
@@ -64,8 +64,8 @@ fn a_second_kiosk_gets_what_the_first_does_not_serve() {
     let cli = Cli::new();
     cli.add_destination(&clinic);
     cli.add_destination(&other);
-    cli.expect(0, &["pair", &second.pairing()]);
-    cli.expect(0, &["pair", &first.pairing()]);
+    cli.pair(&second.pairing());
+    cli.pair(&first.pairing());
     for to in ["Clinic", "Other"] {
         let form = cli.write(to, to.as_bytes());
         cli.expect(0, &["add".as_ref(), "--destination".as_ref(), to.as_ref(), form.as_os_str()]);
@@ -116,7 +116,7 @@ fn nobody_there_is_not_nothing_new() {
     cli.add_destination(&key);
     let said = cli.expect(1, &["sync"]);
     assert!(said.stdout.contains("no kiosk is known yet; pair with one"), "{said:?}");
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     kiosk.stop();
     let said = cli.json(1, &["sync"]);
     assert_eq!(said.last()["ending"], "not reached");
