@@ -1,6 +1,5 @@
 //! The lossy disk behaves like a disk with a volatile cache, for plain files and for LMDB.
 
-
 use std::fs::{self, File};
 use std::io::{ErrorKind, Write};
 use std::os::unix::fs::FileExt;

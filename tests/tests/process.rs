@@ -1,6 +1,5 @@
 //! Processes of a test are watched through their output, and never outlive it.
 
-
 use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::Command;

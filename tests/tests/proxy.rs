@@ -1,6 +1,5 @@
 //! The proxy forwards frames unchanged, and stops exactly where a test wants it to.
 
-
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::sync::mpsc::{Receiver, channel};

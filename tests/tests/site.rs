@@ -1,6 +1,5 @@
 //! The way of a document over a whole site, in one scenario: sealed, at the kiosk, at the server, deleted on the phone.
 
-
 use waypost_tests::scenario::{Site, content};
 
 #[test]

@@ -1,6 +1,5 @@
 //! The emulated network delays, limits, loses and cuts as it is told, and real connections run over it.
 
-
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::thread::JoinHandle;

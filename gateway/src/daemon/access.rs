@@ -36,7 +36,8 @@ fn class_of(config: &Config, store: &Store, peer: &PeerKey, pattern: Pattern) ->
         log::error!(error:%; "cannot look up a peer");
         Goodbye::Busy
     })?;
-    if known.as_ref().is_some_and(|known| known.revoked) {
+    // A new code lifts a revocation: the admin has shown it to that phone.
+    if known.as_ref().is_some_and(|known| known.revoked) && !matches!(pattern, Pattern::Code(_)) {
         return Err(Goodbye::Revoked);
     }
     if config.access.mode == AccessMode::Listed {

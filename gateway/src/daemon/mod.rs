@@ -225,8 +225,13 @@ impl Daemon {
         }
         if std::mem::take(&mut self.host.new_confirmations) {
             self.node.confirmations_changed(&mut self.host);
-            self.next_sweep = self.next_sweep.min(self.node.clock().now() + SWEEP_ON);
+            self.sweep_soon();
         }
+    }
+
+    /// Bodies were freed: their room shall be there again.
+    fn sweep_soon(&mut self) {
+        self.next_sweep = self.next_sweep.min(self.node.clock().now() + SWEEP_ON);
     }
 
     fn sweep(&mut self) {

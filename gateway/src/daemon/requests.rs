@@ -37,11 +37,13 @@ impl Daemon {
                 }
                 answer
             }
-            Request::Documents { .. }
-            | Request::Document { .. }
-            | Request::DeleteDocument { .. }
-            | Request::Peers
-            | Request::CheckStore => admin::answer(&self.shared.store, request),
+            Request::DeleteDocument { .. } => {
+                self.sweep_soon();
+                admin::answer(&self.shared.store, request)
+            }
+            Request::Documents { .. } | Request::Document { .. } | Request::Peers | Request::CheckStore => {
+                admin::answer(&self.shared.store, request)
+            }
         }
     }
 

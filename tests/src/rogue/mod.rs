@@ -2,7 +2,6 @@
 //!
 //! What goes wrong here panics, as it does in a test.
 
-
 mod destination;
 mod gateway;
 mod session;

@@ -1,6 +1,6 @@
 //! The gateway of a site: `waypost` behind a link that can be counted and cut.
 
-use std::io::{BufRead, BufReader, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::SocketAddr;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -143,15 +143,21 @@ impl Gateway {
     /// When it does not run, or answers with an error.
     #[track_caller]
     pub fn ask(&self, request: &Value) -> Value {
-        let stream = UnixStream::connect(self.folder.join("control.sock")).unwrap();
-        stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        writeln!(&stream, "{request}").unwrap();
+        self.try_ask(request).unwrap()
+    }
+
+    /// The same for a gateway that may be dead, or die meanwhile.
+    pub fn try_ask(&self, request: &Value) -> io::Result<Value> {
+        let stream = UnixStream::connect(self.folder.join("control.sock"))?;
+        stream.set_read_timeout(Some(PATIENCE))?;
+        writeln!(&stream, "{request}")?;
         let mut line = String::new();
-        BufReader::new(&stream).read_line(&mut line).unwrap();
-        let mut answer: Value = serde_json::from_str(&line).unwrap();
-        assert!(answer["answer"].is_object(), "the gateway answers {request} with {line}");
-        let (_, answer) = answer["answer"].as_object_mut().unwrap().iter_mut().next().unwrap();
-        answer.take()
+        BufReader::new(&stream).read_line(&mut line)?;
+        let mut answer: Value = serde_json::from_str(&line)?;
+        match answer["answer"].as_object_mut().and_then(|answer| answer.iter_mut().next()) {
+            Some((_, answer)) => Ok(answer.take()),
+            None => Err(io::Error::other(format!("the gateway answers {request} with {line}"))),
+        }
     }
 
     /// How it is (`waypost status`).

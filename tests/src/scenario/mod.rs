@@ -16,9 +16,9 @@
 //! What goes wrong here panics, as it does in a test. The programs must have been built from these sources:
 //! `cargo build --workspace`.
 
-
 mod destination;
 mod gateway;
+mod local_phone;
 mod phone;
 mod programs;
 
@@ -29,6 +29,7 @@ use tempfile::TempDir;
 
 pub use destination::Destination;
 pub use gateway::Gateway;
+pub use local_phone::{Contact, LocalPhone};
 pub use phone::Phone;
 pub use programs::{Ran, program, run};
 
@@ -115,6 +116,22 @@ pub fn folder() -> TempDir {
     let mut builder = tempfile::Builder::new();
     let made = builder.prefix("waypost-test-");
     if free >= ROOM { made.tempdir_in(memory).unwrap() } else { made.tempdir().unwrap() }
+}
+
+/// Copies a folder of a party that does not run, without what it makes anew.
+#[track_caller]
+pub fn copy_folder(from: &Path, to: &Path) {
+    std::fs::create_dir_all(to).unwrap();
+    std::fs::set_permissions(to, std::fs::metadata(from).unwrap().permissions()).unwrap();
+    for entry in std::fs::read_dir(from).unwrap() {
+        let (from, name) = entry.map(|entry| (entry.path(), entry.file_name())).unwrap();
+        if from.is_dir() {
+            copy_folder(&from, &to.join(name));
+        } else if from.is_file() && !["reserve", "lock.mdb", "log"].contains(&name.to_string_lossy().as_ref())
+        {
+            std::fs::copy(&from, to.join(name)).unwrap();
+        }
+    }
 }
 
 /// Waits until `found` answers something.

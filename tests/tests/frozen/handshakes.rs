@@ -151,14 +151,14 @@ fn check_hellos(brought: &[Received], phone: PeerKey, gateway: PeerKey, first: &
 
 /// The last frame under the first key, and the first under the second. Empty payloads go before them.
 fn rekey(ends: &mut Ends, name: &str) -> Value {
-    // Proof, "a", and two fragments; the initiator of `XX` has no proof to give.
+    // The proof, "a", and three fragments; the initiator of `XX` has no proof to give.
     let sent = if name == "XX" { 4 } else { 5 };
-    let sent = sent - 1;
     let mut ignored = (Vec::new(), Vec::new());
     for _ in sent..REKEY_AFTER - 1 {
         ends.initiator.seal(&[], MAX_FRAME).unwrap();
         ends.carry(true, &mut ignored.0, &mut ignored.1);
-        (ignored.0.clear(), ignored.1.clear());
+        ignored.0.clear();
+        ignored.1.clear();
     }
     let last = ends.send(true, b"last under the first key", MAX_FRAME);
     let first = ends.send(true, b"first under the second key", MAX_FRAME);

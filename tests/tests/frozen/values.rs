@@ -46,7 +46,7 @@ pub(crate) fn make() -> Value {
         "collections": collections(),
         "envelopes": envelopes(),
         "envelopes_refused": envelopes_refused(),
-        "confirmations": confirmations().iter().map(|one| describe_confirmation(one)).collect::<Vec<_>>(),
+        "confirmations": confirmations().iter().map(describe_confirmation).collect::<Vec<_>>(),
         "verdicts": verdict_codes(),
         "payloads": payloads(),
         "payloads_with_unknown_fields": unknown_fields(),
@@ -253,7 +253,10 @@ pub(crate) fn describe_confirmation(confirmation: &Confirmation) -> Value {
 /// A payload's fields as they are, for whoever decodes by hand.
 fn describe(payload: &mvds::Payload) -> Value {
     let ids = |list: &[Bytes]| list.iter().map(|id| hex(id)).collect::<Vec<_>>();
-    let message = |m: &mvds::Message| json!({ "group_id": hex(&m.group_id), "timestamp": m.timestamp, "body": hex(&m.body) });
+    let message = |m: &mvds::Message| {
+        let id = Document::from_message(m.clone()).map(|document| hex(document.id().as_bytes()));
+        json!({ "group_id": hex(&m.group_id), "timestamp": m.timestamp, "body": hex(&m.body), "id": id.ok() })
+    };
     let hello = |h: &mvds::Hello| {
         json!({
             "store_id": hex(&h.store_id), "serves": ids(&h.serves), "wants": ids(&h.wants),
@@ -351,6 +354,16 @@ fn sample_payloads() -> Vec<(&'static str, mvds::Payload)> {
         ("offers", mvds::Payload { offers: ids(), ..empty() }),
         ("requests", mvds::Payload { requests: ids(), ..empty() }),
         ("a message", mvds::Payload { messages: vec![small.to_message()], ..empty() }),
+        (
+            "a message with metadata, which is no part of its id",
+            mvds::Payload {
+                messages: vec![mvds::Message {
+                    metadata: Some(mvds::Metadata { parents: ids(), ephemeral: true }),
+                    ..small.to_message()
+                }],
+                ..empty()
+            },
+        ),
         ("hello of a gateway", mvds::Payload { hello: Some(hello), ..empty() }),
         ("hello of a phone", mvds::Payload { hello: Some(phone), ..empty() }),
         ("a start", mvds::Payload { starts: vec![start], ..empty() }),
@@ -421,13 +434,13 @@ fn unknown_fields() -> Vec<Value> {
 fn reasons() -> Vec<Value> {
     let reason = |code| {
         let reason = Reason::from_code(code);
-        json!({ "code": code, "temporary": reason.is_temporary(), "words": reason.to_string() })
+        json!({ "code": code, "name": reason, "temporary": reason.is_temporary() })
     };
     (1..=12).map(reason).collect()
 }
 
 fn goodbyes() -> Vec<Value> {
-    (1..=7).map(|code| json!({ "code": code, "words": Goodbye::from_code(code).to_string() })).collect()
+    (1..=7).map(|code| json!({ "code": code, "name": Goodbye::from_code(code) })).collect()
 }
 
 fn openings() -> Vec<Value> {

@@ -7,7 +7,7 @@ use waypost_store::{Applied, Change, ChangeError};
 use crate::kit::*;
 
 fn committed(kit: &Kit, document: &waypost_protocol::document::Document, n: u8) -> u64 {
-    kit.store().committed(&document.id(), &peer(n)).unwrap()
+    kit.store().partial(&document.id(), &peer(n)).unwrap().map_or(0, |partial| partial.committed)
 }
 
 #[test]

@@ -1,0 +1,621 @@
+"""Checks tests/versions/ with a second implementation, written from docs/protocol.md alone.
+
+How to run it, from the repository's root:
+
+    python3 -m venv build/interop
+    build/interop/bin/pip install noiseprotocol==0.3.1
+    build/interop/bin/python tests/interop/check_vectors.py
+
+It needs Python 3.10 or later. With gpg on the PATH it also opens the sealed documents and verifies the confirmation.
+Exit status 0: everything holds; otherwise the first thing that does not is named.
+"""
+
+import base64
+import datetime
+import hashlib
+import hmac
+import json
+import pathlib
+import shutil
+import subprocess
+import sys
+import tempfile
+import urllib.parse
+import warnings
+
+from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+from noise.connection import Keypair, NoiseConnection
+
+# Fixed ephemeral keys are the point of a vector.
+warnings.filterwarnings("ignore", message="One of ephemeral keypairs")
+
+VERSIONS = pathlib.Path(__file__).resolve().parent.parent / "versions"
+unhex = bytes.fromhex
+
+
+class Wrong(Exception):
+    """Bytes that are not what the specification asks for."""
+
+
+def sha256(*parts):
+    return hashlib.sha256(b"".join(parts)).digest()
+
+
+def same(found, expected, what):
+    if found != expected:
+        raise AssertionError(f"{what}:\n  found    {found!r}\n  expected {expected!r}")
+
+
+# Section 2: protobuf, by hand.
+
+
+def write_varint(value):
+    value &= (1 << 64) - 1
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_varint(data, at):
+    value = 0
+    for count in range(10):
+        if at >= len(data):
+            raise Wrong("cut within a varint")
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << (7 * count)
+        if byte < 0x80:
+            return value & ((1 << 64) - 1), at
+    raise Wrong("varint of more than ten bytes")
+
+
+def read_fields(data):
+    """(number, value) for each field; integers or bytes."""
+    at = 0
+    while at < len(data):
+        key, at = read_varint(data, at)
+        number, wire = key >> 3, key & 7
+        if number == 0:
+            raise Wrong("field number 0")
+        if wire == 0:
+            value, at = read_varint(data, at)
+        elif wire == 2:
+            length, at = read_varint(data, at)
+            value = data[at : at + length]
+            if len(value) != length:
+                raise Wrong("cut within a field")
+            at += length
+        else:
+            raise Wrong(f"wire type {wire}")
+        yield number, value
+
+
+def integer(number, value):
+    return b"" if value == 0 else write_varint(number << 3) + write_varint(value)
+
+
+def block(number, value, always=False):
+    return b"" if not value and not always else write_varint(number << 3 | 2) + write_varint(len(value)) + value
+
+
+# A schema: field number to (name, kind). Kinds: int, signed, bytes, text, bool, ids (repeated bytes), or another schema, one or [many].
+METADATA = {1: ("parents", "ids"), 2: ("ephemeral", "bool")}
+MESSAGE = {6001: ("group_id", "bytes"), 6002: ("timestamp", "signed"), 6003: ("body", "bytes"), 6004: ("metadata", METADATA)}
+HELLO = {1: ("store_id", "bytes"), 2: ("serves", "ids"), 3: ("wants", "ids"), 4: ("max_document", "int"), 5: ("window", "int"), 6: ("name", "text"), 7: ("flags", "int")}
+START = {1: ("transfer", "int"), 2: ("id", "bytes"), 3: ("group_id", "bytes"), 4: ("timestamp", "signed"), 5: ("size", "int")}
+CHUNK = {1: ("transfer", "int"), 2: ("offset", "int"), 3: ("bytes", "bytes")}
+RESUME = {1: ("transfer", "int"), 2: ("committed", "int")}
+REFUSAL = {1: ("id", "bytes"), 2: ("reason", "int")}
+CONFIRMATION = {1: ("destination", "bytes"), 2: ("signer", "bytes"), 3: ("time", "int"), 4: ("ids", "bytes"), 5: ("verdicts", "bytes"), 6: ("signature", "bytes")}
+LINE = {1: ("group_id", "bytes"), 2: ("stored", "int"), 3: ("bytes", "int"), 4: ("already_held", "int"), 5: ("refused", "int"), 6: ("conflicts", "int")}
+REPORT = {1: ("collections", [LINE]), 2: ("confirmations", "int")}
+AGE = {1: ("id", "bytes"), 2: ("seconds", "int")}
+GOODBYE = {1: ("reason", "int")}
+PAYLOAD = {
+    5001: ("acks", "ids"), 5002: ("offers", "ids"), 5003: ("requests", "ids"), 5004: ("messages", [MESSAGE]), 5100: ("hello", HELLO),
+    5101: ("starts", [START]), 5102: ("chunks", [CHUNK]), 5103: ("resumes", [RESUME]), 5104: ("refusals", [REFUSAL]),
+    5105: ("confirmations", [CONFIRMATION]), 5106: ("queries", "ids"), 5107: ("report", REPORT), 5108: ("ages", [AGE]), 5109: ("goodbye", GOODBYE),
+}
+HEADER = {1: ("destination", "bytes"), 2: ("record", "bytes"), 3: ("revision", "int"), 4: ("replaces", "ids"), 5: ("parents", "ids"), 6: ("ephemeral", "bool"), 7: ("lifetime", "int"), 8: ("priority", "int")}
+DEFAULTS = {"int": 0, "signed": 0, "bytes": b"", "text": "", "bool": False}
+
+
+def decode(schema, data):
+    out = {}
+    for name, kind in schema.values():
+        out[name] = DEFAULTS[kind] if isinstance(kind, str) and kind in DEFAULTS else [] if kind == "ids" or isinstance(kind, list) else None
+    for number, value in read_fields(data):
+        if number not in schema:
+            continue
+        name, kind = schema[number]
+        is_number = kind in ("int", "signed", "bool") if isinstance(kind, str) else False
+        if is_number != isinstance(value, int):
+            raise Wrong(f"{name} has another wire type")
+        if kind == "signed":
+            out[name] = value - (1 << 64) if value >> 63 else value
+        elif kind == "bool":
+            out[name] = value != 0
+        elif kind == "text":
+            out[name] = value.decode()
+        elif kind == "ids":
+            out[name].append(value)
+        elif isinstance(kind, list):
+            out[name].append(decode(kind[0], value))
+        elif isinstance(kind, dict):
+            out[name] = decode(kind, value)
+        else:
+            out[name] = value
+    return out
+
+
+def encode(schema, fields):
+    out = b""
+    for number, (name, kind) in sorted(schema.items()):
+        value = fields.get(name)
+        if value is None:
+            continue
+        if kind in ("int", "signed", "bool"):
+            out += integer(number, int(value))
+        elif kind in ("bytes", "text"):
+            out += block(number, value.encode() if kind == "text" else value)
+        elif kind == "ids":
+            out += b"".join(block(number, one, True) for one in value)
+        elif isinstance(kind, list):
+            out += b"".join(block(number, encode(kind[0], one), True) for one in value)
+        else:
+            out += block(number, encode(kind, value), True)
+    return out
+
+
+def as_text(value):
+    """Decoded fields as the vectors have them: bytes in hexadecimal, empty lists and absent messages left out at the top."""
+    if isinstance(value, bytes):
+        return value.hex()
+    if isinstance(value, list):
+        return [as_text(one) for one in value]
+    if isinstance(value, dict):
+        return {name: as_text(one) for name, one in value.items()}
+    return value
+
+
+# Section 9.
+
+
+def check_id(data, *lengths):
+    if len(data) not in lengths:
+        raise Wrong(f"{len(data)} bytes, expected {lengths}")
+    return data
+
+
+def document_id(group, timestamp, body):
+    return sha256(b"MESSAGE_ID", group, timestamp.to_bytes(8, "little"), body)
+
+
+def canonical(group, timestamp, body):
+    return encode(MESSAGE, {"group_id": group, "timestamp": timestamp, "body": body})
+
+
+def parse_document(data):
+    message = decode(MESSAGE, data)
+    check_id(message["group_id"], 32)
+    if not 0 <= message["timestamp"] < 1 << 40:
+        raise Wrong("timestamp")
+    if canonical(message["group_id"], message["timestamp"], message["body"]) != data:
+        raise Wrong("not canonical")
+    return message
+
+
+def must_fail(call, vectors, key):
+    for vector in vectors:
+        try:
+            call(unhex(vector[key]))
+        except Wrong:
+            continue
+        raise AssertionError(f"was taken: {vector['why']}")
+
+
+def check_documents(vectors):
+    for vector in vectors["documents"]:
+        message = parse_document(unhex(vector["canonical"]))
+        same(message["timestamp"], vector["timestamp"], "timestamp")
+        same(message["body"], unhex(vector["body"]), "body")
+        found = document_id(message["group_id"], message["timestamp"], message["body"])
+        same(found.hex(), vector["id"], "document id")
+    must_fail(parse_document, vectors["documents_refused"], "bytes")
+
+
+def confirmations_group(destination):
+    return sha256(b"waypost confirmations v1", destination)
+
+
+def check_collections(vectors):
+    for vector in vectors["collections"]:
+        destination, key = unhex(vector["destination"]), unhex(vector["collection_key"])
+        group = sha256(b"waypost collection v1", destination, key, vector["name"].encode())
+        same(group.hex(), vector["group_id"], "group id")
+        tag = hmac.new(key, vector["record_key"].encode(), hashlib.sha256).digest()[:16]
+        same(tag.hex(), vector["record_tag"], "record tag")
+        well_known = sha256(b"waypost well-known collection key v1", destination)
+        same(well_known.hex(), vector["well_known_key"], "well-known key")
+        same(confirmations_group(destination).hex(), vector["confirmations_group"], "confirmations' group")
+
+
+# Section 10.
+
+
+def parse_envelope(body):
+    if len(body) < 5 or body[:2] != b"WP" or body[2] != 1:
+        raise Wrong("fixed part")
+    length = int.from_bytes(body[3:5], "big")
+    if length > 3072 or len(body) < 5 + length:
+        raise Wrong("length")
+    header = decode(HEADER, body[5 : 5 + length])
+    check_id(header["destination"], 20, 32)
+    check_id(header["record"], 0, 16)
+    for name, most in (("replaces", 16), ("parents", 64)):
+        if len(header[name]) > most:
+            raise Wrong(name)
+        for one in header[name]:
+            check_id(one, 32)
+    if header["priority"] > 9:
+        raise Wrong("priority")
+    return header, body[5 + length :]
+
+
+def check_envelopes(vectors):
+    for vector in vectors["envelopes"]:
+        header, sealed = parse_envelope(unhex(vector["body"]))
+        expected = dict(vector["header"], destination=vector["header"]["destination"].lower())
+        same(as_text(header), expected, "envelope header")
+        same(sealed.hex(), vector["sealed"], "sealed bytes")
+        encoded = encode(HEADER, header)
+        rebuilt = b"WP\x01" + len(encoded).to_bytes(2, "big") + encoded + sealed
+        same(rebuilt.hex(), vector["body"], "envelope")
+    must_fail(parse_envelope, vectors["envelopes_refused"], "body")
+
+
+# Section 11.
+
+
+def percent(data, plain):
+    out = ""
+    for byte in data:
+        is_plain = chr(byte).isascii() and (chr(byte).isalnum() or chr(byte) in plain)
+        out += chr(byte) if is_plain else f"%{byte:02X}"
+    return out
+
+
+def first_line(label):
+    line = "c=" + percent(label["collection"].encode(), "-_./")
+    if label["record"] is not None:
+        line += "&r=" + percent(label["record"].encode(), "-_./")
+    if label["time"] is not None:
+        line += f"&t={label['time']}"
+    if label["file_name"] is not None:
+        line += "&n=" + percent(unhex(label["file_name"]), "-_./")
+    return line.encode() + b"\n"
+
+
+def check_labels(vectors):
+    for vector in vectors["labels"]:
+        same(first_line(vector), unhex(vector["line"]), "first line of sealed content")
+
+
+# Section 15.
+
+VERDICTS = {
+    1: "opened", 2: "held", 16: "rejected unknown-collection", 17: "rejected cannot-open", 18: "rejected too-large",
+    19: "rejected author-revoked",
+}
+
+
+def confirmation_text(fields):
+    destination = fields["destination"]
+    signer = fields["signer"] or destination
+    time = datetime.datetime(1970, 1, 1) + datetime.timedelta(seconds=fields["time"])
+    text = "Waypost confirmation 1\n"
+    text += f"Destination: {destination.hex().upper()}\nSigner: {signer.hex().upper()}\nTime: {time:%Y-%m-%dT%H:%M:%SZ}\n\n"
+    ids = [fields["ids"][at : at + 32] for at in range(0, len(fields["ids"]), 32)]
+    if ids != sorted(set(ids)) or not 1 <= len(ids) <= 256 or len(ids) != len(fields["verdicts"]):
+        raise Wrong("ids and verdicts")
+    for one, code in zip(ids, fields["verdicts"]):
+        text += f"{one.hex()} {VERDICTS[code]}\n"
+    return text
+
+
+def check_confirmation(vector):
+    fields = decode(CONFIRMATION, unhex(vector["wire"]))
+    same(confirmation_text(fields), vector["text"], "confirmation's text")
+    built = {
+        "destination": unhex(vector["destination"]),
+        "signer": b"" if vector["signer"] == vector["destination"] else unhex(vector["signer"]),
+        "time": vector["time"],
+        "ids": b"".join(unhex(one) for one, _ in vector["verdicts"]),
+        "verdicts": bytes(code for _, code in vector["verdicts"]),
+        "signature": unhex(vector["signature"]),
+    }
+    wire = encode(CONFIRMATION, built)
+    same(wire.hex(), vector["wire"], "confirmation on the wire")
+    group = confirmations_group(built["destination"])
+    same(group.hex(), vector["group_id"], "confirmation's group")
+    same(document_id(group, built["time"], wire).hex(), vector["id"], "confirmation's id")
+
+
+def check_confirmations(vectors):
+    same({one["code"]: one["words"] for one in vectors["verdicts"]}, VERDICTS, "verdicts")
+    for vector in vectors["confirmations"]:
+        check_confirmation(vector)
+
+
+# Sections 7 to 19.
+
+
+def describe(payload):
+    out = {}
+    for name, value in payload.items():
+        if value is None or value == []:
+            continue
+        out[name] = as_text(value)
+    for message in out.get("messages", []):
+        message.pop("metadata")
+        group, body = unhex(message["group_id"]), unhex(message["body"])
+        message["id"] = document_id(group, message["timestamp"], body).hex()
+    return out
+
+
+def check_payloads(vectors):
+    for vector in vectors["payloads"]:
+        data = unhex(vector["bytes"])
+        payload = decode(PAYLOAD, data)
+        same(describe(payload), vector["fields"], f"payload with {vector['name']}")
+        same(encode(PAYLOAD, payload), data, f"encoding of a payload with {vector['name']}")
+    for vector in vectors["payloads_with_unknown_fields"]:
+        payload = decode(PAYLOAD, unhex(vector["bytes"]))
+        same(describe(payload), vector["fields"], f"payload with unknown field {vector['field']}")
+
+
+NEXT_CONTACT = {4, 9, 10, 11, 12}
+
+
+def check_codes_of_refusals(vectors):
+    names = "destination-not-served collection-not-served too-large over-quota expired deleted malformed not-permitted storage-failed wrong-hash not-proven withdrawn"
+    for code, (name, vector) in enumerate(zip(names.split(), vectors["refusals"], strict=True), 1):
+        same(vector, {"code": code, "name": name, "temporary": code in NEXT_CONTACT}, "refusal")
+    names = "not-paired revoked bad-code busy stopping protocol-error idle"
+    for code, (name, vector) in enumerate(zip(names.split(), vectors["goodbyes"], strict=True), 1):
+        same(vector, {"code": code, "name": name}, "goodbye")
+
+
+# Section 4.
+
+PATTERNS = {"IK": 1, "IKpsk2": 2, "XX": 3}
+
+
+def parse_opening(frame):
+    if len(frame) < 7 or frame[:4] != b"WPST" or frame[6] not in PATTERNS.values():
+        raise Wrong("frame 0")
+    if len(frame) != (15 if frame[6] == 2 else 7):
+        raise Wrong("length of frame 0")
+    return frame[4], frame[5], frame[6], frame[7:]
+
+
+def check_openings(vectors):
+    for vector in vectors["frame_0"]:
+        expected = (vector["lowest"], vector["highest"], PATTERNS[vector["pattern"]], unhex(vector["code_id"]))
+        same(parse_opening(unhex(vector["bytes"])), expected, "frame 0")
+    must_fail(parse_opening, vectors["frame_0_refused"], "bytes")
+    for vector in vectors["no_common_version"]:
+        expected = b"WPST" + bytes([vector["lowest"], vector["highest"], 0xFF])
+        same(unhex(vector["bytes"]), expected, "no common version")
+
+
+# Section 20.
+
+
+def base64url(data):
+    return base64.urlsafe_b64encode(data).rstrip(b"=").decode()
+
+
+def pairs_of(text, prefix):
+    if not text.startswith(prefix):
+        raise Wrong("prefix")
+    pairs = [pair.split("=", 1) for pair in text[len(prefix) :].split("&")]
+    return [(key, urllib.parse.unquote(value)) for key, value in pairs]
+
+
+def check_scanned_codes(vectors):
+    value = lambda text: percent(text.encode(), "-_./:[]")
+    for vector in vectors["pairing_codes"]:
+        secret = unhex(vector["secret"])
+        text = f"waypost://pair?v=1&k={base64url(unhex(vector['gateway']))}&s={base64url(secret)}&n={value(vector['name'])}"
+        text += "".join("&a=" + value(address) for address in vector["addresses"])
+        same(text, vector["text"], "pairing code")
+        found = [one for key, one in pairs_of(text, "waypost://pair?") if key == "a"]
+        same(found, vector["addresses"], "addresses")
+        same(sha256(b"waypost code id v1", secret)[:8].hex(), vector["code_id"], "code id")
+        same(sha256(b"waypost code psk v1", secret).hex(), vector["psk"], "pre-shared key")
+    for vector in vectors["destination_codes"]:
+        found = {}
+        for key, one in pairs_of(vector["text"], "waypost://destination?"):
+            found.setdefault(key, []).append(one)
+        same(found["v"], ["1"], "version")
+        same(found["f"], [vector["fingerprint"]], "fingerprint")
+        same(found["k"], [base64url(unhex(vector["collection_key"]))], "collection key")
+        same(found.get("u", [None])[0], vector["url"], "url")
+        same(found.get("c", []), vector["collections"], "collections")
+        same(found.get("t", [None])[0], vector["token"], "token")
+        certificate = vector["certificate"] and base64url(unhex(vector["certificate"]))
+        same(found.get("p", [None])[0], certificate, "certificate")
+
+
+# Sections 5 and 6.
+
+
+class End:
+    """One end of a session, on the `noiseprotocol` package."""
+
+    def __init__(self, vector, initiator, frame_0):
+        mine, other = ("initiator", "responder") if initiator else ("responder", "initiator")
+        self.noise = NoiseConnection.from_name(vector["protocol"].encode())
+        self.noise.set_as_initiator() if initiator else self.noise.set_as_responder()
+        self.noise.set_prologue(frame_0)
+        self.noise.set_keypair_from_private_bytes(Keypair.STATIC, unhex(vector[mine + "_private"]))
+        self.noise.set_keypair_from_private_bytes(Keypair.EPHEMERAL, unhex(vector[mine + "_ephemeral_private"]))
+        if initiator and not vector["protocol"].startswith("Noise_XX"):
+            self.noise.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, unhex(vector[other + "_public"]))
+        if vector["psk"]:
+            self.noise.set_psks(unhex(vector["psk"]))
+        self.noise.start_handshake()
+        self.sent = self.received = 0
+        self.fragments = b""
+
+    def seal(self, payload, max_frame):
+        useful = max_frame - 17
+        parts = [payload[at : at + useful] for at in range(0, len(payload), useful)] or [b""]
+        frames = []
+        for number, part in enumerate(parts):
+            more = number + 1 < len(parts)
+            frames.append(bytes(self.noise.encrypt(bytes([more]) + part)))
+            self.sent += 1
+            if self.sent % 65_536 == 0:
+                self.noise.rekey_outbound_cipher()
+        return frames
+
+    def unseal(self, frame):
+        """A whole payload, or None while more fragments are to come."""
+        plain = bytes(self.noise.decrypt(frame))
+        self.received += 1
+        if self.received % 65_536 == 0:
+            self.noise.rekey_inbound_cipher()
+        if plain[0] not in (0, 1):
+            raise Wrong("first byte")
+        self.fragments += plain[1:]
+        if plain[0] == 1:
+            return None
+        payload, self.fragments = self.fragments, b""
+        return payload
+
+
+def check_seed(seed, key):
+    stream = Cipher(algorithms.ChaCha20(unhex(seed), bytes(16)), mode=None).encryptor().update(bytes(32))
+    same(stream.hex(), key, "ephemeral key of a seed")
+
+
+def check_handshake(vector):
+    name = vector["name"]
+    for side in ("initiator", "responder"):
+        check_seed(vector[side + "_seed"], vector[side + "_ephemeral_private"])
+    frames = [(frame["from"], unhex(frame["frame"])) for frame in vector["frames"]]
+    made = []
+    frame_0 = frames[0][1]
+    _, highest, pattern, _ = parse_opening(frame_0)
+    is_xx = pattern == PATTERNS["XX"]
+    initiator, responder = End(vector, True, frame_0), End(vector, False, frame_0)
+    hello, answer = unhex(vector["initiator_hello"]), unhex(vector["responder_hello"])
+    made.append(("initiator", frame_0))
+
+    def handshake(sender, receiver, side, payload):
+        frame = bytes(sender.noise.write_message(payload))
+        made.append((side, frame))
+        same(bytes(receiver.noise.read_message(frame)), payload, f"{name}: handshake payload")
+        return frame
+
+    def transport(sender, receiver, side, payload):
+        for frame in sender.seal(payload, 65_535):
+            made.append((side, frame))
+            received = receiver.unseal(frame)
+        same(received, payload, f"{name}: payload")
+
+    handshake(initiator, responder, "initiator", b"" if is_xx else hello)
+    is_late = is_xx or len(answer) > 896
+    second = handshake(responder, initiator, "responder", bytes([highest]) + (b"" if is_late else answer))
+    assert len(second) <= 1024
+    if is_xx:
+        handshake(initiator, responder, "initiator", hello)
+    else:
+        transport(initiator, responder, "initiator", b"")
+    if is_late:
+        transport(responder, initiator, "responder", answer)
+    same(made, frames, f"{name}: frames")
+
+    def check_sealed(sealed):
+        by_initiator = sealed["from"] == "initiator"
+        sender, receiver = (initiator, responder) if by_initiator else (responder, initiator)
+        payload = unhex(sealed["payload"])
+        found = sender.seal(payload, sealed["max_frame"])
+        same([frame.hex() for frame in found], sealed["frames"], f"{name}: sealed payload")
+        received = [receiver.unseal(frame) for frame in found]
+        same(received, [None] * (len(found) - 1) + [payload], f"{name}: received payload")
+
+    for sealed in vector["payloads"]:
+        check_sealed(sealed)
+    rekey = vector["rekey"]
+    while initiator.sent < rekey["number_of_last"]:
+        for frame in initiator.seal(b"", 65_535):
+            same(responder.unseal(frame), b"", f"{name}: empty payload")
+    check_sealed(rekey["last"])
+    check_sealed(rekey["first"])
+
+
+def check_handshakes(vectors):
+    for vector in vectors["handshakes"]:
+        check_handshake(vector)
+
+
+# The file with real OpenPGP.
+
+
+def check_openpgp(vectors):
+    check_confirmation(vectors["confirmation"])
+    for vector in vectors["documents"]:
+        message = parse_document(unhex(vector["document"]))
+        found = document_id(message["group_id"], message["timestamp"], message["body"])
+        same(found.hex(), vector["id"], "id of a sealed document")
+    if shutil.which("gpg") is None:
+        return "shapes only, since there is no gpg"
+    with tempfile.TemporaryDirectory() as home:
+        home = pathlib.Path(home)
+        home.chmod(0o700)
+
+        def gpg(*arguments, **options):
+            command = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--trust-model", "always", *arguments]
+            return subprocess.run(command, check=True, capture_output=True, **options).stdout
+
+        gpg("--import", input=vectors["secret_key"].encode())
+        for vector in vectors["documents"]:
+            _, sealed = parse_envelope(parse_document(unhex(vector["document"]))["body"])
+            opened = gpg("--decrypt", input=sealed)
+            line, _, content = opened.partition(b"\n")
+            # The exact time is in the literal packet.
+            same(line + b"\n", first_line(dict(vector, time=None)), "first line")
+            same(content.hex(), vector["content"], "content")
+            if vector["time"] is not None:
+                packets = gpg("--list-packets", input=sealed)
+                assert f"created {vector['time']},".encode() in packets, packets
+        (home / "text").write_bytes(vectors["confirmation"]["text"].encode())
+        (home / "signature").write_bytes(unhex(vectors["confirmation"]["signature"]))
+        gpg("--verify", str(home / "signature"), str(home / "text"))
+        subprocess.run(["gpgconf", "--homedir", str(home), "--kill", "all"], check=False)
+    return "opened and verified by gpg"
+
+
+def main():
+    vectors = json.loads((VERSIONS / "v1.json").read_text())
+    checks = [
+        check_documents, check_collections, check_envelopes, check_labels, check_confirmations, check_payloads,
+        check_codes_of_refusals, check_openings, check_scanned_codes, check_handshakes,
+    ]
+    for check in checks:
+        check(vectors)
+        print(f"{check.__name__.removeprefix('check_').replace('_', ' ')}: as specified")
+    print("openpgp:", check_openpgp(json.loads((VERSIONS / "v1-openpgp.json").read_text())))
+
+
+if __name__ == "__main__":
+    try:
+        main()
+    except (AssertionError, Wrong) as problem:
+        sys.exit(f"not as specified: {problem}")
