@@ -121,8 +121,9 @@ fn curl(destination: &Destination, conditions: &Conditions, document: &Document)
         .arg(&file)
         .args(["--header", &format!("Authorization: Bearer {}", destination.token)])
         .args(["--header", &format!("Content-Type: {}", api::DOCUMENT)])
-        // Without this it waits for leave to send, a round trip that ours does without.
-        .args(["--header", &format!("Accept: {}", api::PROTOBUF), "--header", "Expect:"])
+        .args(["--header", &format!("Accept: {}", api::PROTOBUF)])
+        // Or it waits for leave to send, a round trip that ours does without.
+        .args(["--header", "Expect:"])
         .args(["--output", "/dev/null", "--write-out", "%{http_code} %{time_total}"])
         .arg(format!("{}{}/{}", destination.url, api::DOCUMENTS, document.id()))
         .output()?;
