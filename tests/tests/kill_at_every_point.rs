@@ -9,7 +9,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -22,7 +21,7 @@ use waypost_protocol::ids::MessageId;
 use waypost_tests::lossy_fs::{Loss, LossyDisk, Mounted, Operation, Then};
 use waypost_tests::proxy::{self, Direction, Frame, Moment};
 use waypost_tests::scenario::{
-    Destination, Gateway, LocalPhone, PATIENCE, Phone, content, copy_folder, folder, wait_until,
+    Destination, Gateway, LocalPhone, PATIENCE, Phone, content, copy_folder, folder, say, wait_until,
 };
 
 /// Bytes of the documents: forms, some that need pieces, a photo.
@@ -305,11 +304,6 @@ fn words_of_frame(frame: &Frame) -> String {
         Direction::FromTarget => "to the phone",
     };
     format!("frame {} {way}, {} bytes", frame.number, frame.len)
-}
-
-/// Standard output itself: every point is to be seen, also when the test passes.
-fn say(line: &str) {
-    writeln!(std::io::stdout().lock(), "{line}").unwrap();
 }
 
 fn points(extent: &Extent) -> Vec<Point> {

@@ -134,6 +134,13 @@ pub fn copy_folder(from: &Path, to: &Path) {
     }
 }
 
+/// Prints a line even when the test passes.
+pub fn say(line: &str) {
+    use std::io::Write as _;
+    // What nobody reads need not be printed.
+    let _ = writeln!(std::io::stdout().lock(), "{line}");
+}
+
 /// Waits until `found` answers something.
 #[track_caller]
 pub fn wait_until<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
