@@ -6,7 +6,8 @@ use waypost_tests::scenario::{Phone, Site, content, wait_until};
 
 /// Lets the phone deliver by itself, by a way of its own that is not the kiosk's backhaul.
 fn with_internet(site: &Site, phone: &Phone, name: &str) {
-    let code = site.destination.run(&["phone-code", "--token", name]).last()["text"].as_str().unwrap().to_owned();
+    let code =
+        site.destination.run(&["phone-code", "--token", name]).last()["text"].as_str().unwrap().to_owned();
     let url = format!("https://{}", site.destination.address());
     let ca = site.destination.authority();
     phone.run(&["destination", "add", &code, "--ca", ca.to_str().unwrap(), "--yes", "--url", &url]);
@@ -27,7 +28,8 @@ fn a_phone_with_internet_delivers_and_deletes_on_the_destinations_word() {
     let report = ran.last();
     assert_eq!((&report["opened"], &report["medium"]), (&3.into(), &"https".into()), "{ran:#?}");
     assert_eq!(phone.list(false), [] as [Value; 0]);
-    let files = [("empty".to_owned(), vec![]), ("form.xml".into(), b"<form/>".to_vec()), ("photo.jpg".into(), photo)];
+    let files =
+        [("empty".to_owned(), vec![]), ("form.xml".into(), b"<form/>".to_vec()), ("photo.jpg".into(), photo)];
     assert_eq!(site.destination.inbox(), files.into());
     assert_eq!(phone.run(&["sync", "--direct"]).last()["ending"], "nothing new");
 
@@ -101,7 +103,10 @@ fn what_arrives_by_phone_and_by_kiosk_is_stored_once_with_the_same_confirmation(
     wait_until("the kiosk's verdict", || (site.gateway.status()["opened"] == 3).then_some(()));
     let ran = phone.run(&["sync", "--direct"]);
     let report = ran.last();
-    assert_eq!((&report["opened"], &report["transferred"], &report["already_held"]), (&1.into(), &0.into(), &1.into()));
+    assert_eq!(
+        (&report["opened"], &report["transferred"], &report["already_held"]),
+        (&1.into(), &0.into(), &1.into())
+    );
     assert!(report["bytes_out"].as_u64().unwrap() < 10_000, "{report}");
     assert_eq!(phone.list(false), [] as [Value; 0]);
     assert_eq!((ids.len(), site.destination.inbox().len()), (2, 3));
