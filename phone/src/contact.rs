@@ -125,7 +125,8 @@ impl Phone {
             has_backhaul: false,
             is_gateway: false,
         };
-        let limits = Limits { sessions: 4, half_open: 4, handshake: HANDSHAKE, idle: idle.max(IDLE) };
+        let limits =
+            Limits { sessions: 4, per_address: 4, half_open: 4, handshake: HANDSHAKE, idle: idle.max(IDLE) };
         let (store, writer) = (self.store().clone(), self.writer().clone());
         Ok(Node::new(self.identity().clone(), hello, limits, store, writer, system_rng()?))
     }

@@ -110,6 +110,8 @@ impl Conversation {
             None => Ok(Step::Nothing),
             Some(Received::Established { peer, pattern, first }) => Ok(Step::Proven { peer, pattern, first }),
             Some(Received::Payload(payload)) => {
+                // News after both had finished: what follows can be lost again.
+                self.finished = None;
                 self.input(Input::Frame(payload), now, holdings);
                 Ok(Step::Nothing)
             }
@@ -168,7 +170,7 @@ impl Conversation {
                     return false;
                 }
                 Output::Transmit(payload) => {
-                    self.active = now;
+                    (self.active, self.finished) = (now, None);
                     if let Err(error) = self.session.seal(&payload, self.link.useful_frame) {
                         log::error!(link:% = self.id, error:%; "cannot seal a payload");
                         self.close(Ending::Failed(error.to_string()), now);

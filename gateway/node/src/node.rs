@@ -51,6 +51,8 @@ pub enum NodeEvent {
 pub struct Limits {
     /// Authenticated conversations at the same time.
     pub sessions: usize,
+    /// Links at the same time that come from one address.
+    pub per_address: usize,
     /// Links at the same time on which nobody has authenticated.
     pub half_open: usize,
     /// How long a handshake may take.
@@ -182,6 +184,12 @@ impl Node {
         let strangers = self.conversations.values().filter(|one| !one.is_established()).count();
         if strangers >= self.limits.half_open {
             log::warn!(address = link.info.address.as_str(), limit = self.limits.half_open; "too many links without a session; one was turned away");
+            return None;
+        }
+        let from = link.info.host();
+        let neighbours = self.conversations.values().filter(|one| one.link.host() == from).count();
+        if neighbours >= self.limits.per_address {
+            log::warn!(address = from, limit = self.limits.per_address; "too many links from one address; one was turned away");
             return None;
         }
         let hello = Engine::encode_hello(&self.hello);
