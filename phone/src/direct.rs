@@ -15,7 +15,7 @@ use waypost_store::{Applied, Change, Filter, State, Store, Waiting};
 use waypost_upload::{Client, Error, Kind};
 
 use crate::Phone;
-use crate::contact::SyncError;
+use crate::contact::{SyncError, UNREADABLE};
 use crate::destination::Destination;
 use crate::report::{Ending, Progress, Refusal, SyncReport};
 use crate::words::plain;
@@ -292,7 +292,7 @@ impl Delivery<'_> {
 }
 
 fn unreadable() -> api::Failure {
-    let detail = "it cannot be read from this phone's store".to_owned();
+    let detail = UNREADABLE.to_owned();
     api::Failure { code: FailureCode::Server.code(), detail, ..api::Failure::default() }
 }
 
