@@ -140,7 +140,7 @@ section! {
         [reload] idle_timeout: Period = Period::secs(60), within Period::secs(1), Period::minutes(60);
         /// At most so many documents in one request. More save round trips; what a broken request carried is asked
         /// about before it is sent again.
-        [reload] batch_documents: u32 = 256, within 1, 256;
+        [reload] batch_documents: u32 = 1024, within 1, 1024;
         /// At most this much in one request of several documents; a larger document has a request of its own.
         [reload] batch_bytes: Size = Size::mib(4), within Size::kib(64), Size::gib(1);
     }

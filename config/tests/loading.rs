@@ -160,7 +160,7 @@ fn typing_mistakes_are_named_with_the_key_that_was_meant() {
 #[test]
 fn all_mistakes_are_named_in_the_order_of_their_lines() {
     let loaded = read(
-        "name = 5\n[upload]\nprobe_interval = 60\nbatch_bytes = \"4 parsecs\"\nbatch_documents = 1000\n\
+        "name = 5\n[upload]\nprobe_interval = 60\nbatch_bytes = \"4 parsecs\"\nbatch_documents = 5000\n\
          [lan]\nlisten = [\"[::]:4180\", \"4180\", 7]\nenabled = \"true\"\n[log]\nlevel = \"warning\"\n[control]\nsocket = []\n",
     );
     assert_eq!(
@@ -171,7 +171,7 @@ fn all_mistakes_are_named_in_the_order_of_their_lines() {
              found the number 60; add the unit, for example \"60s\" for seconds",
             "gateway.toml:4:15: error: upload.batch_bytes: expected a size such as \"64KiB\", \"16 MiB\" or \"2GB\", \
              found the text \"4 parsecs\"",
-            "gateway.toml:5:19: error: upload.batch_documents: expected 1 to 256, found 1000",
+            "gateway.toml:5:19: error: upload.batch_documents: expected 1 to 1024, found 5000",
             "gateway.toml:7:24: error: lan.listen: expected an address and port to listen on such as \"[::]:4180\" or \
              \"192.168.4.1:4180\", found the text \"4180\"",
             "gateway.toml:7:32: error: lan.listen: expected an address and port to listen on such as \"[::]:4180\" or \

@@ -83,7 +83,8 @@ impl Phone {
         loop {
             let reports = self.round().await?;
             // Refusals alone are no news: they are repeated at each contact.
-            let moved = reports.iter().any(|report| report.transferred + report.carried + report.confirmations > 0);
+            let moved =
+                reports.iter().any(|report| report.transferred + report.carried + report.confirmations > 0);
             reports.iter().for_each(&mut *contact);
             if let Err(error) = self.tidy() {
                 log::warn!("{error}");

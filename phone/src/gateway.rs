@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize};
 use waypost_protocol::ids::PeerKey;
 use waypost_protocol::invite::{CodeSecret, InviteError, Pairing};
 use waypost_protocol::session::Introduction;
+use waypost_protocol::sync::PeerHello;
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Change, PeerClass};
 
@@ -166,13 +167,12 @@ impl Phone {
         self.save(&format!("{PREFIX}{}", gateway.key), &Row::from(gateway))
     }
 
-    /// Writes down that a peer was met at `address`; `name` is what it calls itself, `accepted` whether it has
-    /// accepted the code.
-    pub fn met(
+    /// Writes down that a peer was met at `address`, what it says of itself, and whether it has accepted the code.
+    pub(crate) fn met(
         &self,
         key: &PeerKey,
         address: &str,
-        name: Option<&str>,
+        hello: Option<&PeerHello>,
         accepted: bool,
     ) -> Result<(), SettingError> {
         let Some(mut gateway) = self.gateway_by_key(key)? else { return Ok(()) };
@@ -181,8 +181,12 @@ impl Phone {
             gateway.addresses.insert(0, address.to_owned());
             gateway.addresses.truncate(MAX_ADDRESSES);
         }
-        if let Some(name) = name.map(plain).filter(|name| !name.is_empty()) {
-            gateway.name = name;
+        if let Some(hello) = hello {
+            // Whatever its user took it for: only a kiosk's word is worth "at the kiosk".
+            gateway.role = if hello.is_gateway { Role::Kiosk } else { Role::Phone };
+            if !hello.name.is_empty() {
+                gateway.name = plain(&hello.name);
+            }
         }
         if accepted {
             gateway.code = None;

@@ -8,6 +8,7 @@ mod direct;
 mod documents;
 mod gateway;
 mod home;
+mod host;
 mod listen;
 mod media;
 mod reach;

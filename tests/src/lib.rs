@@ -3,6 +3,7 @@
 //! Faults come from outside: files behind a mount point, sockets in a network namespace, a TCP port, a process. The
 //! code under test needs no hook of its own.
 
+pub mod bench;
 pub mod lossy_fs;
 pub mod process;
 pub mod proxy;

@@ -51,7 +51,9 @@ fn what_the_destination_has_spoken_on_is_answered_with_its_confirmation() {
     raw.close();
 
     let mut raw = session(&site, 2);
-    for (id, verdict) in [(opened, Verdict::Opened), (noise.id(), Verdict::Rejected(Rejection::UnknownCollection))] {
+    for (id, verdict) in
+        [(opened, Verdict::Opened), (noise.id(), Verdict::Rejected(Rejection::UnknownCollection))]
+    {
         match raw.offer(&id) {
             Told::Confirmed(confirmation) => {
                 assert_eq!(confirmation.statement.verdict_on(&id), Some(verdict));
@@ -106,8 +108,7 @@ fn what_is_not_served_or_not_permitted_is_refused_with_that_reason() {
     assert_eq!(raw.offer(&elsewhere.id()), Told::Request);
     assert_eq!(raw.deposit(&elsewhere), refused(Reason::DestinationNotServed));
     assert_eq!(raw.deposit(&ephemeral), refused(Reason::NotPermitted));
-    let no_envelope =
-        Document::new(elsewhere.group(), elsewhere.timestamp(), vec![0; 100].into()).unwrap();
+    let no_envelope = Document::new(elsewhere.group(), elsewhere.timestamp(), vec![0; 100].into()).unwrap();
     assert_eq!(raw.deposit(&no_envelope), refused(Reason::Malformed));
     raw.close();
 
@@ -117,9 +118,13 @@ fn what_is_not_served_or_not_permitted_is_refused_with_that_reason() {
     let files = "certificate = \"../certificate.pgp\"\ntoken_file = \"../token\"\nca_file = \"../ca.pem\"\n";
     site.gateway.configure("20-destination", &format!("{others}{url}{files}"));
     site.gateway.run(&["reload"]);
-    let mut raw =
-        RawSession::open(site.gateway.link.address(), &known_to(&site.gateway), &identity(1), &hello("raw", &[]))
-            .unwrap();
+    let mut raw = RawSession::open(
+        site.gateway.link.address(),
+        &known_to(&site.gateway),
+        &identity(1),
+        &hello("raw", &[]),
+    )
+    .unwrap();
     let served_before = document(&served(&site), 3, 1_000);
     assert_eq!(raw.offer(&served_before.id()), Told::Request);
     assert_eq!(raw.deposit(&served_before), refused(Reason::CollectionNotServed));

@@ -139,5 +139,9 @@ fn documents_wait_at_the_kiosk_while_there_is_no_backhaul_and_go_by_themselves_w
     site.destination.backhaul.refuse(false);
     wait_until("the verdict", || (site.gateway.status()["opened"] == 1).then_some(()));
     let destination = &site.gateway.status()["destinations"][0];
-    assert_eq!((&destination["trouble"], &destination["state"]), (&Value::Null, &"ok".into()), "{destination}");
+    assert_eq!(
+        (&destination["trouble"], &destination["state"]),
+        (&Value::Null, &"ok".into()),
+        "{destination}"
+    );
 }

@@ -84,7 +84,10 @@ fn a_destination_that_cannot_be_used_is_shown_with_the_next_thing_to_do() {
     phone.add(&[("form.xml", b"<form/>")]);
     phone.sync();
     let why = wait_until("the trouble", || trouble(&site));
-    assert!(why.contains("cannot connect to 127.0.0.1:9") && why.contains("check that the server runs"), "{why}");
+    assert!(
+        why.contains("cannot connect to 127.0.0.1:9") && why.contains("check that the server runs"),
+        "{why}"
+    );
     let state = site.gateway.status()["destinations"][0]["state"].clone();
     assert!(state.as_str().unwrap().starts_with("unreachable"), "{state}");
 
@@ -194,11 +197,13 @@ fn what_keeps_it_from_starting_is_said() {
     };
     let (status, said) = start("broken", "[store\n");
     assert!(status == Some(1) && said.contains("gateway.toml:1:"), "{said}");
-    let (status, said) = start("no-file", "[store]\npath = \"/proc/nowhere\"\n[identity]\nkey_file = \"key\"\n");
+    let (status, said) =
+        start("no-file", "[store]\npath = \"/proc/nowhere\"\n[identity]\nkey_file = \"key\"\n");
     assert!(status == Some(1) && said.contains("/proc/nowhere"), "{said}");
     std::fs::create_dir_all(site.folder().join("bad-key")).unwrap();
     std::fs::write(site.folder().join("bad-key/identity.key"), "not a key").unwrap();
-    let text = "[store]\npath = \"store\"\n[identity]\nkey_file = \"identity.key\"\n[control]\nsocket = \"s\"\n";
+    let text =
+        "[store]\npath = \"store\"\n[identity]\nkey_file = \"identity.key\"\n[control]\nsocket = \"s\"\n";
     let (status, said) = start("bad-key", text);
     assert!(status == Some(1) && said.contains("chmod 600"), "{said}");
 }

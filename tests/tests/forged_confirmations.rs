@@ -8,7 +8,9 @@ use waypost_protocol::ids::{Fingerprint, MessageId};
 use waypost_protocol::mvds::{self, Payload};
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::time::UnixTime;
-use waypost_tests::rogue::{RawSession, RogueDestination, RogueGateway, Told, hello, identity, introduced_to};
+use waypost_tests::rogue::{
+    RawSession, RogueDestination, RogueGateway, Told, hello, identity, introduced_to,
+};
 use waypost_tests::scenario::{Destination, Site, wait_until};
 
 const NOW: UnixTime = UnixTime(BUILD_FLOOR.0 + 1_000_000);

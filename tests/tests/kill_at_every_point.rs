@@ -1,5 +1,6 @@
 //! Stored means durable: the gateway is killed, or its power is cut, at every write of its store and at every frame of a
-//! transfer of 20 documents. Nothing that it had acknowledged is lost, and nothing is delivered twice.
+//! transfer of 20 documents; or the disk fails that one write. Nothing that it had acknowledged is lost, and nothing is
+//! delivered twice.
 //!
 //! Phones are in this process; gateways and the destination are processes. Each gateway's store is on a disk of its own that
 //! forgets what was not synced.
@@ -8,7 +9,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::Write as _;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -21,13 +21,13 @@ use waypost_protocol::ids::MessageId;
 use waypost_tests::lossy_fs::{Loss, LossyDisk, Mounted, Operation, Then};
 use waypost_tests::proxy::{self, Direction, Frame, Moment};
 use waypost_tests::scenario::{
-    Destination, Gateway, LocalPhone, PATIENCE, Phone, content, copy_folder, folder, wait_until,
+    Destination, Gateway, LocalPhone, PATIENCE, Phone, content, copy_folder, folder, say, wait_until,
 };
 
 /// Bytes of the documents: forms, some that need pieces, a photo.
 const SIZES: [usize; 20] = [
     500, 900, 1_500, 2_500, 700, 4_000, 7_000, 11_000, 16_500, 1_100, 30_000, 800, 64_000, 600, 70_000,
-    3_000, 130_000, 1_000, 300_000, 500,
+    3_000, 130_000, 200_000, 300_000, 500,
 ];
 /// Points that run at the same time: more than there are processors, as each waits for others most of the time.
 const AT_ONCE: usize = 6;
@@ -42,6 +42,8 @@ enum Blow {
     Kill,
     /// What was not synced is gone.
     PowerCut(Loss),
+    /// The write fails, once; the gateway lives on.
+    DiskError,
 }
 
 /// When it happens.
@@ -117,8 +119,16 @@ struct Outcome {
     acknowledged: usize,
 }
 
-/// Where the blow fell, told by the hook that dealt it.
-type Fell = Arc<Mutex<Option<String>>>;
+/// The one blow of a run, shared with the hook that deals it.
+#[derive(Default)]
+struct Struck {
+    /// Where it fell.
+    place: Option<String>,
+    /// It is too late for it.
+    over: bool,
+}
+
+type Fell = Arc<Mutex<Struck>>;
 
 struct Run<'s> {
     stage: &'s Stage,
@@ -155,13 +165,20 @@ impl<'s> Run<'s> {
     fn strike_at_write(&mut self, number: u64, blow: Blow) {
         let (killer, fell) = (self.gateway.process().killer(), self.fell.clone());
         self.disk().at(self.disk().operations() + number, move |operation| {
-            killer.kill9().unwrap();
-            *fell.lock().unwrap() = Some(words(operation));
+            let mut fell = fell.lock().unwrap();
+            if fell.over {
+                return Then::GoOn;
+            }
+            fell.place = Some(words(operation));
+            match blow {
+                Blow::DiskError => return Then::Fail(Errno::EIO),
+                Blow::Kill | Blow::PowerCut(_) => killer.kill9().unwrap(),
+            }
             match blow {
                 Blow::PowerCut(_) => Then::PowerOff,
                 // A process may die before or after its write took place.
-                Blow::Kill if number.is_multiple_of(2) => Then::GoOn,
-                Blow::Kill => Then::Fail(Errno::EIO),
+                _ if number.is_multiple_of(2) => Then::GoOn,
+                _ => Then::Fail(Errno::EIO),
             }
         });
     }
@@ -171,11 +188,14 @@ impl<'s> Run<'s> {
         let (killer, fell) = (self.gateway.process().killer(), self.fell.clone());
         let disk = self.disk().clone();
         self.gateway.link.at(moment, number, move |frame| {
-            if matches!(blow, Blow::PowerCut(_)) {
-                disk.power_off();
+            let mut fell = fell.lock().unwrap();
+            if !fell.over {
+                if matches!(blow, Blow::PowerCut(_)) {
+                    disk.power_off();
+                }
+                killer.kill9().unwrap();
+                fell.place = Some(format!("{moment:?} {}", words_of_frame(frame)).to_lowercase());
             }
-            killer.kill9().unwrap();
-            *fell.lock().unwrap() = Some(format!("{moment:?} {}", words_of_frame(frame)).to_lowercase());
             // It is passed on: an acknowledgement that was on its way arrives although its sender is dead.
             proxy::Then::GoOn
         });
@@ -213,8 +233,14 @@ impl<'s> Run<'s> {
             self.give_backhaul();
             self.wait_for_uploads();
         }
-        self.gateway.kill9();
-        let fell = self.fell.lock().unwrap().take();
+        if !matches!(blow, Blow::DiskError) {
+            self.gateway.kill9();
+        }
+        let fell = {
+            let mut fell = self.fell.lock().unwrap();
+            fell.over = true;
+            fell.place.take()
+        };
         let recorded: BTreeSet<MessageId> =
             phone.at_the_kiosk().union(&first.acknowledged).copied().collect();
         if let Blow::PowerCut(loss) = blow {
@@ -223,7 +249,11 @@ impl<'s> Run<'s> {
         }
 
         self.gateway.reach(NOWHERE.into());
-        self.gateway.start();
+        match blow {
+            // It has helped itself.
+            Blow::DiskError => self.gateway.settle(),
+            Blow::Kill | Blow::PowerCut(_) => self.gateway.start(),
+        }
         assert_eq!(self.gateway.findings(), Vec::<serde_json::Value>::new(), "the store is damaged");
         let kept: BTreeSet<String> =
             self.gateway.documents().iter().map(|one| one["id"].as_str().unwrap().to_owned()).collect();
@@ -258,7 +288,7 @@ impl<'s> Run<'s> {
     fn wait_for_uploads(&self) {
         wait_until("uploads", || match self.gateway.try_ask(&json!({ "do": "status" })) {
             Ok(status) => (status["waiting"] == 0).then_some(()),
-            Err(_) if self.fell.lock().unwrap().is_some() => Some(()),
+            Err(_) if self.fell.lock().unwrap().place.is_some() => Some(()),
             Err(error) => panic!("{error}"),
         });
     }
@@ -276,11 +306,6 @@ fn words_of_frame(frame: &Frame) -> String {
     format!("frame {} {way}, {} bytes", frame.number, frame.len)
 }
 
-/// Standard output itself: every point is to be seen, also when the test passes.
-fn say(line: &str) {
-    writeln!(std::io::stdout().lock(), "{line}").unwrap();
-}
-
 fn points(extent: &Extent) -> Vec<Point> {
     let loss = |number: u64| match number % 3 {
         0 => Blow::PowerCut(Loss::Everything),
@@ -288,7 +313,7 @@ fn points(extent: &Extent) -> Vec<Point> {
     };
     let mut all = Vec::new();
     for number in 0..extent.store_writes {
-        all.extend([(When::StoreWrite(number), Blow::Kill), (When::StoreWrite(number), loss(number))]);
+        all.extend([Blow::Kill, loss(number), Blow::DiskError].map(|blow| (When::StoreWrite(number), blow)));
     }
     for number in 0..extent.frames {
         // Before and after it, each time with the other of the two blows.
@@ -298,8 +323,8 @@ fn points(extent: &Extent) -> Vec<Point> {
         all.extend(moments.into_iter().zip(blows).map(|(moment, blow)| (When::Frame(moment, number), blow)));
     }
     for number in 0..extent.upload_writes {
-        let blow = if number.is_multiple_of(2) { Blow::Kill } else { loss(number) };
-        all.push((When::UploadWrite(number), blow));
+        let blows = [Blow::Kill, loss(number), Blow::DiskError];
+        all.extend(blows.map(|blow| (When::UploadWrite(number), blow)));
     }
     all.into_iter().zip(1..).map(|((when, blow), number)| Point { number, when, blow }).collect()
 }

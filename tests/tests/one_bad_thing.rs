@@ -1,15 +1,11 @@
 //! One bad thing stops nothing else: a bad file, document, row, phone or destination is reported and passed over.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "helpers of tests fail as tests do")]
-
 use std::io::Write as _;
 use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, EnvOpenOptions};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
 use serde_json::Value;
@@ -17,34 +13,11 @@ use waypost_protocol::envelope::Header;
 use waypost_protocol::mvds::{Chunk, Message, Payload, Start};
 use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_tests::rogue::{RawSession, Told, document, hello, identity, introduced_to, known_to};
-use waypost_tests::scenario::{Phone, Site, content, wait_until};
+use waypost_tests::scenario::{Phone, Site, content, damage_body, wait_until};
 
 fn states(phone: &Phone) -> Vec<(String, Value)> {
     let listed = phone.list(true);
     listed.iter().map(|one| (one["name"].as_str().unwrap().to_owned(), one["state"].clone())).collect()
-}
-
-/// Damages the body of the `number`th document (from 0) that came into a store which nobody has open.
-#[expect(unsafe_code, reason = "LMDB maps its file; nobody else has it open")]
-fn damage_body(store: &Path, number: usize) {
-    // SAFETY: the programs that use this store are not running.
-    let env = unsafe { EnvOpenOptions::new().max_dbs(32).map_size(1 << 30).open(store).unwrap() };
-    let opened = env.open_databases_and_commit(env.read_txn().unwrap(), |opener, txn| {
-        opener.open_database(txn, Some("pieces")).map(CommitOrAbort::<_, ()>::Commit)
-    });
-    let pieces: Database<Bytes, Bytes> = opened.unwrap().unwrap_commit().unwrap();
-    let mut txn = env.write_txn().unwrap();
-    let rows: Vec<(Vec<u8>, Vec<u8>)> =
-        pieces.iter(&txn).unwrap().map(|row| row.map(|(key, value)| (key.to_vec(), value.to_vec())).unwrap()).collect();
-    let mut bodies: Vec<&[u8]> = rows.iter().map(|(key, _)| &key[..8]).collect();
-    bodies.dedup();
-    let body = bodies[number].to_vec();
-    for (key, value) in rows.iter().filter(|(key, _)| key.starts_with(&body)) {
-        let mut value = value.clone();
-        *value.last_mut().unwrap() ^= 1;
-        pieces.put(&mut txn, key, &value).unwrap();
-    }
-    txn.commit().unwrap();
 }
 
 #[test]
@@ -94,14 +67,20 @@ fn a_document_that_is_too_large_for_the_kiosk_or_for_the_server_holds_back_no_ot
     let ran = phone.try_run(&["sync"]);
     assert_eq!((ran.status.code(), &ran.last()["transferred"]), (Some(3), &3.into()), "{ran:#?}");
     let refused = &ran.last()["refused"][0];
-    assert_eq!((&refused["id"], &refused["reason"]), (&ids[0].clone().into(), &"too large for this kiosk".into()));
+    assert_eq!(
+        (&refused["id"], &refused["reason"]),
+        (&ids[0].clone().into(), &"too large for this kiosk".into())
+    );
 
     let aside = wait_until("the document that the server does not take", || {
         let status = site.gateway.status();
         let aside = status["destinations"][0]["set_aside"][&ids[2]].as_str().map(str::to_owned);
         aside.filter(|_| status["opened"] == 2)
     });
-    assert!(aside.contains("larger than the destination takes") && aside.contains("ask its admin"), "{aside}");
+    assert!(
+        aside.contains("larger than the destination takes") && aside.contains("ask its admin"),
+        "{aside}"
+    );
     phone.try_run(&["sync"]);
     assert_eq!(site.destination.inbox().into_keys().collect::<Vec<_>>(), ["one.xml", "two.xml"]);
     let state = |name: &str| states(&phone).into_iter().find(|(known, _)| known == name).unwrap().1;
@@ -168,7 +147,8 @@ fn a_phone_that_sends_nonsense_is_told_and_disturbs_nobody() {
     let site = Site::start();
     let address = site.gateway.link.address();
     let mut mallory =
-        RawSession::open(address, &introduced_to(&site.gateway), &identity(1), &hello("mallory", &[])).unwrap();
+        RawSession::open(address, &introduced_to(&site.gateway), &identity(1), &hello("mallory", &[]))
+            .unwrap();
     let mut other =
         RawSession::open(address, &introduced_to(&site.gateway), &identity(2), &hello("other", &[])).unwrap();
     let served = Header::to(site.destination.fingerprint().parse().unwrap());

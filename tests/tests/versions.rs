@@ -13,7 +13,8 @@ fn a_gateway_names_a_newer_phone_and_tells_it_its_own_versions() {
     let site = Site::start();
     let newer = Versions { lowest: 7, highest: 9 };
     let address = site.gateway.link.address();
-    let error = RawSession::open_as(newer, address, &introduced_to(&site.gateway), &identity(1), &hello("new", &[]));
+    let error =
+        RawSession::open_as(newer, address, &introduced_to(&site.gateway), &identity(1), &hello("new", &[]));
     match error.err() {
         Some(RawError::Session(SessionError::NoCommonVersion { theirs, .. })) => {
             assert_eq!(theirs, Versions::OURS);

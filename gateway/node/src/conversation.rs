@@ -163,6 +163,8 @@ impl Conversation {
             match engine.poll_output(now, room, holdings) {
                 Output::Timeout(deadline) => {
                     self.engine_deadline = deadline;
+                    // Outputs that waited may have been what the engine had too many of.
+                    self.resume_reader();
                     return false;
                 }
                 Output::Transmit(payload) => {
@@ -202,8 +204,8 @@ impl Conversation {
         }
     }
 
-    /// Something became durable: the reader may go on if it waited for that.
-    pub(crate) fn persisted(&mut self) {
+    /// The engine may take more again: the reader goes on if it waited for that.
+    pub(crate) fn resume_reader(&mut self) {
         if self.holds_reader {
             self.release_reader();
         }

@@ -353,7 +353,7 @@ impl Node {
         };
         if let Some(conversation) = self.conversations.get_mut(&id) {
             conversation.input(input, now, &self.store);
-            conversation.persisted();
+            conversation.resume_reader();
         }
     }
 

@@ -35,6 +35,8 @@ const SWEEP_ON: Duration = Duration::from_millis(200);
 const SWEEP_EVERY: Duration = Duration::from_secs(900);
 /// How long uploads and links may take to end on SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
+/// How long a disk is left alone whose error has stopped the store.
+const REOPEN: Duration = Duration::from_secs(1);
 
 enum Event {
     Node(NodeEvent),
@@ -68,14 +70,39 @@ pub struct Daemon {
 
 /// Runs the gateway until SIGTERM or SIGINT. `path` is the configuration's, for SIGHUP.
 pub fn run(path: &Path, config: Config, problems: &[Problem]) -> anyhow::Result<()> {
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    runtime.block_on(async {
-        let mut signals = Signals::new()?;
-        let mut daemon = Daemon::start(path, config, problems).await?;
-        daemon.run(&mut signals).await;
-        daemon.stop().await;
-        Ok(())
-    })
+    let mut config = Arc::new(config);
+    loop {
+        // A runtime of its own: with it goes everything that still has a part of the last one's.
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        match runtime.block_on(run_once(path, config, problems))? {
+            Ended::Told => return Ok(()),
+            Ended::StoreBroken(current) => config = current,
+        }
+    }
+}
+
+/// Why the daemon has ended.
+enum Ended {
+    /// It was told to.
+    Told,
+    /// The store must be opened anew; with this configuration.
+    StoreBroken(Arc<Config>),
+}
+
+async fn run_once(path: &Path, config: Arc<Config>, problems: &[Problem]) -> anyhow::Result<Ended> {
+    let mut signals = Signals::new()?;
+    let mut daemon = Daemon::start(path, config, problems).await?;
+    let is_told = daemon.run(&mut signals).await;
+    let config = daemon.config.clone();
+    daemon.stop().await;
+    if is_told {
+        return Ok(Ended::Told);
+    }
+    tokio::select! {
+        event = signals.next() => if matches!(event, Event::Stop) { return Ok(Ended::Told) },
+        () = tokio::time::sleep(REOPEN) => {}
+    }
+    Ok(Ended::StoreBroken(config))
 }
 
 struct Signals {
@@ -103,13 +130,13 @@ impl Signals {
 }
 
 impl Daemon {
-    async fn start(path: &Path, config: Config, problems: &[Problem]) -> anyhow::Result<Self> {
+    async fn start(path: &Path, config: Arc<Config>, problems: &[Problem]) -> anyhow::Result<Self> {
         let store = setup::open_store(&config)?;
         let identity = setup::open_identity(&config)?;
         let writer = Writer::start(store.clone(), WriterOptions::default())?;
         let (destinations, found) = Destinations::load(&config);
         log_problems(problems.iter().chain(&found));
-        let (config, destinations) = (Arc::new(config), Arc::new(destinations));
+        let destinations = Arc::new(destinations);
         let hello = setup::hello(&config, &store, &destinations);
         let limits = setup::limits(&config);
         let node = Node::new(identity.clone(), hello, limits, store.clone(), writer.clone(), system_rng()?);
@@ -174,7 +201,8 @@ impl Daemon {
         }
     }
 
-    async fn run(&mut self, signals: &mut Signals) {
+    /// True when it was told to end, false when the store must be opened anew.
+    async fn run(&mut self, signals: &mut Signals) -> bool {
         loop {
             match self.next_event(signals).await {
                 Event::Node(event) => self.node.handle(event, &mut self.host),
@@ -187,11 +215,16 @@ impl Daemon {
                     let _ = reply.send(self.answer(&request));
                 }
                 Event::Upload(UploadNews::Confirmed) => self.host.new_confirmations = true,
+                Event::Upload(UploadNews::StoreFailed) => {}
                 Event::Sweep => self.sweep(),
                 Event::Reload => {
                     self.reload();
                 }
-                Event::Stop => return,
+                Event::Stop => return true,
+            }
+            if self.shared.store.is_broken() {
+                log::error!("the store has stopped after an error of the disk; it is opened anew");
+                return false;
             }
             self.follow_up();
         }

@@ -29,6 +29,8 @@ const EVERYBODY: PeerKey = PeerKey([0; 32]);
 pub(super) enum UploadNews {
     /// New confirmations are durable.
     Confirmed,
+    /// The store failed.
+    StoreFailed,
 }
 
 /// A running uploader and what is known of its destination.
@@ -220,7 +222,11 @@ impl Sink for DaemonSink {
                 let key = cursor_key(&self.served.fingerprint);
                 self.writer.submit(Change::Put { key, value: Some(cursor.to_be_bytes().to_vec()) }, |_| ());
             }
-            Event::StoreFailed(detail) => log::error!(destination, detail; "the store failed an upload"),
+            Event::StoreFailed(detail) => {
+                log::error!(destination, detail; "the store failed an upload");
+                // The loop looks whether it can go on with it; it is gone only when the daemon ends.
+                let _ = self.news.blocking_send(UploadNews::StoreFailed);
+            }
             Event::Info(info) => {
                 let key = info_key(&self.served.fingerprint);
                 let value = serde_json::to_vec(&(&info.info, &info.etag)).ok();

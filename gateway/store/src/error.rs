@@ -61,6 +61,9 @@ pub enum StoreError {
     /// The database failed; what it said.
     #[error("store: {0}; if this stays, check the disk and restart")]
     Database(String),
+    /// The database takes and gives nothing any more, as it cannot know what the disk has kept of the last commit.
+    #[error("store: its database has stopped after an error of the disk; open it anew: restart")]
+    Broken,
     /// The system gave no random bytes.
     #[error("the system gives no random bytes: {0}")]
     Random(String),
@@ -70,6 +73,7 @@ impl From<heed::Error> for StoreError {
     fn from(error: heed::Error) -> Self {
         use std::io::ErrorKind::{QuotaExceeded, StorageFull};
         match &error {
+            heed::Error::Mdb(heed::MdbError::Panic) => StoreError::Broken,
             heed::Error::Mdb(heed::MdbError::MapFull | heed::MdbError::TxnFull) => {
                 StoreError::Full("its map")
             }

@@ -131,6 +131,11 @@ impl Store {
         self.inner.uptime.now()
     }
 
+    /// Whether the database has stopped ([`StoreError::Broken`]): every handle must be dropped, then it can be opened again.
+    pub fn is_broken(&self) -> bool {
+        matches!(self.inner.tables.read(), Err(StoreError::Broken))
+    }
+
     fn disk_free(&self) -> u64 {
         // Not knowing counts as room: a full disk is found out by the write itself.
         self.inner.options.disk.free(&self.inner.folder).unwrap_or(u64::MAX)

@@ -6,6 +6,9 @@ use std::time::Duration;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
 use waypost_phone::DeleteOn;
 
+/// Listens on every address of this machine, on a port that is free.
+pub(crate) const ANYWHERE: &str = "[::]:0";
+
 /// Seals forms and photos, hands them to a Waypost kiosk, and deletes them here once the destination has confirmed them.
 #[derive(Parser)]
 #[command(name = "waypost-phone", version, max_term_width = 100)]
@@ -251,7 +254,7 @@ pub(crate) struct Sync {
 #[derive(ClapArgs)]
 pub(crate) struct Listen {
     /// Where to listen
-    #[arg(long, value_name = "HOST:PORT", default_value = "[::]:0")]
+    #[arg(long, value_name = "HOST:PORT", default_value = ANYWHERE)]
     pub(crate) listen: String,
     /// Ends after one contact
     #[arg(long)]
@@ -261,7 +264,7 @@ pub(crate) struct Listen {
 #[derive(ClapArgs)]
 pub(crate) struct Run {
     /// Other phones may come as well, to this address
-    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = "[::]:0")]
+    #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = ANYWHERE)]
     pub(crate) listen: Option<String>,
 }
 

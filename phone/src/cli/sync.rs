@@ -84,8 +84,8 @@ fn contact(
         }
         (None, None) => {
             let reports = block_on(phone.sync_known(false, options, &mut show))??;
-            if let Some(last) = reports.into_iter().last() {
-                return Ok(last);
+            if let Some(all) = reports.into_iter().reduce(SyncReport::followed_by) {
+                return Ok(all);
             }
             let can_deliver = phone.destinations()?.iter().any(|one| one.url.is_some());
             if can_deliver && phone.store().counts()?.waiting > 0 {
@@ -220,8 +220,9 @@ impl View {
             Progress::Refused { id, reason } => self.say(format!("{}: not taken: {reason}", self.name(id))),
             Progress::Carried { size, .. } => self.say(format!("taken along: {}", words::size(*size))),
             Progress::NotServed { name, documents, .. } => {
+                let stay = if *documents == 1 { "stays" } else { "stay" };
                 let documents = words::count(*documents, "document");
-                self.say(format!("it takes nothing for {name}: {documents} stay here; try another kiosk"));
+                self.say(format!("it takes nothing for {name}; {documents} {stay} here: try another kiosk"));
             }
             Progress::NotProven { why } => {
                 self.say(format!("a confirmation does not verify ({why}); nothing was deleted for it"));

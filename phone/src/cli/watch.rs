@@ -8,17 +8,21 @@ use waypost_lan::Listener;
 use waypost_link::Link;
 use waypost_phone::{Bell, CODE_VALID, Ending, Phone, SyncReport, addresses_of};
 
-use super::args::{Listen, Run};
+use super::args::{ANYWHERE, Listen, Run};
 use super::output::Out;
 use super::sync::{View, summary};
 use super::{Done, block_on, told_to_stop};
 
 pub(super) fn listen(phone: &Phone, listen: &Listen, out: &Out) -> anyhow::Result<Done> {
     let done = block_on(async {
-        let listener = open(phone, &listen.listen, out).await?;
+        let listener = bind(&listen.listen).await?;
         let serve = async {
+            invite(phone, &listener, out)?;
             loop {
-                let link = next(&listener).await;
+                let Ok(link) = tokio::time::timeout(CODE_VALID, next(&listener)).await else {
+                    invite(phone, &listener, out)?;
+                    continue;
+                };
                 let mut view = View::new(phone, *out)?;
                 let report = phone.serve_link(link, &mut |event| view.show(event)).await?;
                 view.end();
@@ -28,6 +32,10 @@ pub(super) fn listen(phone: &Phone, listen: &Listen, out: &Out) -> anyhow::Resul
                         true => Done::Whole,
                         false => Done::Partly,
                     });
+                }
+                if report.key.is_some() {
+                    // The code is used up now.
+                    invite(phone, &listener, out)?;
                 }
             }
         };
@@ -53,7 +61,11 @@ pub(super) fn run(phone: &Phone, run: &Run, out: &Out) -> anyhow::Result<Done> {
             }
         };
         let listener = match &run.listen {
-            Some(address) => Some(open(phone, address, out).await?),
+            Some(address) => {
+                let listener = bind(address).await?;
+                invite(phone, &listener, out)?;
+                Some(listener)
+            }
             None => None,
         };
         let serve = async {
@@ -74,15 +86,18 @@ pub(super) fn run(phone: &Phone, run: &Run, out: &Out) -> anyhow::Result<Done> {
     Ok(Done::Whole)
 }
 
-/// Opens the listener and shows the code.
-async fn open(phone: &Phone, address: &str, out: &Out) -> anyhow::Result<Listener> {
+async fn bind(address: &str) -> anyhow::Result<Listener> {
     let bound = match Listener::bind(address).await {
         // No IPv6 on this machine.
-        Err(_) if address == "[::]:0" => Listener::bind("0.0.0.0:0").await,
+        Err(_) if address == ANYWHERE => Listener::bind("0.0.0.0:0").await,
         bound => bound,
     };
-    let listener = bound.with_context(|| format!("--listen {address}"))?;
-    let addresses = addresses_of(&listener).context("this machine's addresses")?;
+    bound.with_context(|| format!("--listen {address}"))
+}
+
+/// Makes a code for one other phone and shows it.
+fn invite(phone: &Phone, listener: &Listener, out: &Out) -> anyhow::Result<()> {
+    let addresses = addresses_of(listener).context("this machine's addresses")?;
     let text = phone.invite(addresses.clone())?.to_text();
     if let Ok(code) = QrCode::new(text.as_bytes()) {
         out.say(code.render::<Dense1x2>().build());
@@ -91,7 +106,7 @@ async fn open(phone: &Phone, address: &str, out: &Out) -> anyhow::Result<Listene
     let minutes = CODE_VALID.as_secs() / 60;
     out.say(format!("for one other phone, within {minutes} minutes: waypost-phone sync --phone TEXT"));
     out.object(&json!({ "event": "listening", "text": text, "addresses": addresses }));
-    Ok(listener)
+    Ok(())
 }
 
 async fn next(listener: &Listener) -> Link {

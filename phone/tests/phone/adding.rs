@@ -47,7 +47,7 @@ fn hostile_names_arrive_byte_for_byte() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert_eq!(text.lines().count(), names.len() + 1, "{text}");
     assert!(!text.contains('\u{202e}') && text.contains("\\xff"), "{text}");
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     let ids = kiosk.documents();
     assert_eq!(ids.len(), names.len());
     for (at, (name, id)) in names.iter().zip(&ids).enumerate() {
@@ -76,7 +76,7 @@ fn a_file_that_cannot_be_read_is_reported_and_the_others_are_added() {
     assert!(skipped[1]["reason"].as_str().unwrap().contains("is a folder"), "{skipped}");
     assert!(skipped[2]["reason"].as_str().unwrap().contains("no regular file"), "{skipped}");
     cli.expect(1, &["add".as_ref(), missing.as_os_str()]);
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     assert_eq!(kiosk.documents().len(), 1);
 }
 
@@ -108,7 +108,7 @@ fn what_was_added_survives_kill_9_and_no_plaintext_touches_the_phone_folder() {
     child.wait().unwrap();
     let listed = cli.json(0, &["list"]).last()["documents"].as_array().unwrap().len();
     assert!(listed >= answered && answered > 0, "{listed} of {answered}");
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     assert_eq!(kiosk.documents().len(), listed);
     let needle = b"patient's name";
     let mut files = 0;

@@ -15,7 +15,7 @@ fn deposited(manners: impl FnOnce(&mut Manners)) -> (waypost_openpgp::SecretKey,
     let cli = Cli::new();
     cli.add_destination(&key);
     let id = cli.add(&cli.write("form", b"form"));
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     assert_eq!(cli.state("form"), "at-the-kiosk");
     (key, kiosk, cli, id)
 }
@@ -41,17 +41,25 @@ fn a_confirmation_by_another_key_deletes_nothing() {
 }
 
 #[test]
-fn a_confirmation_of_a_destination_that_is_not_pinned_deletes_nothing() {
-    let (_, kiosk, cli, id) = deposited(|_| {});
-    let other = destination("Other");
-    let signed = other.sign(other.certificate().fingerprint(), vec![(id, Verdict::Opened)], MADE).unwrap();
-    // It does not concern the kiosk's document, so the kiosk hands it out only where it is told to.
-    let said = {
-        kiosk.pass_on(signed);
-        cli.json(0, &["sync"])
-    };
-    assert_eq!(said.last()["opened"], 0);
-    assert_eq!(cli.state("form"), "at-the-kiosk");
+fn a_confirmation_of_another_destination_deletes_nothing_pinned_or_not() {
+    let (key, other) = (destination("Clinic"), destination("Other"));
+    for pinned in [false, true] {
+        let kiosk = Kiosk::start(Manners::serving(&key));
+        let cli = Cli::new();
+        cli.add_destination(&key);
+        let id = cli.add(&cli.write("form", &noise(100_000)));
+        if pinned {
+            cli.add_destination(&other);
+        }
+        // To the kiosk the id is one that somebody's destination has spoken on, and it says so when it is offered.
+        kiosk.confirm(&other, &[id], Verdict::Opened);
+        cli.expect(0, &["pair", "--later", &kiosk.pairing()]);
+        let said = cli.json(if pinned { 0 } else { 3 }, &["sync"]);
+        assert_eq!(said.last()["not_proven"], u8::from(!pinned), "{said:?}");
+        assert_eq!(said.last()["opened"], 0);
+        assert_ne!(cli.state("form"), "at-the-server");
+        assert_eq!(cli.json(0, &["list"]).last()["documents"].as_array().unwrap().len(), 1);
+    }
 }
 
 #[test]

@@ -111,7 +111,7 @@ fn what_a_kiosk_brought_already_is_not_uploaded_again() {
     let kiosk = Kiosk::start(Manners::serving(place.home.key()));
     let (cli, carrier) = (place.phone("the-token"), place.phone("the-token"));
     cli.add(&cli.write("film.mp4", &noise(2_000_000)));
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     assert_eq!(cli.state("film.mp4"), "at-the-kiosk");
     // The same document reaches the server on another way, whose confirmation this phone does not get to see.
     let copy = carrier.home();

@@ -6,9 +6,10 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tempfile::TempDir;
+use tokio::io::{AsyncReadExt as _, DuplexStream, split};
 use tokio::sync::mpsc as channel;
 use waypost_lan::Listener;
-use waypost_link::{Link, LinkInfo, Throttle, memory_pair};
+use waypost_link::{Link, LinkInfo, Medium, Throttle, memory_pair};
 use waypost_node::{ContactSummary, ConversationId, Grant, Host, Limits, Node, StoredNow, system_rng};
 use waypost_openpgp::{Limits as OpenLimits, SecretKey};
 use waypost_protocol::confirmation::{Confirmation, Verdict};
@@ -115,6 +116,12 @@ impl Kiosk {
         self.identity.public()
     }
 
+    /// A code that says nothing of where the kiosk is.
+    pub(crate) fn pairing_without_address(&self) -> String {
+        let pairing = Pairing { addresses: Vec::new(), ..Pairing::parse(&self.pairing()).unwrap() };
+        pairing.to_text()
+    }
+
     pub(crate) fn pairing(&self) -> String {
         let pairing = Pairing {
             gateway: self.key(),
@@ -170,6 +177,33 @@ impl Kiosk {
         }));
         assert!(self.asks.send(ask).is_ok());
         done.recv_timeout(Duration::from_secs(10)).unwrap();
+    }
+
+    /// As [`Kiosk::link`], but the link is cut after so many bytes have gone to the kiosk.
+    pub(crate) fn link_that_breaks(&self, bytes: u64) -> Link {
+        let (near, relayed) = tokio::io::duplex(64 * 1024);
+        let (far, mut relay) = tokio::io::duplex(64 * 1024);
+        let end = |stream: DuplexStream, outgoing| {
+            let (reader, writer) = split(stream);
+            let useful_frame = Throttle::default().useful_frame;
+            let info = LinkInfo { medium: Medium::Memory, address: "a relay".into(), outgoing, useful_frame };
+            Link::new(info, reader, writer)
+        };
+        let far = end(far, false);
+        let accept = Ask::Run(Box::new(move |node, _| {
+            node.accept(far);
+            tokio::spawn(async move {
+                let (mut from_kiosk, mut to_kiosk) = split(&mut relay);
+                let (from_phone, mut to_phone) = split(relayed);
+                let mut limited = from_phone.take(bytes);
+                tokio::select! {
+                    _ = tokio::io::copy(&mut limited, &mut to_kiosk) => {}
+                    _ = tokio::io::copy(&mut from_kiosk, &mut to_phone) => {}
+                }
+            });
+        }));
+        assert!(self.asks.send(accept).is_ok());
+        end(near, true)
     }
 
     /// Opens a link within this process; its other end is the kiosk's.

@@ -121,6 +121,12 @@ impl Cli {
         assert!(said.stdout.contains("destination added"), "{said:?}");
     }
 
+    /// Pairs with a kiosk and syncs with it, however that ends.
+    pub(crate) fn pair(&self, text: &str) {
+        self.expect(0, &["pair", text]);
+        self.command().arg("sync").output().unwrap();
+    }
+
     /// Adds one file and gives its id.
     pub(crate) fn add(&self, path: &Path) -> MessageId {
         let said = self.json(0, &[OsStr::new("add"), path.as_os_str()]);

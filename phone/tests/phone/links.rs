@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tempfile::TempDir;
+use waypost_link::Link;
 use waypost_openpgp::{Compress, SecretKey};
 use waypost_phone::{Destination, Ending, Phone, Progress, Role, Sending, Standing, SyncOptions, SyncReport};
 use waypost_protocol::confirmation::Verdict;
@@ -49,8 +50,11 @@ impl Own {
 }
 
 fn sync(own: &Own, kiosk: &Kiosk, how: &Introduction, on: &mut dyn FnMut(Progress)) -> SyncReport {
+    sync_over(own, kiosk.link(), how, on)
+}
+
+fn sync_over(own: &Own, link: Link, how: &Introduction, on: &mut dyn FnMut(Progress)) -> SyncReport {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let link = kiosk.link();
     runtime.block_on(own.phone().sync_over(link, how, SyncOptions::default(), on)).unwrap()
 }
 
@@ -63,28 +67,13 @@ fn a_link_that_is_cut_within_a_large_document_goes_on_where_it_was_also_after_a_
     own.add(&content);
     own.phone().introduce(&kiosk.pairing(), Role::Kiosk).unwrap();
     let code = Introduction::Code(kiosk.key(), kiosk.secret.clone());
-    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let link = kiosk.link();
-    // The phone's process goes away in the middle of it.
-    let cut = runtime.block_on(async {
-        let (half_in, half) = tokio::sync::oneshot::channel();
-        let mut half_in = Some(half_in);
-        let mut progress = |event| {
-            if matches!(event, Progress::Progress { done, .. } if done > 10_000_000) {
-                half_in.take().map(|half_in| half_in.send(()));
-            }
-        };
-        tokio::select! {
-            report = own.phone().sync_over(link, &code, SyncOptions::default(), &mut progress) => Some(report),
-            _ = half => None,
-        }
-    });
-    drop(runtime);
-    assert!(cut.is_none(), "{cut:?}");
+    let report = sync_over(&own, kiosk.link_that_breaks(10_000_000), &code, &mut |_| {});
+    assert_eq!(report.ending, Ending::LinkLost, "{report:?}");
     own.reopen();
     assert_eq!(own.states(), [Standing::Ready]);
     let report = sync(&own, &kiosk, &Introduction::Known(kiosk.key()), &mut |_| {});
-    assert_eq!((report.ending, report.transferred), (Ending::Finished, 1));
+    assert_eq!((&report.ending, report.transferred), (&Ending::Finished, 1), "{report:?}");
+    // What was on its way is sent again, at most.
     assert!(report.bytes_out < 11_500_000, "{} bytes for the second half", report.bytes_out);
     let ids = kiosk.documents();
     assert!(kiosk.open(&ids[0], &key).1 == content);

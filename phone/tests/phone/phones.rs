@@ -68,7 +68,7 @@ fn another_phone_carries_documents_to_the_kiosk_and_the_confirmation_back() {
     let stranger = Cli::new();
     stranger.expect(1, &["sync", "--phone", &text]);
 
-    carrier.expect(0, &["pair", &kiosk.pairing()]);
+    carrier.pair(&kiosk.pairing());
     assert_eq!(kiosk.documents(), [id]);
     kiosk.confirm(&key, &[id], Verdict::Opened);
     carrier.expect(0, &["sync"]);
@@ -86,7 +86,7 @@ fn in_the_background_added_documents_go_out_at_once_and_confirmations_come_in() 
     let kiosk = Kiosk::start(Manners::serving(&key));
     let cli = Cli::new();
     cli.add_destination(&key);
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     let mut running = Running::start(&cli, &["run"]);
     assert_eq!(running.until("report")["ending"], "nothing new");
     let second = cli.expect(1, &["run"]);

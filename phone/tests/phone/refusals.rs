@@ -13,9 +13,9 @@ fn a_kiosk_that_does_not_serve_the_destination_is_said_to() {
     let cli = Cli::new();
     cli.add_destination(&key);
     cli.add(&cli.write("form", b"form"));
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     let said = cli.expect(3, &["sync"]);
-    assert!(said.stdout.contains("takes nothing for Clinic: 1 document stay here"), "{said:?}");
+    assert!(said.stdout.contains("takes nothing for Clinic; 1 document stays here"), "{said:?}");
     let report = cli.json(3, &["sync"]).last();
     assert_eq!(report["not_served"][0]["documents"], 1);
     assert_eq!(report["ending"], "nothing new");
@@ -31,7 +31,7 @@ fn a_document_that_is_too_large_does_not_hold_back_the_others() {
     cli.add_destination(&key);
     cli.add(&cli.write("film.mp4", &noise(500_000)));
     cli.add(&cli.write("form", b"form"));
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     assert_eq!(kiosk.documents().len(), 1);
     assert_eq!(cli.state("form"), "at-the-kiosk");
     assert_eq!(cli.state("film.mp4"), "ready");
@@ -47,7 +47,7 @@ fn a_full_kiosk_refuses_with_the_reason_and_takes_it_later() {
     cli.add_destination(&key);
     cli.add(&cli.write("film.mp4", &noise(2_000_000)));
     cli.add(&cli.write("form", b"form"));
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     let states = cli.states();
     assert_eq!(cli.state("form"), "at-the-kiosk", "{states:?}");
     let (_, state, why) = &states[0];
@@ -58,6 +58,57 @@ fn a_full_kiosk_refuses_with_the_reason_and_takes_it_later() {
 }
 
 #[test]
+fn a_second_kiosk_gets_what_the_first_does_not_serve() {
+    let (clinic, other) = (destination("Clinic"), destination("Other"));
+    let (first, second) = (Kiosk::start(Manners::serving(&other)), Kiosk::start(Manners::serving(&clinic)));
+    let cli = Cli::new();
+    cli.add_destination(&clinic);
+    cli.add_destination(&other);
+    cli.pair(&second.pairing());
+    cli.pair(&first.pairing());
+    for to in ["Clinic", "Other"] {
+        let form = cli.write(to, to.as_bytes());
+        cli.expect(0, &["add".as_ref(), "--destination".as_ref(), to.as_ref(), form.as_os_str()]);
+    }
+    let said = cli.expect(1, &["add".as_ref(), cli.write("form", b"").as_os_str()]);
+    assert!(said.stderr.contains("--destination"), "{said:?}");
+    let report = cli.json(0, &["sync"]).last();
+    assert_eq!(
+        (&report["transferred"], &report["not_served"]),
+        (&2.into(), &serde_json::json!([])),
+        "{report}"
+    );
+    assert_eq!((first.documents().len(), second.documents().len()), (1, 1));
+}
+
+#[test]
+fn a_kiosk_of_another_version_is_named_so() {
+    use std::io::{Read as _, Write as _};
+    use waypost_protocol::session::{Versions, encode_no_common_version};
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let pairing = Pairing {
+        gateway: PeerKey([5; 32]),
+        secret: CodeSecret::new([6; 16]),
+        name: "Newer kiosk".into(),
+        addresses: vec![listener.local_addr().unwrap().to_string()],
+    };
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            let _ = stream.read(&mut [0; 512]);
+            let answer = encode_no_common_version(Versions { lowest: 7, highest: 9 });
+            let length = u16::try_from(answer.len()).unwrap().to_be_bytes();
+            let _ = stream.write_all(&[&length[..], &answer].concat());
+            let _ = stream.read_to_end(&mut Vec::new());
+        }
+    });
+    let cli = Cli::new();
+    cli.expect(0, &["pair", "--later", &pairing.to_text()]);
+    let said = cli.expect(1, &["sync"]);
+    assert!(said.stdout.contains("speaks 7 to 9, this program 1; update the older one"), "{said:?}");
+}
+
+#[test]
 fn nobody_there_is_not_nothing_new() {
     let key = destination("Clinic");
     let mut kiosk = Kiosk::start(Manners::serving(&key));
@@ -65,7 +116,7 @@ fn nobody_there_is_not_nothing_new() {
     cli.add_destination(&key);
     let said = cli.expect(1, &["sync"]);
     assert!(said.stdout.contains("no kiosk is known yet; pair with one"), "{said:?}");
-    cli.expect(0, &["pair", &kiosk.pairing()]);
+    cli.pair(&kiosk.pairing());
     kiosk.stop();
     let said = cli.json(1, &["sync"]);
     assert_eq!(said.last()["ending"], "not reached");

@@ -235,9 +235,14 @@ impl Engine {
         for refusal in &payload.refusals {
             let id = MessageId::from_slice(&refusal.id)?;
             let reason = Reason::from_code(refusal.reason);
-            self.sender.refused(&id, store, reason, &mut self.outbound);
-            self.confirming.refused(&id);
-            self.receiver.withdrawn(&id, &mut self.outbound);
+            match reason {
+                // Both may send each other the same document: the reason tells which of the two is meant.
+                Reason::Withdrawn => self.receiver.withdrawn(&id, &mut self.outbound),
+                reason => {
+                    self.sender.refused(&id, store, reason, &mut self.outbound);
+                    self.confirming.refused(&id);
+                }
+            }
         }
         for request in &payload.requests {
             self.sender.requested(&MessageId::from_slice(request)?);

@@ -49,6 +49,8 @@ pub fn confirmation(documents: &[&Document]) -> Confirmation {
 pub struct Shelf {
     /// To send, by sequence.
     pub outbox: BTreeMap<u64, Document>,
+    /// Documents written during the session.
+    pub written: u64,
     /// Documents that are offered first.
     pub maybe_held: bool,
     /// What the ids are known as.
@@ -75,6 +77,10 @@ impl Shelf {
     pub fn persist(&mut self, item: Persist) -> Result<Stored, Reason> {
         match item {
             Persist::Document { document, .. } => self.insert(document),
+            Persist::Piece { description, .. } if self.standing.contains_key(&description.id) => {
+                self.partials.remove(&description.id);
+                self.known(&description.id)
+            }
             Persist::Piece { description, offset, bytes, .. } => {
                 let known = self.partials.entry(description.id).or_default();
                 let skip = (known.len() as u64).checked_sub(offset).ok_or(Reason::StorageFailed)?;
@@ -89,7 +95,7 @@ impl Shelf {
                     _ => Err(Reason::WrongHash),
                 }
             }
-            Persist::Depositor(_) => Ok(Stored::AlreadyHeld),
+            Persist::Depositor(id) => self.known(&id),
             Persist::Confirmation(_) if self.distrusts => Err(Reason::NotProven),
             Persist::Confirmation(confirmation) => {
                 let known = Standing::Confirmed(confirmation.clone());
@@ -103,9 +109,20 @@ impl Shelf {
     }
 
     fn insert(&mut self, document: Document) -> Result<Stored, Reason> {
-        match self.standing.insert(document.id(), Standing::Held) {
-            None => Ok(Stored::New),
-            Some(_) => Ok(Stored::AlreadyHeld),
+        if self.standing.contains_key(&document.id()) {
+            return self.known(&document.id());
+        }
+        self.standing.insert(document.id(), Standing::Held);
+        Ok(Stored::New)
+    }
+
+    /// What a store answers that is given what it knows.
+    pub fn known(&self, id: &MessageId) -> Result<Stored, Reason> {
+        match self.standing.get(id) {
+            Some(Standing::Confirmed(confirmation)) => Ok(Stored::Confirmed(confirmation.clone())),
+            Some(Standing::Gone(reason)) => Err(*reason),
+            Some(Standing::Held) => Ok(Stored::AlreadyHeld),
+            Some(Standing::Unknown) | None => Err(Reason::StorageFailed),
         }
     }
 }

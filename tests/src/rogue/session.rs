@@ -215,8 +215,11 @@ impl RawSession {
             let confirmed = payload.confirmations.iter().map(|wire| Confirmation::from_wire(wire).unwrap());
             let mut covers =
                 confirmed.filter(|one| one.statement.verdicts().iter().any(|(named, _)| named.0 == id[..]));
-            let acks: Vec<Bytes> =
-                payload.confirmations.iter().map(|wire| bytes_of(&Confirmation::from_wire(wire).unwrap().id())).collect();
+            let acks: Vec<Bytes> = payload
+                .confirmations
+                .iter()
+                .map(|wire| bytes_of(&Confirmation::from_wire(wire).unwrap().id()))
+                .collect();
             if !acks.is_empty() {
                 self.send(&Payload { acks, ..Payload::default() }).unwrap();
             }

@@ -9,7 +9,7 @@ use std::process::{Command, ExitStatus};
 use serde_json::{Value, json};
 
 use super::programs::run_well;
-use super::{Destination, PATIENCE, Ran, program};
+use super::{Destination, PATIENCE, Ran, program, wait_until};
 use crate::process::Process;
 use crate::proxy::{Content, Proxy};
 
@@ -91,7 +91,13 @@ impl Gateway {
         let mut process = Process::start(self.command(&["run"]), self.log()).unwrap();
         process.wait_for("gateway is running", PATIENCE).unwrap();
         self.process = Some(process);
-        let status = self.status();
+        self.settle();
+    }
+
+    /// Waits until it answers, which takes a while where it opens its store anew, and leads the link to where it listens.
+    #[track_caller]
+    pub fn settle(&self) {
+        let status = wait_until("the gateway's status", || self.try_ask(&json!({ "do": "status" })).ok());
         self.link.retarget(status["listening"][0].as_str().unwrap().parse().unwrap());
     }
 

@@ -60,7 +60,8 @@ impl LocalPhone {
                 }
             };
             let left = until.saturating_duration_since(Instant::now());
-            let options = SyncOptions { wait: left, timeout: Some(left + PATIENCE), ..SyncOptions::default() };
+            let options =
+                SyncOptions { wait: left, timeout: Some(left + PATIENCE), ..SyncOptions::default() };
             let contact = self.phone.sync_with(&gateways[0], Search::At(&address), options, &mut progress);
             let report = runtime.block_on(contact).unwrap();
             if Instant::now() >= until || self.left() == 0 {

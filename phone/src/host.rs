@@ -1,0 +1,326 @@
+//! The phone's side of a conversation: who may come, what is verified, what its user is told, what is counted.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use tokio::time::Instant;
+use waypost_link::LinkInfo;
+use waypost_node::{ContactSummary, ConversationId, Ending as NodeEnding, Grant, Host, StoredNow};
+use waypost_protocol::confirmation::{Confirmation, Verdict};
+use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
+use waypost_protocol::refusal::{Goodbye, Reason};
+use waypost_protocol::session::Pattern;
+use waypost_protocol::sync::{Accepts, Event, PeerHello};
+use waypost_store::{Change, Filter, Freeing, PeerClass, State, Store};
+
+use crate::Phone;
+use crate::contact::{MAX_CARRIED, SyncError};
+use crate::destination::Destination;
+use crate::report::{Ending, Progress, Refusal, SyncReport, Unserved};
+use crate::words::plain;
+
+/// At most so often is told how far a document has got.
+const PROGRESS_EVERY: Duration = Duration::from_millis(150);
+
+/// What a user can do about a document whose bytes are damaged here.
+pub(crate) const UNREADABLE: &str =
+    "damaged in this phone's store; delete it here and add the file again, if you still have it";
+/// What a user can do about a peer that ends the handshake.
+const HUNG_UP: &str = "it does not take this phone for one that it knows: it is another kiosk, or was set up anew; \
+     scan its QR code again";
+
+/// The phone's side of its conversations.
+pub(crate) struct PhoneHost<'p> {
+    phone: &'p Phone,
+    store: Store,
+    destinations: Vec<Destination>,
+    accepts: Accepts,
+    progress: &'p mut dyn FnMut(Progress),
+    /// Peers that count as phones.
+    phones: Vec<PeerKey>,
+    /// Verdicts on the phone's documents that were verified and are on their way into the store.
+    awaited: Vec<(MessageId, Verdict)>,
+    /// Documents that the peer has acknowledged.
+    deposited: HashSet<MessageId>,
+    told: HashMap<MessageId, Instant>,
+    counted: SyncReport,
+    pub(crate) hello: Option<PeerHello>,
+    pub(crate) finished_at: Option<Instant>,
+    /// The peer has asked for a document, answered one, or finished: it serves this phone.
+    pub(crate) accepted: bool,
+    pub(crate) stopped: bool,
+    pub(crate) ended: Option<ContactSummary>,
+}
+
+impl<'p> PhoneHost<'p> {
+    pub(crate) fn new(
+        phone: &'p Phone,
+        carry: bool,
+        progress: &'p mut dyn FnMut(Progress),
+    ) -> Result<Self, SyncError> {
+        let destinations = phone.destinations()?;
+        let carried = destinations.iter().filter(|_| carry).map(|one| (one.fingerprint(), None));
+        let is_phone = |peer: &waypost_store::PeerEntry| peer.class == PeerClass::Paired;
+        Ok(PhoneHost {
+            accepts: Accepts { destinations: carried.collect(), max_document: MAX_CARRIED },
+            phones: phone
+                .store()
+                .peers()?
+                .iter()
+                .filter(|peer| is_phone(peer))
+                .map(|peer| peer.key)
+                .collect(),
+            phone,
+            store: phone.store().clone(),
+            destinations,
+            progress,
+            awaited: Vec::new(),
+            deposited: HashSet::new(),
+            told: HashMap::new(),
+            counted: SyncReport::not_begun("", Ending::NotReached, ""),
+            hello: None,
+            finished_at: None,
+            accepted: false,
+            stopped: false,
+            ended: None,
+        })
+    }
+
+    fn destination(&self, fingerprint: &Fingerprint) -> Option<&Destination> {
+        self.destinations.iter().find(|one| one.fingerprint() == *fingerprint)
+    }
+
+    fn is_own(&self, id: &MessageId) -> bool {
+        matches!(self.store.document(id), Ok(Some(entry)) if entry.depositor.is_none())
+    }
+
+    /// Whether the peer holds documents of this phone that the destination has not spoken on.
+    pub(crate) fn awaits_confirmations(&self) -> bool {
+        let Some(peer) = self.counted.key else { return false };
+        let mut any = false;
+        let read = self.phone.each_document(Filter::Waiting, |entry| {
+            // What the peer said a moment ago may not be written down yet.
+            any |= entry.held_by.contains(&peer) || self.deposited.contains(&entry.description.id);
+        });
+        read.is_ok() && any
+    }
+
+    /// Tells of what the peer will not be offered: for destinations that it does not serve, or too large for it.
+    fn compare(&mut self, hello: &PeerHello) {
+        let mut unserved: HashMap<Fingerprint, u64> = HashMap::new();
+        let mut too_large = Vec::new();
+        let read = self.phone.each_document(Filter::Waiting, |entry| {
+            if entry.held_by.iter().any(|peer| !self.phones.contains(peer)) {
+                // It is at a kiosk already.
+            } else if !hello.serves.contains(&entry.header.destination) {
+                *unserved.entry(entry.header.destination).or_default() += 1;
+            } else if entry.description.size > hello.max_document && entry.depositor.is_none() {
+                too_large.push(entry.description.id);
+            }
+        });
+        if let Err(error) = read {
+            log::warn!("{error}");
+        }
+        for (destination, documents) in unserved {
+            let known = self.destination(&destination);
+            let name = known.map_or_else(|| destination.to_string(), Destination::name);
+            (self.progress)(Progress::NotServed { destination, name: name.clone(), documents });
+            self.counted.not_served.push(Unserved { destination, name, documents });
+        }
+        too_large.into_iter().for_each(|id| self.refused(id, Reason::TooLarge));
+    }
+
+    fn refused(&mut self, id: MessageId, reason: Reason) {
+        self.counted.refused.push(Refusal::by_peer(id, reason));
+        (self.progress)(Progress::Refused { id, reason: reason.to_string() });
+    }
+
+    /// Tells of verdicts that have become durable.
+    pub(crate) fn catch_up(&mut self) {
+        let mut waiting = Vec::new();
+        for (id, verdict) in std::mem::take(&mut self.awaited) {
+            match self.store.document(&id) {
+                Ok(Some(entry)) if entry.state == State::Confirmed(verdict) => {
+                    self.counted.count_verdict(verdict);
+                    (self.progress)(Progress::Confirmed { id, verdict });
+                }
+                _ => waiting.push((id, verdict)),
+            }
+        }
+        self.awaited = waiting;
+    }
+
+    pub(crate) fn report(mut self, summary: Option<ContactSummary>) -> SyncReport {
+        let mut report =
+            std::mem::replace(&mut self.counted, SyncReport::not_begun("", Ending::NotReached, ""));
+        let Some(summary) = summary else { return report };
+        (report.ending, report.why) = match &summary.ending {
+            NodeEnding::Finished => (Ending::Finished, String::new()),
+            NodeEnding::NothingNew => (Ending::NothingNew, String::new()),
+            NodeEnding::LinkLost(why) => (Ending::LinkLost, why.clone()),
+            NodeEnding::SaidGoodbye(Goodbye::Stopping) => {
+                (Ending::LinkLost, "stopped by this side".to_owned())
+            }
+            NodeEnding::SaidGoodbye(Goodbye::Idle) => {
+                (Ending::LinkLost, "the other side fell silent".to_owned())
+            }
+            NodeEnding::SaidGoodbye(why) => (Ending::Failed, why.to_string()),
+            NodeEnding::HeardGoodbye(why) => (Ending::TurnedAway, why.to_string()),
+            NodeEnding::HungUp => (Ending::Failed, HUNG_UP.to_owned()),
+            NodeEnding::Failed(why) => (Ending::Failed, why.clone()),
+        };
+        report.hung_up = summary.ending == NodeEnding::HungUp;
+        if let NodeEnding::HeardGoodbye(goodbye) = summary.ending {
+            report.goodbye = Some(goodbye);
+        }
+        report.key = summary.peer;
+        report.address = summary.link.address;
+        report.medium = summary.link.medium.to_string();
+        if report.ending.is_whole() {
+            (report.transferred, report.bytes) = (summary.theirs.stored, summary.theirs.bytes);
+            report.already_held = summary.theirs.already_held;
+        }
+        report.confirmations = summary.ours.confirmations.max(report.confirmations);
+        (report.bytes_in, report.bytes_out) = (summary.bytes_in, summary.bytes_out);
+        report.set_span(summary.took);
+        report
+    }
+}
+
+impl Host for PhoneHost<'_> {
+    fn admit(&mut self, peer: &PeerKey, pattern: Pattern, link: &LinkInfo) -> Result<Grant, Goodbye> {
+        if !link.outgoing {
+            self.admit_phone(peer, pattern)?;
+        }
+        self.counted.key = Some(*peer);
+        self.counted.address = link.address.clone();
+        Ok(Grant { accepts: self.accepts.clone() })
+    }
+
+    fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
+        let named = confirmation.statement.destination();
+        let checked = match self.destination(&named) {
+            None => Err(format!("it is of destination {named}, which this phone does not have")),
+            Some(destination) => destination.verify(confirmation, self.phone.wall()),
+        };
+        if let Err(why) = &checked {
+            self.counted.not_proven += 1;
+            (self.progress)(Progress::NotProven { why: why.clone() });
+            return checked;
+        }
+        for (id, verdict) in confirmation.statement.verdicts() {
+            let Ok(Some(entry)) = self.store.document(id) else { continue };
+            let is_news = match entry.state {
+                State::Confirmed(known) => known.may_become(*verdict),
+                State::Draft | State::Waiting => true,
+            };
+            if entry.depositor.is_none() && entry.header.destination == named && is_news {
+                self.awaited.push((*id, *verdict));
+            }
+        }
+        Ok(())
+    }
+
+    fn freeing(&self, confirmation: &Confirmation) -> Freeing {
+        let destination = self.destination(&confirmation.statement.destination());
+        destination.map_or(Freeing::PHONE, Destination::freeing)
+    }
+
+    fn event(&mut self, _: ConversationId, peer: &PeerKey, event: &Event) {
+        // A hello comes with the handshake, before the peer has decided; these come after.
+        self.accepted |= matches!(
+            event,
+            Event::HeldByPeer { .. }
+                | Event::RefusedByPeer { .. }
+                | Event::Progress { sending: true, .. }
+                | Event::Finished { .. }
+        );
+        match event {
+            Event::Hello(hello) => {
+                let (name, address) = (plain(&hello.name), self.counted.address.clone());
+                self.counted.with = name.clone();
+                self.phones.retain(|one| one != peer);
+                if !hello.is_gateway {
+                    self.phones.push(*peer);
+                }
+                (self.progress)(Progress::Connected { name, key: Some(*peer), address });
+                self.compare(hello);
+                self.hello = Some(hello.clone());
+            }
+            Event::HeldByPeer { id, .. } => {
+                self.counted.transferred += 1;
+                self.deposited.insert(*id);
+                if self.is_own(id) {
+                    let held = match self.phones.contains(peer) {
+                        true => Progress::WithPhone { id: *id },
+                        false => Progress::AtKiosk { id: *id },
+                    };
+                    (self.progress)(held);
+                }
+            }
+            Event::RefusedByPeer { id, reason, .. } => self.refused(*id, *reason),
+            Event::Received { id, size } => {
+                self.counted.carried += 1;
+                (self.progress)(Progress::Carried { id: *id, size: *size });
+            }
+            Event::Progress { id, sending: true, done, size } => {
+                let now = Instant::now();
+                let last = self.told.get(id).is_some_and(|at| now.duration_since(*at) < PROGRESS_EVERY);
+                if !last || done == size {
+                    self.told.insert(*id, now);
+                    (self.progress)(Progress::Progress { id: *id, done: *done, size: *size });
+                }
+            }
+            Event::Finished { .. } => self.finished_at = Some(Instant::now()),
+            Event::Unreadable { id, detail } => {
+                log::warn!("{id}: {detail}");
+                let refusal = Refusal { id: *id, reason: UNREADABLE.to_owned(), is_temporary: false };
+                (self.progress)(Progress::Refused { id: *id, reason: refusal.reason.clone() });
+                self.counted.refused.push(refusal);
+            }
+            Event::Malformed(detail) | Event::StoreUnreadable(detail) => log::warn!("{detail}"),
+            _ => {}
+        }
+    }
+
+    fn stored(&mut self, what: StoredNow) {
+        if what == StoredNow::Confirmation {
+            self.counted.confirmations += 1;
+            self.catch_up();
+        }
+    }
+
+    fn ended(&mut self, summary: ContactSummary) {
+        self.ended = Some(summary);
+    }
+}
+
+impl PhoneHost<'_> {
+    /// Another phone comes to this one: with the code that its user was shown, or known from then.
+    fn admit_phone(&mut self, peer: &PeerKey, pattern: Pattern) -> Result<(), Goodbye> {
+        let failed = |error: &dyn std::fmt::Display| {
+            log::error!("cannot look up or write down a phone: {error}");
+            Goodbye::Busy
+        };
+        let known = self.store.peer(peer).map_err(|error| failed(&error))?;
+        if known.as_ref().is_some_and(|known| known.revoked) {
+            return Err(Goodbye::Revoked);
+        }
+        match pattern {
+            Pattern::Open => Err(Goodbye::NotPaired),
+            Pattern::Known => match known.map(|known| known.class) {
+                Some(PeerClass::Paired) => Ok(()),
+                _ => Err(Goodbye::NotPaired),
+            },
+            Pattern::Code(code) => {
+                let consume = Change::ConsumeCode { code, peer: *peer, label: None };
+                self.phone.writer().apply(consume).map_err(|error| match error {
+                    waypost_store::ChangeError::BadCode => Goodbye::BadCode,
+                    other => failed(&other),
+                })?;
+                self.phones.push(*peer);
+                Ok(())
+            }
+        }
+    }
+}
