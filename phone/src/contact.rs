@@ -142,7 +142,9 @@ async fn converse(
 ) {
     let until = options.timeout.map(|timeout| Instant::now() + timeout);
     while host.ended.is_none() {
-        let patience = host.finished_at.map(|finished| match host.awaits_confirmations() {
+        // News after both had finished is answered before the link is closed.
+        let finished = host.finished_at.filter(|_| node.is_finished(id));
+        let patience = finished.map(|finished| match host.awaits_confirmations() {
             true => finished + options.wait.max(linger),
             false => finished + linger,
         });

@@ -151,6 +151,11 @@ impl Node {
         self.conversations.values().filter(|one| !one.is_closing()).filter_map(|one| one.peer).collect()
     }
 
+    /// Whether both sides of a conversation have nothing left to do, as far as is known now.
+    pub fn is_finished(&self, id: ConversationId) -> bool {
+        self.conversations.get(&id).is_some_and(|one| one.finished().is_some())
+    }
+
     /// Whether no link is up.
     pub fn is_empty(&self) -> bool {
         self.conversations.is_empty()
