@@ -266,7 +266,7 @@ impl Node {
                 conversation.say_goodbye(Goodbye::Idle, now);
             } else if conversation.is_established() {
                 // Nothing was left to do: an end like any other.
-                self.drop_link(id, Lost::Otherwise(String::new()), now, host);
+                self.drop_link(id, Lost::ByUs, now, host);
             } else {
                 conversation.close(Ending::Failed("the handshake took too long".into()), now);
             }
@@ -313,7 +313,7 @@ impl Node {
 
     /// Closes one conversation that has nothing left to do.
     pub fn close(&mut self, id: ConversationId, host: &mut dyn Host) {
-        self.drop_link(id, Lost::Otherwise("closed by this side".into()), self.clock.now(), host);
+        self.drop_link(id, Lost::ByUs, self.clock.now(), host);
     }
 
     fn frame(&mut self, id: ConversationId, frame: &Bytes, now: Monotonic, host: &mut dyn Host) {
