@@ -130,7 +130,8 @@ fn documents_that_are_damaged_on_the_phone_hold_back_no_others() {
     assert_eq!((ran.status.code(), &ran.last()["opened"]), (Some(3), &9.into()), "{ran:#?}");
     let mut refused: Vec<String> = ran.events("refused").map(|event| event["id"].to_string()).collect();
     let mut left: Vec<String> = phone.list(false).iter().map(|one| one["id"].to_string()).collect();
-    (refused.sort(), left.sort());
+    refused.sort();
+    left.sort();
     assert_eq!(
         (refused.len(), &refused),
         (2, &left),
