@@ -37,11 +37,14 @@ impl Daemon {
                 }
                 answer
             }
-            Request::Documents { .. }
-            | Request::Document { .. }
-            | Request::DeleteDocument { .. }
-            | Request::Peers
-            | Request::CheckStore => admin::answer(&self.shared.store, request),
+            Request::DeleteDocument { .. } => {
+                // Who deletes may need the room.
+                self.sweep_soon();
+                admin::answer(&self.shared.store, request)
+            }
+            Request::Documents { .. } | Request::Document { .. } | Request::Peers | Request::CheckStore => {
+                admin::answer(&self.shared.store, request)
+            }
         }
     }
 
