@@ -281,11 +281,6 @@ impl Daemon {
         self.next_sweep = self.node.clock().now() + wait;
     }
 
-    /// There is something to be removed.
-    fn sweep_soon(&mut self) {
-        self.next_sweep = self.next_sweep.min(self.node.clock().now() + SWEEP_ON);
-    }
-
     /// Takes no more links, lets what is under way end, and leaves everything durable.
     async fn stop(mut self) {
         log::info!("gateway is stopping");
