@@ -130,7 +130,7 @@ section! {
     /// How documents get to their destinations.
     pub struct Upload {
         /// How often a destination that cannot be reached is tried again, at first. The wait doubles with each failure,
-        /// up to `max_backoff`; a new route to the internet ends it at once. Each try costs about 5 KB of the backhaul.
+        /// up to `max_backoff`. Each try costs about 5 KB of the backhaul.
         [reload] probe_interval: Period = Period::secs(60), within Period::secs(1), Period::days(1);
         /// The longest wait between two tries.
         [reload] max_backoff: Period = Period::minutes(15), within Period::secs(1), Period::days(7);

@@ -1,7 +1,5 @@
 //! A large document that is interrupted on its way goes on where the gateway has it stored, whoever was interrupted.
 
-#![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
-
 use nix::sys::signal::Signal;
 use waypost_tests::process::Process;
 use waypost_tests::proxy::{Direction, Frame, Moment, Then};
