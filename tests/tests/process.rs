@@ -62,8 +62,7 @@ fn a_process_is_gone_when_it_is_killed_or_dropped() {
 fn memory_and_wakeups_are_those_of_the_process() {
     let folder = tempfile::tempdir().unwrap();
     let log = folder.path().join("log");
-    let script =
-        "echo ready; i=0; while [ $i -lt 20 ]; do sleep 0.01; i=$((i+1)); done; echo done; exec sleep 60";
+    let script = "echo ready; i=0; while [ $i -lt 20 ]; do sleep 0.01; i=$((i+1)); done; echo done; while :; do sleep 1; done";
     let mut process = shell(script, &log);
     process.wait_for("ready", SOON).unwrap();
     let before = process.wakeups().unwrap();
