@@ -31,10 +31,6 @@ section! {
         [] control: Control = Control::default();
         /// What is logged.
         [] log: Log = Log::default();
-        /// What is remembered of documents that are gone.
-        [] tombstones: Tombstones = Tombstones::default();
-        /// The signed confirmations.
-        [] confirmations: Confirmations = Confirmations::default();
         /// The destinations, in the order of the files.
         #[schemars(with = "Vec<Draft>")]
         [] destination: Vec<Destination> = Vec::new();
@@ -49,12 +45,16 @@ section! {
         [restart, vital] path: PathBuf = PathBuf::from("/var/lib/waypost/store");
         /// At most this much is stored. Absent, the disk (see `reserve`) and `map_size` are the only limits. A full
         /// store refuses documents, which stay on their phones; nothing is dropped to make room.
-        [reload] quota: Option<Size> = None, example "\"100GB\"";
+        [restart] quota: Option<Size> = None, example "\"100GB\"";
         /// Disk space that is left free for the system and its logs: the store takes nothing in when less is free.
-        [reload] reserve: Size = Size::mib(512), within Size::mib(16), Size::gib(1024);
+        [restart] reserve: Size = Size::mib(512), within Size::mib(16), Size::gib(1024);
         /// Largest size that the database may ever have. Costs address space only, neither disk nor memory; documents
         /// are taken up to 90 % of it. Use 1GiB on 32-bit systems.
         [restart] map_size: Size = Size::gib(64), within Size::mib(16), Size::gib(16_384);
+        /// How long it is remembered what was deleted or has expired, and how long confirmations are kept for phones that
+        /// have not fetched them. A phone that stays away for longer can bring a deleted document back, and keeps its
+        /// copies until it hears from the destination itself. Costs about 100 bytes for each document.
+        [restart] remember: Period = Period::days(400), within Period::days(1), Period::days(400);
         /// File with the 32-byte key that encrypts the store, for example a systemd credential. Absent, the key lies
         /// beside the store, and whoever takes the disk can read sizes, times and labels (documents stay sealed).
         [restart, vital] key_file: Option<PathBuf> = None, example "\"/run/credentials/waypost.service/store.key\"";
@@ -160,24 +160,6 @@ section! {
         /// "error": what needs the admin. "warn": what was passed over, too. "info": contacts, uploads, confirmations.
         /// "debug": each document. "trace": each frame; fills a small disk within days. Secrets are logged at no level.
         [reload] level: LogLevel = LogLevel::Info;
-    }
-}
-
-section! {
-    /// What is remembered of documents that are gone, so that they do not come back.
-    pub struct Tombstones {
-        /// How long. A phone that stays away for longer can bring a deleted document back. Costs about 100 bytes for
-        /// each document.
-        [reload] keep: Period = Period::days(400), within Period::days(1), Period::days(3_650);
-    }
-}
-
-section! {
-    /// The destinations' signed confirmations, which phones need before they delete.
-    pub struct Confirmations {
-        /// How long they are kept for phones that have not fetched them; fetched ones may go earlier. A phone that comes
-        /// later keeps its copy until it hears from the destination itself. Costs about 100 bytes for each document.
-        [reload] keep: Period = Period::days(400), within Period::days(1), Period::days(400);
     }
 }
 

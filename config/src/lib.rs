@@ -20,9 +20,7 @@ mod source;
 mod value;
 
 pub use annotated::annotated;
-pub use config::{
-    Access, Config, Confirmations, Control, Identity, Lan, Limits, Log, Store, Tombstones, Upload,
-};
+pub use config::{Access, Config, Control, Identity, Lan, Limits, Log, Store, Upload};
 pub use destination::{Collection, Credentials, Destination, MAX_DESTINATIONS};
 pub use diff::{Change, reload_diff};
 pub use load::{Loaded, load, parse};

@@ -27,7 +27,7 @@ fn changes_are_named_and_say_whether_they_need_a_restart() {
     let expected = [
         ("name", false),
         ("store.path", true),
-        ("store.quota", false),
+        ("store.quota", true),
         ("lan.enabled", true),
         ("log.level", false),
     ];

@@ -21,6 +21,8 @@ pub enum Request {
     Pair,
     /// Reads the configuration again. Answered by the daemon only.
     Reload,
+    /// What of the configuration files the running gateway has not taken up. Answered by the daemon only.
+    Changes,
     /// A page of documents.
     Documents {
         /// Only those that wait for their destination.
@@ -62,13 +64,13 @@ pub enum Answer {
         /// Seconds.
         valid: u64,
     },
-    /// To [`Request::Reload`]: what is wrong, and what waits for a restart.
+    /// To [`Request::Reload`] and [`Request::Changes`]: what is wrong, what has changed, what waits for a restart.
     Reloaded {
         /// Whether none of them is an error.
         ok: bool,
         /// Problems, as `waypost check` prints them.
         problems: Vec<String>,
-        /// Keys that have changed.
+        /// Keys that have changed and take effect on SIGHUP.
         changed: Vec<String>,
         /// Keys that have changed and take effect after a restart.
         needs_restart: Vec<String>,
@@ -220,7 +222,7 @@ pub struct Peer {
 pub fn answer(store: &Store, request: &Request) -> Result<Answer, String> {
     let words = |error: waypost_store::StoreError| error.to_string();
     match request {
-        Request::Status | Request::Pair | Request::Reload => {
+        Request::Status | Request::Pair | Request::Reload | Request::Changes => {
             Err("only a running gateway can answer that; start it with `waypost run`".into())
         }
         Request::Documents { waiting, after } => {

@@ -126,7 +126,8 @@ impl Served {
 
 fn load_one(destination: &Destination) -> Result<Served, (&'static str, String)> {
     let bytes = read_file(&destination.certificate).map_err(|error| ("certificate", error))?;
-    let certificate = Certificate::from_bytes(&bytes).map_err(|error| ("certificate", error.to_string()))?;
+    let certificate = Certificate::from_bytes(&bytes)
+        .map_err(|error| ("certificate", format!("{}: {error}", destination.certificate.display())))?;
     Ok(Served {
         fingerprint: certificate.fingerprint(),
         certificates: vec![certificate],

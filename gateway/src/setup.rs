@@ -51,7 +51,7 @@ fn store_options(config: &Config) -> Options {
         map_size: config.store.map_size.bytes(),
         quota: config.store.quota.map_or(u64::MAX, |quota| quota.bytes()),
         disk: Arc::new(FreeAbove { reserve: config.store.reserve.bytes() }),
-        remember: config.tombstones.keep.duration(),
+        remember: config.store.remember.duration(),
         ..Options::default()
     }
 }
@@ -88,6 +88,7 @@ pub fn limits(config: &Config) -> Limits {
     let count = |number: u32| usize::try_from(number).unwrap_or(usize::MAX);
     Limits {
         sessions: count(config.limits.sessions),
+        per_address: count(config.limits.sessions_per_address),
         half_open: count(config.limits.half_open),
         handshake: config.limits.handshake_timeout.duration(),
         idle: config.limits.idle_timeout.duration(),

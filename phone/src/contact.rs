@@ -125,7 +125,8 @@ impl Phone {
             has_backhaul: false,
             is_gateway: false,
         };
-        let limits = Limits { sessions: 4, half_open: 4, handshake: HANDSHAKE, idle: idle.max(IDLE) };
+        let limits =
+            Limits { sessions: 4, per_address: 4, half_open: 4, handshake: HANDSHAKE, idle: idle.max(IDLE) };
         let (store, writer) = (self.store().clone(), self.writer().clone());
         Ok(Node::new(self.identity().clone(), hello, limits, store, writer, system_rng()?))
     }
@@ -141,7 +142,9 @@ async fn converse(
 ) {
     let until = options.timeout.map(|timeout| Instant::now() + timeout);
     while host.ended.is_none() {
-        let patience = host.finished_at.map(|finished| match host.awaits_confirmations() {
+        // News after both had finished is answered before the link is closed.
+        let finished = host.finished_at.filter(|_| node.is_finished(id));
+        let patience = finished.map(|finished| match host.awaits_confirmations() {
             true => finished + options.wait.max(linger),
             false => finished + linger,
         });

@@ -12,11 +12,12 @@ use waypost_protocol::document::{Description, prefix};
 use waypost_protocol::ids::{MessageId, Seq};
 use waypost_protocol::sync::Holdings as _;
 use waypost_store::{Applied, Change, Filter, State, Store, Waiting};
-use waypost_upload::{Client, Error, Kind};
+use waypost_upload::{Cause, Client, Error, Kind};
 
 use crate::Phone;
 use crate::contact::SyncError;
 use crate::destination::Destination;
+use crate::host::UNREADABLE;
 use crate::report::{Ending, Progress, Refusal, SyncReport};
 use crate::words::plain;
 
@@ -122,14 +123,20 @@ impl Delivery<'_> {
         }
         let mut tries = 0;
         loop {
-            match self.upload(&mut left)? {
-                Ok(()) => return Ok(Ok(())),
-                Err(error) if error.is_ambiguous() && tries + 1 < TRIES => {
+            let Err(error) = self.upload(&mut left)? else { return Ok(Ok(())) };
+            match unreadable_in(&error, &left) {
+                // It breaks the request that it is in; the others go on without it.
+                Some(at) => {
+                    log::warn!("{error}");
+                    let one = left.remove(at);
+                    self.refuse(one.description.id, UNREADABLE.to_owned(), false);
+                }
+                None if error.is_ambiguous() && tries + 1 < TRIES => {
                     tries += 1;
                     log::info!("{error}");
                     std::thread::sleep(Duration::from_millis(500) * 2u32.pow(tries));
                 }
-                Err(error) => return Ok(Err(error)),
+                None => return Ok(Err(error)),
             }
         }
     }
@@ -291,8 +298,14 @@ impl Delivery<'_> {
     }
 }
 
+/// Which of these documents could not be read from the phone's store.
+fn unreadable_in(error: &Error, documents: &[Waiting]) -> Option<usize> {
+    let Cause::Local { id, .. } = error.cause() else { return None };
+    documents.iter().position(|one| one.description.id == *id)
+}
+
 fn unreadable() -> api::Failure {
-    let detail = "it cannot be read from this phone's store".to_owned();
+    let detail = UNREADABLE.to_owned();
     api::Failure { code: FailureCode::Server.code(), detail, ..api::Failure::default() }
 }
 

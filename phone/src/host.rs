@@ -22,6 +22,9 @@ use crate::words::plain;
 /// At most so often is told how far a document has got.
 const PROGRESS_EVERY: Duration = Duration::from_millis(150);
 
+/// What a user can do about a document whose bytes are damaged here.
+pub(crate) const UNREADABLE: &str =
+    "damaged in this phone's store; delete it here and add the file again, if you still have it";
 /// What a user can do about a peer that ends the handshake.
 const HUNG_UP: &str = "it does not take this phone for one that it knows: it is another kiosk, or was set up anew; \
      scan its QR code again";
@@ -269,6 +272,12 @@ impl Host for PhoneHost<'_> {
                 }
             }
             Event::Finished { .. } => self.finished_at = Some(Instant::now()),
+            Event::Unreadable { id, detail } => {
+                log::warn!("{id}: {detail}");
+                let refusal = Refusal { id: *id, reason: UNREADABLE.to_owned(), is_temporary: false };
+                (self.progress)(Progress::Refused { id: *id, reason: refusal.reason.clone() });
+                self.counted.refused.push(refusal);
+            }
             Event::Malformed(detail) | Event::StoreUnreadable(detail) => log::warn!("{detail}"),
             _ => {}
         }

@@ -64,8 +64,8 @@ impl Phone {
         Ok(last)
     }
 
-    /// Meets the kiosks that are known, the last met first: the first that is reached, or with `all` each of them. None
-    /// reached: no report.
+    /// Meets the kiosks that are known, the last met first: until one that serves everything is reached, or with `all`
+    /// each of them. None reached: no report.
     pub async fn sync_known(
         &self,
         all: bool,
@@ -81,7 +81,8 @@ impl Phone {
             if reached(&report) {
                 reports.push(report);
             }
-            if !all && reports.last().is_some_and(|report| report.key.is_some()) {
+            let is_enough = |report: &SyncReport| report.key.is_some() && report.not_served.is_empty();
+            if !all && reports.last().is_some_and(is_enough) {
                 return Ok(reports);
             }
         }

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 use waypost_tests::proxy::Direction;
-use waypost_tests::scenario::{Phone, Site, content, wait_until};
+use waypost_tests::scenario::{Phone, Site, content, damage_body, wait_until};
 
 /// Lets the phone deliver by itself, by a way of its own that is not the kiosk's backhaul.
 fn with_internet(site: &Site, phone: &Phone, name: &str) {
@@ -110,4 +110,28 @@ fn what_arrives_by_phone_and_by_kiosk_is_stored_once_with_the_same_confirmation(
     assert!(report["bytes_out"].as_u64().unwrap() < 10_000, "{report}");
     assert_eq!(phone.list(false), [] as [Value; 0]);
     assert_eq!((ids.len(), site.destination.inbox().len()), (2, 3));
+}
+
+#[test]
+fn documents_that_are_damaged_on_the_phone_hold_back_no_others() {
+    let site = Site::start();
+    let phone = site.new_phone("anna");
+    with_internet(&site, &phone, "phones");
+    let photo = content(1, 2_000_000);
+    let mut files: Vec<(String, Vec<u8>)> =
+        (0..10).map(|number| (format!("form-{number}.xml"), content(number, 2_000))).collect();
+    files.insert(5, ("photo.jpg".into(), photo));
+    let named: Vec<(&str, &[u8])> = files.iter().map(|(name, bytes)| (&name[..], &bytes[..])).collect();
+    let ids = phone.add(&named);
+    for bad in [3, 5] {
+        damage_body(&phone.home().join("store"), bad);
+    }
+    let ran = phone.try_run(&["sync", "--direct"]);
+    assert_eq!((ran.status.code(), &ran.last()["opened"]), (Some(3), &9.into()), "{ran:#?}");
+    let refused: Vec<&Value> = ran.events("refused").map(|event| &event["id"]).collect();
+    assert_eq!(refused, [&ids[3], &ids[5]]);
+    let listed = phone.list(false);
+    assert_eq!(listed.iter().map(|one| &one["name"]).collect::<Vec<_>>(), ["form-3.xml", "photo.jpg"]);
+    assert_eq!(site.destination.inbox().len(), 9);
+    assert_eq!(opened_at_the_destination(&site), 9);
 }

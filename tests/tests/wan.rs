@@ -99,13 +99,19 @@ fn tcp_comes_through_loss_and_reordering_intact() {
 
 #[test]
 fn the_rate_is_kept() {
-    let wan = Wan::new(Conditions { rate: Some(1_000_000), delay: 5 * MS, ..Conditions::default() }).unwrap();
     let sent = pattern(1_000_000);
-    let (received, time) = transfer(&wan, &sent);
-    assert!(received == sent);
-    let bytes = wan.counters(Direction::Out).bytes as f64;
-    let rate = bytes / time.as_secs_f64();
-    assert!((750_000.0..1_250_000.0).contains(&rate), "{rate} bytes/s");
+    // A busy machine slows a transfer, and never speeds it up: the rate is never above, and reached in one of a few tries.
+    let rates: Vec<f64> = (0..4)
+        .map(|_| {
+            let slow = Conditions { rate: Some(1_000_000), delay: 5 * MS, ..Conditions::default() };
+            let wan = Wan::new(slow).unwrap();
+            let (received, time) = transfer(&wan, &sent);
+            assert!(received == sent);
+            wan.counters(Direction::Out).bytes as f64 / time.as_secs_f64()
+        })
+        .collect();
+    assert!(rates.iter().all(|rate| *rate < 1_250_000.0), "{rates:?} bytes/s");
+    assert!(rates.iter().any(|rate| *rate > 750_000.0), "{rates:?} bytes/s");
 }
 
 #[test]

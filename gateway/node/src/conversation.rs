@@ -33,6 +33,8 @@ pub(crate) struct Conversation {
     /// Whether the reader waits for the engine to take more.
     holds_reader: bool,
     finished: Option<(Report, Report)>,
+    /// Something went either way since both sides had last finished.
+    unsettled: bool,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -41,6 +43,8 @@ pub(crate) struct Conversation {
 pub(crate) enum Lost {
     /// The other side closed it in order.
     Closed,
+    /// This side closed it, having nothing left to do.
+    ByUs,
     /// Otherwise, and why.
     Otherwise(String),
 }
@@ -77,6 +81,7 @@ impl Conversation {
             closing: None,
             holds_reader: false,
             finished: None,
+            unsettled: false,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -110,6 +115,7 @@ impl Conversation {
             None => Ok(Step::Nothing),
             Some(Received::Established { peer, pattern, first }) => Ok(Step::Proven { peer, pattern, first }),
             Some(Received::Payload(payload)) => {
+                self.unsettled = true;
                 self.input(Input::Frame(payload), now, holdings);
                 Ok(Step::Nothing)
             }
@@ -168,7 +174,7 @@ impl Conversation {
                     return false;
                 }
                 Output::Transmit(payload) => {
-                    self.active = now;
+                    (self.active, self.unsettled) = (now, true);
                     if let Err(error) = self.session.seal(&payload, self.link.useful_frame) {
                         log::error!(link:% = self.id, error:%; "cannot seal a payload");
                         self.close(Ending::Failed(error.to_string()), now);
@@ -177,7 +183,7 @@ impl Conversation {
                     self.send_frames();
                 }
                 Output::Event(Event::Finished { ours, theirs }) => {
-                    self.finished = Some((ours.clone(), theirs.clone()));
+                    (self.finished, self.unsettled) = (Some((ours.clone(), theirs.clone())), false);
                     each(self, Output::Event(Event::Finished { ours, theirs }));
                 }
                 output => each(self, output),
@@ -245,17 +251,20 @@ impl Conversation {
 
     /// The link is gone.
     pub(crate) fn summary(self, lost: Lost, now: Monotonic) -> ContactSummary {
+        // News after both had finished can be lost like any other, unless it was this side that had enough.
+        let settled = !self.unsettled || matches!(lost, Lost::ByUs);
         let lost = match lost {
             Lost::Closed if self.peer.is_none() && self.link.outgoing => Ending::HungUp,
             Lost::Closed => Ending::LinkLost("the other side closed it".into()),
+            Lost::ByUs => Ending::LinkLost("closed by this side".into()),
             Lost::Otherwise(why) => Ending::LinkLost(why),
         };
         let moved = |(ours, theirs): &(Report, Report)| !(ours.is_nothing_new() && theirs.is_nothing_new());
         let ending = match (self.closing, &self.finished) {
             (Some((ending, _)), _) => ending,
-            (None, Some(reports)) if moved(reports) => Ending::Finished,
-            (None, Some(_)) => Ending::NothingNew,
-            (None, None) => lost,
+            (None, Some(reports)) if settled && moved(reports) => Ending::Finished,
+            (None, Some(_)) if settled => Ending::NothingNew,
+            (None, _) => lost,
         };
         let (ours, theirs) = self.finished.unwrap_or_default();
         ContactSummary {

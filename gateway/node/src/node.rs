@@ -51,6 +51,8 @@ pub enum NodeEvent {
 pub struct Limits {
     /// Authenticated conversations at the same time.
     pub sessions: usize,
+    /// Links at the same time that come from one address.
+    pub per_address: usize,
     /// Links at the same time on which nobody has authenticated.
     pub half_open: usize,
     /// How long a handshake may take.
@@ -149,6 +151,11 @@ impl Node {
         self.conversations.values().filter(|one| !one.is_closing()).filter_map(|one| one.peer).collect()
     }
 
+    /// Whether both sides of a conversation have nothing left to do, as far as is known now.
+    pub fn is_finished(&self, id: ConversationId) -> bool {
+        self.conversations.get(&id).is_some_and(|one| one.finished().is_some())
+    }
+
     /// Whether no link is up.
     pub fn is_empty(&self) -> bool {
         self.conversations.is_empty()
@@ -182,6 +189,12 @@ impl Node {
         let strangers = self.conversations.values().filter(|one| !one.is_established()).count();
         if strangers >= self.limits.half_open {
             log::warn!(address = link.info.address.as_str(), limit = self.limits.half_open; "too many links without a session; one was turned away");
+            return None;
+        }
+        let from = link.info.host();
+        let neighbours = self.conversations.values().filter(|one| one.link.host() == from).count();
+        if neighbours >= self.limits.per_address {
+            log::warn!(address = from, limit = self.limits.per_address; "too many links from one address; one was turned away");
             return None;
         }
         let hello = Engine::encode_hello(&self.hello);
@@ -253,7 +266,7 @@ impl Node {
                 conversation.say_goodbye(Goodbye::Idle, now);
             } else if conversation.is_established() {
                 // Nothing was left to do: an end like any other.
-                self.drop_link(id, Lost::Otherwise(String::new()), now, host);
+                self.drop_link(id, Lost::ByUs, now, host);
             } else {
                 conversation.close(Ending::Failed("the handshake took too long".into()), now);
             }
@@ -300,7 +313,7 @@ impl Node {
 
     /// Closes one conversation that has nothing left to do.
     pub fn close(&mut self, id: ConversationId, host: &mut dyn Host) {
-        self.drop_link(id, Lost::Otherwise("closed by this side".into()), self.clock.now(), host);
+        self.drop_link(id, Lost::ByUs, self.clock.now(), host);
     }
 
     fn frame(&mut self, id: ConversationId, frame: &Bytes, now: Monotonic, host: &mut dyn Host) {

@@ -85,6 +85,7 @@ fn side(phone: bool, serves: Vec<Fingerprint>) -> Side {
     };
     let limits = Limits {
         sessions: 10,
+        per_address: 10,
         half_open: 10,
         handshake: Duration::from_secs(5),
         idle: Duration::from_secs(20),

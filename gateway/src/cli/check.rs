@@ -5,11 +5,12 @@ use std::process::ExitCode;
 
 use anyhow::bail;
 use serde::Serialize;
-use waypost_config::{Loaded, Problem, Severity, load};
+use waypost_config::{Config, Loaded, Problem, Severity, load};
 
 use super::output;
+use crate::admin::{Answer, Request};
 use crate::destinations::Destinations;
-use crate::{daemon, logging};
+use crate::{control, daemon, logging};
 
 /// Runs the daemon. Problems of the configuration are logged; only fatal ones keep it from starting.
 pub(super) fn run(path: &Path) -> anyhow::Result<ExitCode> {
@@ -31,6 +32,18 @@ struct Checked<'a> {
     ok: bool,
     files: Vec<String>,
     problems: &'a [Problem],
+    /// Keys that a running gateway takes up on SIGHUP; absent where none runs.
+    reload: Option<Vec<String>>,
+    /// Keys that a running gateway takes up after a restart.
+    needs_restart: Option<Vec<String>>,
+}
+
+/// What a running gateway has not taken up yet: keys for SIGHUP, and keys for a restart. `None` where none runs.
+fn pending(config: &Config) -> Option<(Vec<String>, Vec<String>)> {
+    match control::ask(&config.control.socket, &Request::Changes) {
+        Ok(Ok(Answer::Reloaded { changed, needs_restart, .. })) => Some((changed, needs_restart)),
+        _ => None,
+    }
 }
 
 /// Names every mistake, the files that the configuration points to included. Exit status 1 where one is an error.
@@ -46,11 +59,17 @@ pub(super) fn check(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
         }
     }
     let ok = loaded.problems.iter().all(|problem| problem.severity == Severity::Warning);
+    let (reload, needs_restart) = pending(&loaded.config).unzip();
     if json {
         let files = loaded.files.iter().map(|file| file.display().to_string()).collect();
-        output::json(&Checked { ok, files, problems: &loaded.problems })?;
+        output::json(&Checked { ok, files, problems: &loaded.problems, reload, needs_restart })?;
     } else {
         loaded.problems.iter().for_each(|problem| output::line(&problem.to_string()));
+        let keys = |keys: Option<Vec<String>>, words: &str| {
+            keys.into_iter().flatten().for_each(|key| output::line(&format!("{key}: {words}")));
+        };
+        keys(reload, "changed; takes effect on SIGHUP (`waypost reload`)");
+        keys(needs_restart, "changed; needs restart");
         let count = loaded.problems.len();
         output::line(&match (ok, count) {
             (true, 0) => format!("{} is in order", path.display()),

@@ -58,6 +58,9 @@ impl Host for GatewayHost {
             Event::Malformed(detail) => {
                 log::warn!(peer:%, detail = detail.as_str(); "malformed data passed over")
             }
+            Event::Unreadable { id, detail } => {
+                log::error!(document:% = id, detail = detail.as_str(); "a document cannot be read from the store")
+            }
             Event::StoreUnreadable(detail) => {
                 log::error!(detail = detail.as_str(); "the store cannot be read")
             }

@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::PoisonError;
 
 use rand_core::RngCore;
+use waypost_config::{Problem, Severity};
 use waypost_node::system_rng;
 use waypost_protocol::invite::{CodeSecret, Pairing};
 use waypost_protocol::refusal::Goodbye;
@@ -19,16 +20,11 @@ impl Daemon {
             Request::Pair => self.pair(),
             Request::Reload => {
                 let (problems, changes) = self.reload();
-                let keys = |needs_restart| {
-                    let keys = changes.iter().filter(move |change| change.needs_restart == needs_restart);
-                    keys.map(|change| change.key.to_string()).collect()
-                };
-                Ok(Answer::Reloaded {
-                    ok: problems.iter().all(|problem| problem.severity == waypost_config::Severity::Warning),
-                    problems: problems.iter().map(ToString::to_string).collect(),
-                    changed: keys(false),
-                    needs_restart: keys(true),
-                })
+                Ok(reloaded(&problems, &changes))
+            }
+            Request::Changes => {
+                let loaded = waypost_config::load(&self.path);
+                Ok(reloaded(&[], &waypost_config::reload_diff(&self.config, &loaded.config)))
             }
             Request::Revoke { .. } => {
                 let answer = admin::answer(&self.shared.store, request);
@@ -122,6 +118,19 @@ impl Daemon {
             }
         }
         addresses
+    }
+}
+
+fn reloaded(problems: &[Problem], changes: &[waypost_config::Change]) -> Answer {
+    let keys = |needs_restart| {
+        let keys = changes.iter().filter(move |change| change.needs_restart == needs_restart);
+        keys.map(|change| change.key.to_string()).collect()
+    };
+    Answer::Reloaded {
+        ok: problems.iter().all(|problem| problem.severity == Severity::Warning),
+        problems: problems.iter().map(ToString::to_string).collect(),
+        changed: keys(false),
+        needs_restart: keys(true),
     }
 }
 

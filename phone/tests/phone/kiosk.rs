@@ -253,7 +253,8 @@ async fn serve(
         is_gateway: true,
     };
     let second = Duration::from_secs(1);
-    let limits = Limits { sessions: 8, half_open: 8, handshake: second * 10, idle: second * 30 };
+    let limits =
+        Limits { sessions: 8, per_address: 8, half_open: 8, handshake: second * 10, idle: second * 30 };
     let mut node = Node::new(identity, hello, limits, store.clone(), writer, system_rng().unwrap());
     let mut host = TestHost { manners, store };
     ready.send(()).unwrap();

@@ -229,7 +229,7 @@ impl Sender {
                     self.give_up(&id);
                     if let Some(error) = problem {
                         // One a payload: a store that fails does so for each document.
-                        out.unreadable(&error);
+                        out.event(Event::Unreadable { id, detail: error.to_string() });
                         break;
                     }
                 }
@@ -401,7 +401,7 @@ impl Sender {
             Ok(_) => return self.give_up(&id),
             Err(error) => {
                 self.give_up(&id);
-                return out.unreadable(&error);
+                return out.event(Event::Unreadable { id, detail: error.to_string() });
             }
         };
         let next = next + bytes.len() as u64;

@@ -132,6 +132,13 @@ pub enum Event {
     },
     /// Something that is no document was sent and passed over.
     Malformed(String),
+    /// The bytes of a document cannot be read from the store; the others go on.
+    Unreadable {
+        /// Which.
+        id: MessageId,
+        /// What the store says.
+        detail: String,
+    },
     /// The store could not be read; the document or answer concerned is left for the next contact.
     StoreUnreadable(String),
     /// Both sides have nothing left to do.

@@ -190,7 +190,8 @@ impl Party {
             has_backhaul: false,
             is_gateway: !self.is_phone,
         };
-        let limits = Limits { sessions: 4, half_open: 4, handshake: PATIENCE, idle: PATIENCE };
+        let limits =
+            Limits { sessions: 4, per_address: 4, half_open: 4, handshake: PATIENCE, idle: PATIENCE };
         let (store, writer) = (self.store.clone(), self.writer.clone());
         let mut node = Node::new(self.identity.clone(), hello, limits, store, writer, system_rng()?);
         let mut host = PartyHost { party: self, finished: false, ended: None };

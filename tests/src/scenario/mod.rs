@@ -16,6 +16,7 @@
 //! What goes wrong here panics, as it does in a test. The programs must have been built from these sources:
 //! `cargo build --workspace`.
 
+mod damage;
 mod destination;
 mod gateway;
 mod local_phone;
@@ -27,6 +28,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
+pub use damage::damage_body;
 pub use destination::Destination;
 pub use gateway::Gateway;
 pub use local_phone::{Contact, LocalPhone};

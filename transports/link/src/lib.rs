@@ -51,6 +51,16 @@ pub struct LinkInfo {
     pub useful_frame: usize,
 }
 
+impl LinkInfo {
+    /// The other end without what differs between two of its links: on IP, without the port.
+    pub fn host(&self) -> &str {
+        match self.medium {
+            Medium::Lan => self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host),
+            Medium::Memory => &self.address,
+        }
+    }
+}
+
 /// Why no more frames come or go.
 #[derive(Debug, thiserror::Error)]
 pub enum LinkError {
