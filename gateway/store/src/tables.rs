@@ -92,7 +92,10 @@ impl Table {
     /// Whether new rows come after all others. LMDB then fills pages to the brim, where it would leave room for rows
     /// in between: fewer pages are written, and the file is smaller.
     fn grows_at_its_end(self) -> bool {
-        matches!(self, Table::Documents | Table::Outbox | Table::Pieces | Table::BodyKeys | Table::Confirmations)
+        matches!(
+            self,
+            Table::Documents | Table::Outbox | Table::Pieces | Table::BodyKeys | Table::Confirmations
+        )
     }
 }
 
