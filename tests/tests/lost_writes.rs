@@ -315,7 +315,7 @@ fn the_last_document_is_lost_when_the_sync_of_meta_pages_is_taken_out() {
 #[test]
 fn the_store_is_damaged_when_the_sync_of_pages_is_taken_out() {
     let folder = folder();
-    let is_pages = |number: u64| number % 2 == 0;
+    let is_pages = |number: u64| number.is_multiple_of(2);
     let cut = |at: u64| {
         let loss = Loss::Torn { seed: at, sector: 512 };
         let scene = Scene::set(folder.path(), usize::try_from(at).unwrap());

@@ -31,6 +31,8 @@ use crate::{control, logging, setup};
 const SWEEP_ROWS: usize = 1_000;
 /// How soon a sweep goes on that has more to do.
 const SWEEP_ON: Duration = Duration::from_millis(200);
+/// How soon a sweep is tried again that failed.
+const SWEEP_AGAIN: Duration = Duration::from_secs(10);
 /// How often the store is swept when nothing happens.
 const SWEEP_EVERY: Duration = Duration::from_secs(900);
 /// How long uploads and links may take to end on SIGTERM.
@@ -268,14 +270,15 @@ impl Daemon {
     }
 
     fn sweep(&mut self) {
-        let more = match self.shared.store.sweep(SWEEP_ROWS) {
-            Ok(swept) => swept.more,
+        let wait = match self.shared.store.sweep(SWEEP_ROWS) {
+            Ok(swept) if swept.more => SWEEP_ON,
+            Ok(_) => SWEEP_EVERY,
             Err(error) => {
                 log::warn!(error:%; "the store could not be swept");
-                false
+                SWEEP_AGAIN
             }
         };
-        self.next_sweep = self.node.clock().now() + if more { SWEEP_ON } else { SWEEP_EVERY };
+        self.next_sweep = self.node.clock().now() + wait;
     }
 
     /// Takes no more links, lets what is under way end, and leaves everything durable.

@@ -34,6 +34,7 @@ impl Daemon {
                 answer
             }
             Request::DeleteDocument { .. } => {
+                // Who deletes may need the room.
                 self.sweep_soon();
                 admin::answer(&self.shared.store, request)
             }

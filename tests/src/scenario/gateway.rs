@@ -9,7 +9,7 @@ use std::process::{Command, ExitStatus};
 use serde_json::{Value, json};
 
 use super::programs::run_well;
-use super::{Destination, PATIENCE, Ran, program, wait_until};
+use super::{Destination, PATIENCE, Ran, program, say, wait_until};
 use crate::process::Process;
 use crate::proxy::{Content, Proxy};
 
@@ -198,6 +198,23 @@ impl Gateway {
         self.ask(&json!({ "do": "pair" }))["text"].as_str().unwrap().to_owned()
     }
 }
+
+impl Drop for Gateway {
+    /// The end of the log says most about a test that fails.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            let log = std::fs::read_to_string(self.log()).unwrap_or_else(|error| error.to_string());
+            let lines: Vec<&str> = log.lines().collect();
+            let status = self.try_ask(&json!({ "do": "status" })).unwrap_or_default();
+            say(&format!("log of the gateway in {}:", self.folder.display()));
+            lines[lines.len().saturating_sub(SHOWN)..].iter().for_each(|line| say(line));
+            say(&format!("its status: {status:#}"));
+        }
+    }
+}
+
+/// Lines of a log that are shown when a test fails.
+const SHOWN: usize = 60;
 
 const CONFIGURATION: &str = r#"name = "Test kiosk"
 
