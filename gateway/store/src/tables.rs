@@ -5,7 +5,7 @@ use std::path::Path;
 
 use data_encoding::HEXLOWER;
 use heed::types::Bytes;
-use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, RoTxn, RwTxn, WithoutTls};
+use heed::{CommitOrAbort, Database, Env, EnvOpenOptions, MdbError, PutFlags, RoTxn, RwTxn, WithoutTls};
 use rand_core::RngCore;
 
 use crate::error::{OpenError, StoreError};
@@ -87,6 +87,15 @@ impl Table {
 
     pub(crate) fn name(self) -> &'static str {
         Self::ALL[self as usize].1
+    }
+
+    /// Whether new rows come after all others. LMDB then fills pages to the brim, where it would leave room for rows
+    /// in between: fewer pages are written, and the file is smaller.
+    fn grows_at_its_end(self) -> bool {
+        matches!(
+            self,
+            Table::Documents | Table::Outbox | Table::Pieces | Table::BodyKeys | Table::Confirmations
+        )
     }
 }
 
@@ -250,7 +259,15 @@ impl Tables {
         plain: &[u8],
     ) -> Result<(), StoreError> {
         let sealed = sealer.seal(rng, table, key, plain).ok_or_else(|| damaged(table, key))?;
-        Ok(self.database(table).put(txn, key, &sealed)?)
+        let database = self.database(table);
+        if table.grows_at_its_end() {
+            match database.put_with_flags(txn, PutFlags::APPEND, key, &sealed) {
+                // It is not the last: a row that is replaced, or a body that comes in beside others.
+                Err(heed::Error::Mdb(MdbError::KeyExist)) => {}
+                done => return Ok(done?),
+            }
+        }
+        Ok(database.put(txn, key, &sealed)?)
     }
 
     /// Removes the row at `key`; whether there was one.
