@@ -125,6 +125,8 @@ pub struct Status {
     pub rejected: u64,
     /// Bodies that phones have begun to send.
     pub partials: u64,
+    /// Documents that were damaged here and are asked for again, counted for each phone that brought them.
+    pub asked_for_again: u64,
     /// Bytes that the store uses.
     pub used: u64,
     /// Bytes that it may still take.

@@ -7,8 +7,8 @@ use std::path::Path;
 use waypost_config::{Config, Credentials, Destination, Keep, Problem, Severity};
 use waypost_openpgp::{Certificate, VerifyError, verify_confirmation};
 use waypost_protocol::confirmation::Confirmation;
-use waypost_protocol::ids::{Fingerprint, GroupId};
-use waypost_protocol::sync::Accepts;
+use waypost_protocol::ids::Fingerprint;
+use waypost_protocol::sync::{self, Accepts};
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Free, Freeing};
 
@@ -66,14 +66,18 @@ impl Destinations {
         self.0.iter().map(|served| served.fingerprint).collect()
     }
 
-    /// What a peer may deposit, up to `max_document` bytes each.
-    pub fn accepts(&self, max_document: u64) -> Accepts {
-        let groups = |served: &Served| {
-            let collections = served.config.collections.as_ref()?;
-            Some(collections.iter().map(|collection| collection.group).collect::<Vec<GroupId>>())
+    /// What a peer may deposit, up to `max_document` bytes each; `limit_of` says what a destination itself takes.
+    pub fn accepts(&self, max_document: u64, limit_of: impl Fn(&Fingerprint) -> Option<u64>) -> Accepts {
+        let served = |served: &Served| sync::Served {
+            destination: served.fingerprint,
+            collections: served
+                .config
+                .collections
+                .as_ref()
+                .map(|collections| collections.iter().map(|collection| collection.group).collect()),
+            max_document: limit_of(&served.fingerprint).unwrap_or(u64::MAX),
         };
-        let destinations = self.0.iter().map(|served| (served.fingerprint, groups(served))).collect();
-        Accepts { destinations, max_document }
+        Accepts { destinations: self.0.iter().map(served).collect(), max_document }
     }
 
     /// Whether a confirmation is one of a destination that is served, and signed by it.

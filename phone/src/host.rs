@@ -10,7 +10,7 @@ use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
 use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::Pattern;
-use waypost_protocol::sync::{Accepts, Event, PeerHello};
+use waypost_protocol::sync::{Accepts, Event, PeerHello, Served};
 use waypost_store::{Change, Filter, Freeing, PeerClass, State, Store};
 
 use crate::Phone;
@@ -59,7 +59,7 @@ impl<'p> PhoneHost<'p> {
         progress: &'p mut dyn FnMut(Progress),
     ) -> Result<Self, SyncError> {
         let destinations = phone.destinations()?;
-        let carried = destinations.iter().filter(|_| carry).map(|one| (one.fingerprint(), None));
+        let carried = destinations.iter().filter(|_| carry).map(|one| Served::all(one.fingerprint()));
         let is_phone = |peer: &waypost_store::PeerEntry| peer.class == PeerClass::Paired;
         Ok(PhoneHost {
             accepts: Accepts { destinations: carried.collect(), max_document: MAX_CARRIED },

@@ -123,6 +123,9 @@ pub struct Start {
     /// Size of the body in bytes.
     #[prost(uint64, tag = "5")]
     pub size: u64,
+    /// First fingerprint of the destination that the envelope names: 20 or 32 bytes.
+    #[prost(bytes = "bytes", tag = "6")]
+    pub destination: Bytes,
 }
 
 /// Bytes of a body.

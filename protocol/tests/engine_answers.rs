@@ -10,7 +10,7 @@
 mod shelf;
 
 use bytes::Bytes;
-use shelf::{Pair, Shelf, Side, bytes_of, confirmation, document, start_of};
+use shelf::{Pair, Shelf, Side, bytes_of, confirmation, confirmation_by, document, start_of};
 use waypost_protocol::mvds::{Chunk, Payload, Refusal};
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{Event, Input, ProtocolError, Standing, Stored};
@@ -65,7 +65,62 @@ fn a_request_for_what_was_confirmed_meanwhile_is_answered() {
     pair.sides[0].commits();
     pair.sides[0].hears(requests).unwrap();
     let said = pair.sides[0].says();
-    assert_eq!(said.refusals.iter().map(|one| one.id.clone()).collect::<Vec<_>>(), [bytes_of(&one.id())]);
+    assert_eq!(said.confirmations, [confirmation(&[&one]).to_wire()]);
+}
+
+#[test]
+fn a_document_that_the_gateway_lost_is_asked_for_and_sent_again() {
+    for size in [500, LARGE] {
+        let one = document(1, size);
+        let phone = Shelf { kept: [(1, one.clone())].into(), ..Shelf::default() };
+        let gateway = Shelf { lost: vec![one.id()], ..Shelf::default() };
+        let mut pair = Pair::new(phone, gateway);
+        pair.settle();
+        assert_eq!(both_finished(&pair), [true, true]);
+        assert_eq!(pair.sides[1].shelf.standing[&one.id()], Standing::Held);
+        let lost = Event::LostByPeer { store: shelf::parameters(false).hello.store, id: one.id() };
+        let held = Event::HeldByPeer { store: shelf::parameters(false).hello.store, id: one.id() };
+        let place = |event| pair.sides[0].events.iter().position(|one| *one == event).unwrap();
+        assert!(place(lost) < place(held));
+    }
+}
+
+#[test]
+fn a_lost_document_is_answered_by_its_confirmation_where_there_is_one() {
+    let one = document(1, 500);
+    let mut phone = Shelf::default();
+    phone.standing.insert(one.id(), Standing::Confirmed(Box::new(confirmation(&[&one]))));
+    let mut pair = Pair::new(phone, Shelf { lost: vec![one.id()], ..Shelf::default() });
+    pair.settle();
+    assert_eq!(both_finished(&pair), [true, true]);
+    assert!(matches!(pair.sides[1].shelf.standing[&one.id()], Standing::Confirmed(_)));
+}
+
+#[test]
+fn a_lost_document_that_nobody_has_any_more_holds_nothing_up() {
+    let (gone, there) = (document(1, 500), document(2, 500));
+    let phone = Shelf::sending([there.clone()]);
+    let mut pair = Pair::new(phone, Shelf { lost: vec![gone.id()], ..Shelf::default() });
+    pair.settle();
+    assert_eq!(both_finished(&pair), [true, true]);
+    assert!(pair.sides[1].events.contains(&Event::Withdrawn { id: gone.id() }));
+    assert_eq!(pair.sides[1].shelf.standing[&there.id()], Standing::Held);
+}
+
+#[test]
+fn another_destinations_confirmation_keeps_no_document_out() {
+    let foreign = waypost_protocol::ids::Fingerprint::V4([0xee; 20]);
+    for (size, distrusts) in [(500, false), (500, true), (LARGE, false), (LARGE, true)] {
+        let one = document(1, size);
+        let mut gateway = Shelf::default();
+        let other = confirmation_by(foreign, &[&one]);
+        gateway.standing.insert(one.id(), Standing::Confirmed(Box::new(other)));
+        let phone = Shelf { maybe_held: true, distrusts, ..Shelf::sending([one.clone()]) };
+        let mut pair = Pair::new(phone, gateway);
+        pair.settle();
+        assert_eq!(both_finished(&pair), [true, true], "{size} bytes, distrusts: {distrusts}");
+        assert_eq!(pair.sides[1].shelf.standing[&one.id()], Standing::Held);
+    }
 }
 
 #[test]

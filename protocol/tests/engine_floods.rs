@@ -17,7 +17,7 @@ use std::sync::LazyLock;
 use bytes::Bytes;
 use proptest::prelude::*;
 use prost::Message as _;
-use shelf::{NOW, Shelf, Side, bytes_of, confirmation, document, parameters, start_of};
+use shelf::{DESTINATION, NOW, Shelf, Side, bytes_of, confirmation, document, parameters, start_of};
 use waypost_protocol::document::Document;
 use waypost_protocol::mvds::{Age, Chunk, Confirmation, Message, Payload, Refusal, Report, Resume, Start};
 use waypost_protocol::refusal::Reason;
@@ -149,7 +149,14 @@ fn floods_of_nothing_cost_bounded_memory() {
 #[test]
 fn floods_of_documents_cost_bounded_memory() {
     let starts = |round, size| {
-        let start = |(id, transfer)| Start { transfer, id, group_id: vec![1; 32].into(), timestamp: 0, size };
+        let start = |(id, transfer)| Start {
+            transfer,
+            id,
+            group_id: vec![1; 32].into(),
+            timestamp: 0,
+            size,
+            destination: Bytes::copy_from_slice(DESTINATION.as_bytes()),
+        };
         ids(round, 600).zip(round * 600..).map(start).collect()
     };
     assert_bounded("starts", &|round| Payload { starts: starts(round, 20_000), ..Default::default() });

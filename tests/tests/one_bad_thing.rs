@@ -115,9 +115,9 @@ fn a_body_that_is_damaged_on_the_phone_is_reported_and_the_others_are_delivered(
 }
 
 #[test]
-fn a_body_that_is_damaged_at_the_gateway_is_reported_and_the_others_are_delivered() {
+fn a_body_that_is_damaged_at_the_gateway_is_asked_for_again_and_the_others_are_delivered() {
     let mut site = Site::start();
-    let phone = site.paired_phone("anna");
+    let (phone, other) = (site.paired_phone("anna"), site.paired_phone("ben"));
     site.destination.backhaul.refuse(true);
     let large = content(1, 100_000);
     let files: [(&str, &[u8]); 4] =
@@ -126,20 +126,35 @@ fn a_body_that_is_damaged_at_the_gateway_is_reported_and_the_others_are_delivere
     phone.sync();
     site.gateway.stop();
     damage_body(&site.gateway.folder().join("store"), 1);
+    damage_body(&site.gateway.folder().join("store"), 2);
     site.gateway.start();
+    assert_eq!(site.gateway.findings().len(), 2, "the check names both");
     site.destination.backhaul.refuse(false);
-    wait_until("the others", || (site.gateway.status()["opened"] == 3).then_some(()));
-    let bad = site.gateway.documents().into_iter().find(|one| one["state"]["is"] == "waiting").unwrap();
-    let id = bad["id"].as_str().unwrap().to_owned();
-    assert!(ids.contains(&id));
-    let aside = wait_until("the report", || {
-        site.gateway.status()["destinations"][0]["set_aside"][&id].as_str().map(str::to_owned)
+    wait_until("the others", || (site.gateway.status()["opened"] == 2).then_some(()));
+    let status = wait_until("the report", || {
+        let status = site.gateway.status();
+        (status["asked_for_again"] == 2).then_some(status)
     });
-    assert!(aside.contains("cannot be read here") && aside.contains("waypost store check"), "{aside}");
-    assert!(!site.gateway.findings().is_empty());
-    phone.sync();
-    assert_eq!(phone.list(false).iter().map(|one| one["id"].clone()).collect::<Vec<_>>(), [Value::from(id)]);
-    assert_eq!(site.destination.inbox().len(), 3);
+    let aside = status["destinations"][0]["set_aside"].as_object().unwrap();
+    assert_eq!(aside.len(), 2);
+    for (id, cause) in aside {
+        let cause = cause.as_str().unwrap();
+        assert!(ids.contains(id) && cause.contains("were damaged here"), "{id}: {cause}");
+        assert!(cause.contains("asked for it again"), "{cause}");
+    }
+    assert!(site.gateway.findings().is_empty());
+    // Somebody else's visit changes nothing; the phone that brought them brings them once more.
+    other.sync();
+    assert_eq!(site.gateway.status()["asked_for_again"], 2);
+    let ran = phone.run(&["sync", "--wait", "30s"]);
+    assert_eq!((&ran.last()["transferred"], &ran.last()["opened"]), (&2.into(), &4.into()), "{ran:#?}");
+    assert!(phone.list(false).is_empty());
+    assert_eq!(site.destination.inbox(), files.map(|(name, bytes)| (name.to_owned(), bytes.to_vec())).into());
+    let status = site.gateway.status();
+    assert_eq!(
+        (&status["asked_for_again"], &status["destinations"][0]["set_aside"]),
+        (&0.into(), &serde_json::json!({}))
+    );
 }
 
 #[test]
@@ -177,6 +192,7 @@ fn a_phone_that_sends_nonsense_is_told_and_disturbs_nobody() {
         group_id: vec![3; 32].into(),
         timestamp: 0,
         size: 100_000,
+        destination: bytes::Bytes::copy_from_slice(served.destination.as_bytes()),
     };
     let beyond = Chunk { transfer: 1, offset: 0, bytes: vec![0; 60_000].into() };
     let nonsense: [Vec<u8>; 4] = [

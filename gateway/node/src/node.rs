@@ -463,6 +463,10 @@ impl Node {
             Event::RefusedByPeer { store, id, reason } => {
                 Change::PeerRefuses { peer, store: *store, id: *id, reason: *reason }
             }
+            Event::LostByPeer { store, id } => {
+                Change::PeerRefuses { peer, store: *store, id: *id, reason: Reason::StorageFailed }
+            }
+            Event::Withdrawn { id } => Change::Forgo { id: *id, peer },
             Event::Delivered { id } => Change::Delivered { peer, confirmation: *id },
             _ => return,
         };
@@ -490,8 +494,10 @@ fn outcome_of(applied: Applied) -> Stored {
         Applied::Stored { .. } | Applied::Verdicts { new: true, .. } => Stored::New,
         Applied::Confirmed(confirmation) => Stored::Confirmed(confirmation),
         Applied::Partial { committed } => Stored::Partial { committed },
-        Applied::AlreadyHeld { .. } | Applied::Verdicts { .. } | Applied::Paired { .. } | Applied::Done => {
-            Stored::AlreadyHeld
-        }
+        Applied::AlreadyHeld { .. }
+        | Applied::Verdicts { .. }
+        | Applied::Lost { .. }
+        | Applied::Paired { .. }
+        | Applied::Done => Stored::AlreadyHeld,
     }
 }

@@ -16,7 +16,7 @@ use waypost_protocol::envelope::{self, Header};
 use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey};
 use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Identity, Introduction, Pattern};
-use waypost_protocol::sync::{Accepts, Event, PeerHello, WINDOW};
+use waypost_protocol::sync::{Accepts, Event, PeerHello, Served, WINDOW};
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Change, Freeing, NewDocument, Options, State, Store, StoreKey, Writer, WriterOptions};
 
@@ -39,7 +39,7 @@ impl TestHost {
 
 impl Host for TestHost {
     fn admit(&mut self, _: &PeerKey, _: Pattern, _: &LinkInfo) -> Result<Grant, Goodbye> {
-        let destinations = self.serves.iter().map(|one| (*one, None)).collect();
+        let destinations = self.serves.iter().copied().map(Served::all).collect();
         match self.refuses {
             None => Ok(Grant { accepts: Accepts { destinations, max_document: 1 << 30 } }),
             Some(reason) => Err(reason),

@@ -68,6 +68,12 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     output::line(&format!(
         "documents    {waiting} waiting, {opened} opened, {held} held, {rejected} rejected by their destination"
     ));
+    if status.asked_for_again > 0 {
+        let damaged = status.asked_for_again;
+        output::line(&format!(
+            "damaged      {damaged}: the phones that brought them are asked for them; the disk may be failing"
+        ));
+    }
     output::line(&format!("store        {} used, room for {}", output::bytes(*used), output::bytes(*room)));
     if status.destinations.is_empty() {
         output::line("destination  none is configured: documents are refused; add a [[destination]]");

@@ -7,6 +7,7 @@ use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::Pattern;
 use waypost_store::{Applied, Change, ChangeError, PeerClass, Store};
 
+use super::uploads;
 use crate::destinations::Destinations;
 
 /// Decides on an authenticated peer. A used-up code and a new peer are durable when this returns.
@@ -23,7 +24,8 @@ pub(super) fn admit(
         PeerClass::Paired | PeerClass::Listed | PeerClass::Gateway => config.limits.max_document.bytes(),
     };
     let max_document = max_document.min(config.limits.max_document.bytes());
-    Ok(Grant { accepts: destinations.accepts(max_document) })
+    let limit_of = |destination: &_| uploads::largest_body(store, destination);
+    Ok(Grant { accepts: destinations.accepts(max_document, limit_of) })
 }
 
 /// Whether a peer that was admitted before still would be.

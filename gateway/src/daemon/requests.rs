@@ -65,6 +65,7 @@ impl Daemon {
             held: counts.held,
             rejected: counts.rejected,
             partials: counts.partials,
+            asked_for_again: counts.lost,
             used: usage.used,
             room: usage.room,
             destinations: self.uploads.iter().map(destination).collect(),

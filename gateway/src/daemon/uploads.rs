@@ -15,13 +15,15 @@ use waypost_protocol::sync::Holdings as _;
 use waypost_store::{Applied, Change, PeerClass, Store, Writer};
 use waypost_upload::plan::{self, Waiting};
 use waypost_upload::uploader::{Event, Settings, Sink, Source, Uploader};
-use waypost_upload::{CachedInfo, PathState};
+use waypost_upload::{CachedInfo, Cause, PathState};
 
 use crate::admin::DestinationStatus;
 use crate::destinations::{Destinations, Served};
 
 /// Unknown phones share the uploads of one depositor, and of that a tenth (design §6).
 const OPEN_SHARE: u8 = 10;
+/// Why a document is set aside whose bytes did not survive.
+const DAMAGED: &str = "its bytes were damaged here; whoever brought it is asked for it again";
 const EVERYBODY: PeerKey = PeerKey([0; 32]);
 
 /// What the event loop is told.
@@ -111,6 +113,13 @@ fn known_info(store: &Store, destination: &Fingerprint) -> Option<CachedInfo> {
     Some(CachedInfo { info, etag })
 }
 
+/// The largest body that the destination takes, where it has been reached before.
+pub(super) fn largest_body(store: &Store, destination: &Fingerprint) -> Option<u64> {
+    /// What a document's canonical encoding has beside its body, at most: group id, timestamp, keys and lengths.
+    const AROUND: u64 = 64;
+    known_info(store, destination).map(|known| known.info.max_document.saturating_sub(AROUND))
+}
+
 struct StoreSource {
     store: Store,
     destination: Fingerprint,
@@ -179,6 +188,20 @@ impl DaemonSink {
     fn name(&self) -> &str {
         self.served.config.name.as_str()
     }
+
+    /// A document cannot be read: where its bytes are damaged, those who brought it are asked for it at their next visit.
+    fn give_up_if_damaged(&self, id: MessageId) {
+        let status = self.status.clone();
+        self.writer.submit(Change::Damaged { id }, move |result| match result {
+            Ok(Applied::Lost { peers }) => {
+                log::error!(document:% = id, peers; "a document is damaged on the disk; whoever brought it is asked for it again");
+                let mut status = status.lock().unwrap_or_else(PoisonError::into_inner);
+                status.set_aside.insert(id, DAMAGED.into());
+            }
+            Ok(_) => log::error!(document:% = id; "document set aside: it could not be read"),
+            Err(error) => log::error!(document:% = id, error:%; "document set aside: it cannot be read"),
+        });
+    }
 }
 
 impl Sink for DaemonSink {
@@ -215,8 +238,13 @@ impl Sink for DaemonSink {
             }
             Event::SetAside { document, cause } => {
                 let id = document.description.id;
-                log::warn!(destination, document:% = id, cause:%; "document set aside: the destination does not take it");
                 self.status().set_aside.insert(id, cause.to_string());
+                match cause {
+                    Cause::Local { .. } => self.give_up_if_damaged(id),
+                    _ => {
+                        log::warn!(destination, document:% = id, cause:%; "document set aside: the destination does not take it")
+                    }
+                }
             }
             Event::Cursor(cursor) => {
                 let key = cursor_key(&self.served.fingerprint);
@@ -259,6 +287,9 @@ impl Sink for DaemonSink {
             {
                 new += changed.len();
             }
+            let mut status = self.status();
+            ids.iter().for_each(|id| drop(status.set_aside.remove(id)));
+            drop(status);
             settled.extend(ids);
         }
         if new > 0 {

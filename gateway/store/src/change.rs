@@ -86,6 +86,20 @@ pub enum Change {
         /// The document.
         id: MessageId,
     },
+    /// Gives up a document of others whose body cannot be read any more, and remembers to ask those who brought it for
+    /// it again. Nothing happens to one that is whole, or that this node made itself: [`Applied::Done`], else
+    /// [`Applied::Lost`].
+    Damaged {
+        /// The document.
+        id: MessageId,
+    },
+    /// A peer was asked for a document that was lost here, and does not have it any more.
+    Forgo {
+        /// The document.
+        id: MessageId,
+        /// The peer.
+        peer: PeerKey,
+    },
     /// Removes the body of a confirmed document; without a verdict of the destination nothing happens.
     FreeBody {
         /// The document.
@@ -231,6 +245,11 @@ pub enum Applied {
         new: bool,
         /// Documents of this store whose state has changed by it.
         changed: Vec<(MessageId, Verdict)>,
+    },
+    /// The document is gone, and so many peers are to be asked for it.
+    Lost {
+        /// How many.
+        peers: u64,
     },
     /// The peer is known from now on.
     Paired {

@@ -282,6 +282,12 @@ impl Check<'_> {
             check.expect(fits, Table::Settings, key, "lies under another name's key");
             Ok(())
         })?;
+        self.walk::<LostRow>(|check, tables, txn, key, row| {
+            check.counts.lost += 1;
+            let peer = tables.get::<PeerRow>(txn, &key8(number(key, 0)))?;
+            check.expect(peer.is_some() && row.id().is_some(), Table::Lost, key, "its peer or id is missing");
+            Ok(())
+        })?;
         self.walk::<StoreRow>(|_, _, _, _, _| Ok(()))?;
         self.walk::<TombstoneRow>(|_, _, _, _, _| Ok(()))?;
         self.walk::<CodeRow>(|_, _, _, _, _| Ok(()))?;

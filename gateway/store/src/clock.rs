@@ -1,4 +1,4 @@
-//! The store's own time: seconds that some process has had it open, summed over restarts; no wall clock orders anything.
+//! The store's own time: seconds that the machine was on, as far as the store can know; no wall clock orders anything.
 
 use std::time::{Duration, Instant, SystemTime};
 
@@ -10,6 +10,20 @@ pub trait Clock: Send + Sync {
     fn monotonic(&self) -> Monotonic;
     /// What people read; may be wrong.
     fn wall(&self) -> UnixTime;
+    /// Which start of the machine this is, and seconds since then, where that is known: time also counts while no
+    /// process has the store open, until the machine is switched off.
+    fn boot(&self) -> Option<Boot> {
+        None
+    }
+}
+
+/// A moment since a start of the machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// Names the start.
+    pub name: String,
+    /// Seconds since then, suspension included.
+    pub seconds: u64,
 }
 
 /// The clocks of the operating system.
@@ -38,6 +52,14 @@ impl Clock for SystemClock {
         let since = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH);
         UnixTime(since.map(|since| since.as_secs()).unwrap_or(0))
     }
+
+    /// From `/proc`, see random(4) and proc_uptime(5).
+    fn boot(&self) -> Option<Boot> {
+        let name = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let uptime = std::fs::read_to_string("/proc/uptime").ok()?;
+        let seconds = uptime.split('.').next()?.trim().parse().ok()?;
+        Some(Boot { name: name.trim().to_owned(), seconds })
+    }
 }
 
 /// The uptime clock: what was saved, and the seconds since.
@@ -45,12 +67,24 @@ pub(crate) struct Uptime {
     clock: std::sync::Arc<dyn Clock>,
     saved: u64,
     opened: Monotonic,
+    boot: Option<Boot>,
 }
 
 impl Uptime {
-    pub(crate) fn resume(clock: std::sync::Arc<dyn Clock>, saved: u64) -> Self {
-        let opened = clock.monotonic();
-        Uptime { clock, saved, opened }
+    /// Goes on from `saved`, which was written at `then`.
+    pub(crate) fn resume(clock: std::sync::Arc<dyn Clock>, saved: u64, then: Option<&Boot>) -> Self {
+        let (opened, boot) = (clock.monotonic(), clock.boot());
+        let since = match (then, &boot) {
+            (Some(then), Some(now)) if then.name == now.name => now.seconds.saturating_sub(then.seconds),
+            _ => 0,
+        };
+        Uptime { clock, saved: saved.saturating_add(since), opened, boot }
+    }
+
+    /// What is to be saved beside [`Uptime::now`].
+    pub(crate) fn boot(&self) -> Option<Boot> {
+        let since = self.clock.monotonic().since(self.opened).as_secs();
+        self.boot.clone().map(|boot| Boot { seconds: boot.seconds.saturating_add(since), ..boot })
     }
 
     /// Seconds of uptime.

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use bytes::Bytes;
 use heed::RoTxn;
 use waypost_protocol::confirmation::Confirmation;
-use waypost_protocol::ids::{MessageId, PeerKey, Seq};
+use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq};
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{Holdings, HoldingsError, Outgoing, Partial, Recipient, Standing};
 
@@ -14,14 +14,18 @@ use crate::apply::{counts, partial_key, settles, verdicts_on};
 use crate::error::StoreError;
 use crate::read::description;
 use crate::rows::*;
-use crate::tables::{Table, number};
+use crate::tables::{Table, damaged, key8, number};
 
 impl Holdings for Store {
-    /// A verdict on an id that is not here is answered with whatever confirmation names it, whichever destination
-    /// signed it: the peer knows its document's destination and judges. A document itself is only ever taken as
-    /// confirmed by its own destination ([`crate::Change::Document`]).
-    fn standing(&self, id: &MessageId) -> Result<Standing, HoldingsError> {
-        Ok(self.standing_of(id)?)
+    /// Where no destination is given, an id that is not here is answered with whatever confirmation names it,
+    /// whichever destination signed it: the peer knows its document's destination and judges. A document itself is only
+    /// ever taken as confirmed by its own destination ([`crate::Change::Document`]).
+    fn standing(&self, id: &MessageId, destination: Option<&Fingerprint>) -> Result<Standing, HoldingsError> {
+        Ok(self.standing_of(id, destination)?)
+    }
+
+    fn lost(&self, from: &PeerKey, limit: usize) -> Result<Vec<MessageId>, HoldingsError> {
+        Ok(self.lost_of(from, limit)?)
     }
 
     fn partial(&self, id: &MessageId, from: &PeerKey) -> Result<Option<Partial>, HoldingsError> {
@@ -40,6 +44,13 @@ impl Holdings for Store {
         Ok(self.outgoing_to(to, after, limit)?)
     }
 
+    fn outgoing_again(&self, to: &Recipient, id: &MessageId) -> Result<Option<Outgoing>, HoldingsError> {
+        if !self.inner.options.forwards {
+            return Ok(None);
+        }
+        Ok(self.again_to(to, id)?)
+    }
+
     fn read_body(&self, seq: Seq, offset: u64, len: usize) -> Result<Bytes, HoldingsError> {
         let txn = self.inner.tables.read()?;
         Ok(self.body(&txn, seq.0, offset, len)?)
@@ -56,10 +67,10 @@ impl Holdings for Store {
 }
 
 impl Store {
-    fn standing_of(&self, id: &MessageId) -> Result<Standing, StoreError> {
+    fn standing_of(&self, id: &MessageId, destination: Option<&Fingerprint>) -> Result<Standing, StoreError> {
         let tables = &self.inner.tables;
         let txn = tables.read()?;
-        let verdicts = verdicts_on(tables, &txn, id)?;
+        let mut verdicts = verdicts_on(tables, &txn, id)?;
         if let Some((_, row)) = self.find(&txn, id)? {
             if row.state == CONFIRMED {
                 let own = verdicts.iter().find(|(destination, _)| *destination == row.destination);
@@ -72,6 +83,10 @@ impl Store {
                 true => Standing::Gone(Reason::Expired),
                 false => Standing::Held,
             });
+        }
+        if let Some(destination) = destination {
+            let own = self.destination_number(&txn, destination)?;
+            verdicts.retain(|(number, _)| Some(*number) == own);
         }
         for (_, verdict) in verdicts {
             if let Some(confirmation) = self.confirmation_at(&txn, verdict.confirmation)? {
@@ -124,18 +139,54 @@ impl Store {
             *head = rest.next().transpose()?.map(|(key, row)| (number(key, 1), row));
             let Some(others) = self.others_hold(&txn, seq, peer.as_ref())? else { continue };
             let Some(row) = self.undamaged_row(&txn, seq)? else { continue };
-            let brought_it = peer.as_ref().is_some_and(|(number, _)| row.depositor == *number);
-            if brought_it || row.size > to.max_document || !row.live || row.is_expired(now) {
+            if !may_go(&row, to, peer.as_ref(), now) {
                 continue;
             }
-            outgoing.push(Outgoing {
-                seq: Seq(seq),
-                description: description(seq, &row)?,
-                age: (row.lifetime > 0).then(|| row.age_at(now)),
-                maybe_held: others || outbox.attempts > 0,
-            });
+            outgoing.push(self.outgoing_row(&txn, seq, &row, others || outbox.attempts > 0)?);
         }
         Ok(outgoing)
+    }
+
+    /// A document that a peer asks for, although its store may have acknowledged it.
+    fn again_to(&self, to: &Recipient, id: &MessageId) -> Result<Option<Outgoing>, StoreError> {
+        let txn = self.inner.tables.read()?;
+        let peer = self.peer_row(&txn, &to.key)?;
+        let Some((seq, row)) = self.find(&txn, id)? else { return Ok(None) };
+        let served = row.header().is_some_and(|header| to.serves.contains(&header.destination));
+        if row.state != WAITING || !served || !may_go(&row, to, peer.as_ref(), self.uptime()) {
+            return Ok(None);
+        }
+        self.outgoing_row(&txn, seq, &row, false).map(Some)
+    }
+
+    fn outgoing_row(
+        &self,
+        txn: &RoTxn,
+        seq: u64,
+        row: &DocumentRow,
+        maybe_held: bool,
+    ) -> Result<Outgoing, StoreError> {
+        let tables = &self.inner.tables;
+        let destination = tables.get::<DestinationRow>(txn, &key8(row.destination))?;
+        let destination = destination.and_then(|row| Fingerprint::from_slice(&row.fingerprint).ok());
+        Ok(Outgoing {
+            seq: Seq(seq),
+            description: description(seq, row)?,
+            destination: destination.ok_or_else(|| damaged(Table::Destinations, &key8(row.destination)))?,
+            age: (row.lifetime > 0).then(|| row.age_at(self.uptime())),
+            maybe_held,
+        })
+    }
+
+    fn lost_of(&self, from: &PeerKey, limit: usize) -> Result<Vec<MessageId>, StoreError> {
+        let tables = &self.inner.tables;
+        let txn = tables.read()?;
+        let Some((peer, _)) = self.peer_row(&txn, from)? else { return Ok(Vec::new()) };
+        let mut lost = Vec::new();
+        for row in tables.rows_with_prefix::<LostRow>(&txn, &key8(peer))?.take(limit) {
+            lost.extend(row?.1.id());
+        }
+        Ok(lost)
     }
 
     /// `None` where `peer` has settled the document; else whether any other peer's store holds it.
@@ -182,4 +233,10 @@ impl Store {
         }
         Ok(due)
     }
+}
+
+/// Whether the document may be sent to that peer at all.
+fn may_go(row: &DocumentRow, to: &Recipient, peer: Option<&(u64, PeerRow)>, now: u64) -> bool {
+    let brought_it = peer.is_some_and(|(number, _)| row.depositor == *number);
+    !brought_it && row.size <= to.max_document && row.live && !row.is_expired(now)
 }

@@ -41,7 +41,7 @@ use waypost_protocol::ids::StoreId;
 pub use admit::Usage;
 pub use change::{Applied, Change, Free, Freeing, NewDocument, PeerClass};
 pub use check::Finding;
-pub use clock::{Clock, SystemClock};
+pub use clock::{Boot, Clock, SystemClock};
 pub use disk::{DiskSpace, SystemDisk};
 pub use error::{ChangeError, OpenError, StoreError};
 pub use options::Options;
@@ -105,7 +105,7 @@ impl Store {
             inner: Arc::new(Inner {
                 folder: folder.to_owned(),
                 id,
-                uptime: Uptime::resume(options.clock.clone(), row.uptime),
+                uptime: Uptime::resume(options.clock.clone(), row.uptime, row.boot().as_ref()),
                 reserve: Reserve::new(folder, options.reserve),
                 writing: Mutex::default(),
                 tables,
@@ -126,7 +126,8 @@ impl Store {
         &self.inner.folder
     }
 
-    /// Seconds that the store has been open, over all restarts: the clock of lifetimes.
+    /// Seconds that the machine was on since the store was made, as far as is known: the clock of lifetimes. What
+    /// passes between the last transaction and switching off is not known, nor is the time while it is off.
     pub fn uptime(&self) -> u64 {
         self.inner.uptime.now()
     }

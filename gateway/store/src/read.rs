@@ -115,6 +115,8 @@ pub struct Counts {
     pub partials: u64,
     /// Their sizes when they are complete, in bytes.
     pub partial_bytes: u64,
+    /// Documents that were damaged here, counted for each peer that is to be asked for them again.
+    pub lost: u64,
 }
 
 /// A peer, as this node knows it.
@@ -268,6 +270,7 @@ impl Store {
             body_bytes: counts.body_bytes,
             partials: counts.partials,
             partial_bytes: counts.partial_bytes,
+            lost: counts.lost,
         })
     }
 

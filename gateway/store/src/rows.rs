@@ -7,6 +7,7 @@ use waypost_protocol::envelope::{self, Header};
 use waypost_protocol::ids::{GroupId, MessageId, PeerKey, StoreId};
 use waypost_protocol::time::UnixTime;
 
+use crate::clock::Boot;
 use crate::tables::Table;
 
 /// A message that has a table of its own.
@@ -26,6 +27,7 @@ rows! {
     ConfirmationIndexRow in ConfirmationIndex, VerdictRow in Verdicts, DueRow in Due, PeerRow in Peers,
     PeerIndexRow in PeerIndex, DepositorRow in Depositors, AnswerRow in Answers, DestinationRow in Destinations,
     DestinationIndexRow in DestinationIndex, CodeRow in Codes, SettingRow in Settings,
+    LostRow in Lost,
 }
 
 /// Key of the only [`StoreRow`].
@@ -51,6 +53,24 @@ pub(crate) struct StoreRow {
     pub next_destination: u64,
     #[prost(message, required, tag = "8")]
     pub counts: CountsRow,
+    /// When `uptime` was written: which start of the machine, and seconds since.
+    #[prost(string, tag = "9")]
+    pub boot: String,
+    #[prost(uint64, tag = "10")]
+    pub boot_seconds: u64,
+}
+
+impl StoreRow {
+    /// Writes down what the clock says now.
+    pub(crate) fn set_uptime(&mut self, uptime: u64, boot: Option<Boot>) {
+        self.uptime = uptime;
+        (self.boot, self.boot_seconds) = boot.map_or_else(Default::default, |boot| (boot.name, boot.seconds));
+    }
+
+    pub(crate) fn boot(&self) -> Option<Boot> {
+        let known = !self.boot.is_empty();
+        known.then(|| Boot { name: self.boot.clone(), seconds: self.boot_seconds })
+    }
 }
 
 /// Sums over the other tables, which `check` recomputes.
@@ -80,6 +100,9 @@ pub(crate) struct CountsRow {
     /// Documents that something happens to by itself: a lifetime, or a body to be freed.
     #[prost(uint64, tag = "10")]
     pub timed: u64,
+    /// Rows of documents to be asked for again.
+    #[prost(uint64, tag = "11")]
+    pub lost: u64,
 }
 
 /// States as numbers.
@@ -378,4 +401,18 @@ pub(crate) struct SettingRow {
     pub key: String,
     #[prost(bytes = "vec", tag = "2")]
     pub value: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+pub(crate) struct LostRow {
+    #[prost(bytes = "vec", tag = "1")]
+    pub id: Vec<u8>,
+    #[prost(uint64, tag = "2")]
+    pub destination: u64,
+}
+
+impl LostRow {
+    pub(crate) fn id(&self) -> Option<MessageId> {
+        MessageId::from_slice(&self.id).ok()
+    }
 }

@@ -58,10 +58,12 @@ pub(crate) enum Table {
     Codes = 19,
     /// PRF(key) → key and value.
     Settings = 20,
+    /// (peer, PRF(id)) → a document that the peer brought and that was lost here.
+    Lost = 21,
 }
 
 impl Table {
-    pub(crate) const ALL: [(Table, &'static str); 21] = [
+    pub(crate) const ALL: [(Table, &'static str); 22] = [
         (Table::Meta, "meta"),
         (Table::Documents, "documents"),
         (Table::Index, "index"),
@@ -83,6 +85,7 @@ impl Table {
         (Table::DestinationIndex, "destination_index"),
         (Table::Codes, "codes"),
         (Table::Settings, "settings"),
+        (Table::Lost, "lost"),
     ];
 
     pub(crate) fn name(self) -> &'static str {

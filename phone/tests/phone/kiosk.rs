@@ -19,7 +19,7 @@ use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
 use waypost_protocol::invite::{CodeSecret, Pairing};
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Identity, Pattern};
-use waypost_protocol::sync::{Accepts, Event, Holdings as _, PeerHello, WINDOW};
+use waypost_protocol::sync::{Accepts, Event, Holdings as _, PeerHello, Served, WINDOW};
 use waypost_protocol::time::UnixTime;
 use waypost_store::{
     Applied, Change, Filter, Freeing, Options, PeerClass, Store, StoreKey, Writer, WriterOptions,
@@ -295,7 +295,7 @@ impl Host for TestHost {
             _ if known.is_some_and(|known| known.class == PeerClass::Paired) => {}
             _ => return Err(Goodbye::NotPaired),
         }
-        let destinations = self.manners.serves.iter().map(|one| (*one, None)).collect();
+        let destinations = self.manners.serves.iter().copied().map(Served::all).collect();
         Ok(Grant { accepts: Accepts { destinations, max_document: self.manners.max_document } })
     }
 

@@ -134,7 +134,7 @@ impl Confirming {
         while self.queue.is_empty()
             && let Some(document) = self.named.front().copied()
         {
-            match holdings.standing(&document) {
+            match holdings.standing(&document, None) {
                 Ok(Standing::Confirmed(confirmation)) => self.queue.push_back(*confirmation),
                 // It was confirmed a moment ago; the peer is not left waiting, and may ask another time.
                 other => {

@@ -14,7 +14,7 @@ use super::receive::Receiver;
 use super::report::Reporting;
 use super::send::Sender;
 use super::types::{Event, Input, Output, Parameters, PeerHello, ProtocolError, Ticket};
-use super::{Holdings, HoldingsError, Persist, Recipient};
+use super::{Holdings, HoldingsError, Persist, Recipient, Standing};
 use crate::ids::{MessageId, StoreId};
 use crate::mvds;
 use crate::refusal::{Goodbye, Reason};
@@ -126,14 +126,14 @@ impl Engine {
                     &mut self.reporting,
                     &mut self.outbound,
                 ) {
-                    self.sender.confirmed(&covered);
+                    self.sender.confirmed_by(&covered.destination, &covered.documents);
                 }
             }
             Input::PersistFailed { ticket, reason } => {
                 let (reporting, out) = (&mut self.reporting, &mut self.outbound);
                 if let Some(covered) = self.receiver.failed(ticket, reason, reporting, out) {
                     // A confirmation that proves nothing here; the peer, who believes it, will not take these.
-                    self.sender.confirmed(&covered);
+                    self.sender.confirmed_by(&covered.destination, &covered.documents);
                 }
             }
             Input::Confirmation => self.confirming.look_again(),
@@ -219,6 +219,7 @@ impl Engine {
                 let hello = PeerHello::parse(hello)?;
                 self.outbound.event(Event::Hello(hello.clone()));
                 self.peer = Some(hello);
+                self.receiver.ask_for_lost(&self.params.peer, holdings, &mut self.outbound);
                 return Ok(());
             }
             (None, None) => self.peer = Some(self.plain_peer()),
@@ -245,7 +246,7 @@ impl Engine {
             }
         }
         for request in &payload.requests {
-            self.sender.requested(&MessageId::from_slice(request)?);
+            self.requested(MessageId::from_slice(request)?, holdings);
         }
         for resume in &payload.resumes {
             self.sender.resumed(resume, now);
@@ -262,8 +263,28 @@ impl Engine {
             malformed: 0,
         };
         let handled = self.receiver.handle(payload, length, &mut receiving);
-        self.sender.confirmed(&answered);
+        self.sender.answered(&answered);
         handled
+    }
+
+    /// The peer wants a document: it gets it, or what the destination said of it, or hears that it will not come.
+    fn requested(&mut self, id: MessageId, holdings: &dyn Holdings) {
+        let Some(recipient) = self.recipient() else { return };
+        if self.sender.requested(&id, &recipient, holdings, &mut self.outbound) {
+            return;
+        }
+        match holdings.standing(&id, None) {
+            Ok(Standing::Confirmed(confirmation)) => {
+                if !self.confirming.enqueue(id, *confirmation) {
+                    self.sender.withdraw(id);
+                }
+            }
+            Ok(_) => self.sender.withdraw(id),
+            Err(error) => {
+                self.outbound.unreadable(&error);
+                self.sender.withdraw(id);
+            }
+        }
     }
 
     /// A node that knows only the RFCs says no hello: it takes everything that is small enough for it.

@@ -28,6 +28,8 @@ pub struct Outgoing {
     pub seq: Seq,
     /// Id, group, time, size of the body.
     pub description: Description,
+    /// First fingerprint of the destination that it is addressed to.
+    pub destination: Fingerprint,
     /// Seconds under way so far, for a document with a lifetime.
     pub age: Option<u64>,
     /// Whether the recipient may have it already: it was sent there without an answer, or reached others.
@@ -65,8 +67,12 @@ pub struct HoldingsError(pub String);
 
 /// What a node holds. Reads see what is committed, nothing else.
 pub trait Holdings {
-    /// What is known of `id`.
-    fn standing(&self, id: &MessageId) -> Result<Standing, HoldingsError>;
+    /// What is known of `id`. Anyone's destination can sign for any id: where `destination` is given, a document that
+    /// is not here counts as confirmed only by that one.
+    fn standing(&self, id: &MessageId, destination: Option<&Fingerprint>) -> Result<Standing, HoldingsError>;
+
+    /// Documents that `from` brought, that were acknowledged and have been lost here since, at most `limit`.
+    fn lost(&self, from: &PeerKey, limit: usize) -> Result<Vec<MessageId>, HoldingsError>;
 
     /// What is committed of the body of `id` that `from` began to send.
     fn partial(&self, id: &MessageId, from: &PeerKey) -> Result<Option<Partial>, HoldingsError>;
@@ -80,6 +86,10 @@ pub trait Holdings {
         after: Option<Seq>,
         limit: usize,
     ) -> Result<Vec<Outgoing>, HoldingsError>;
+
+    /// The document `id`, where `to` may be sent it, also if its store has acknowledged it before: it asks, so it has
+    /// lost it.
+    fn outgoing_again(&self, to: &Recipient, id: &MessageId) -> Result<Option<Outgoing>, HoldingsError>;
 
     /// Bytes of the body at `seq` from `offset` on, at most `len`; fewer only at its end. Empty when it is gone.
     fn read_body(&self, seq: Seq, offset: u64, len: usize) -> Result<Bytes, HoldingsError>;

@@ -14,7 +14,7 @@ pub use holdings::{Holdings, HoldingsError, Outgoing, Partial, Persist, Recipien
 pub use receive::PIECE;
 pub use types::{
     Accepts, Backoff, CollectionReport, Event, Input, MAX_HELLO_ENTRIES, MAX_NAME, Output, Parameters,
-    PeerHello, Pipe, ProtocolError, Report, Stored, Ticket,
+    PeerHello, Pipe, ProtocolError, Report, Served, Stored, Ticket,
 };
 
 /// Bodies up to this size travel as one MESSAGE, larger ones in chunks (design §5).

@@ -16,7 +16,7 @@ use super::{Holdings, Persist, Standing};
 use crate::confirmation::Confirmation;
 use crate::document::{Description, Document};
 use crate::envelope;
-use crate::ids::{GroupId, MessageId, PeerKey};
+use crate::ids::{Fingerprint, GroupId, MessageId, PeerKey};
 use crate::mvds;
 use crate::refusal::Reason;
 use crate::time::Monotonic;
@@ -27,6 +27,8 @@ pub const PIECE: usize = 64 * 1024;
 const MAX_TRANSFERS: usize = 8;
 /// Documents asked for and not yet there.
 const MAX_REQUESTED: usize = 1024;
+/// Lost documents asked for in one conversation.
+const MAX_LOST: usize = 256;
 /// Answers that wait for a payload: what two payloads full of offers ask for. A peer that asks on without taking them
 /// is cut off.
 const MAX_ANSWERS: usize = 4096;
@@ -68,8 +70,14 @@ enum Answer {
 enum Pending {
     Document { id: MessageId, group: GroupId, size: u64 },
     Piece { id: MessageId, bytes: usize },
-    Confirmation { id: MessageId, covers: Vec<MessageId>, bytes: usize },
+    Confirmation { id: MessageId, covers: Covered, bytes: usize },
     Depositor { id: MessageId },
+}
+
+/// What a confirmation speaks about, and who.
+pub(super) struct Covered {
+    pub(super) destination: Fingerprint,
+    pub(super) documents: Vec<MessageId>,
 }
 
 struct Requested {
@@ -178,7 +186,9 @@ impl Receiver {
                 if !self.pending_ids.insert(id) {
                     return;
                 }
-                let covers = confirmation.statement.verdicts().iter().map(|(id, _)| *id).collect();
+                let statement = &confirmation.statement;
+                let documents = statement.verdicts().iter().map(|(id, _)| *id).collect();
+                let covers = Covered { destination: statement.destination(), documents };
                 let bytes = wire.ids.len() + wire.signature.len() + PENDING_COST;
                 let ticket = cx.out.persist(Persist::Confirmation(Box::new(confirmation)));
                 self.unpersisted += bytes;
@@ -197,7 +207,7 @@ impl Receiver {
 
     /// Hands over the confirmation of `id`, if there is one.
     fn query(&mut self, id: MessageId, cx: &mut Context<'_>) {
-        match cx.holdings.standing(&id) {
+        match cx.holdings.standing(&id, None) {
             Ok(Standing::Confirmed(confirmation)) => self.confirmed(id, *confirmation, cx),
             Ok(_) => {}
             Err(error) => cx.out.unreadable(&error),
@@ -210,12 +220,12 @@ impl Receiver {
         }
     }
 
-    /// Answers by what is known of `id` (design R27). True where it is not known at all.
-    fn is_new(&mut self, id: MessageId, cx: &mut Context<'_>) -> bool {
+    /// Answers by what is known of `id`, and where it is addressed (design R27). True where it is not known at all.
+    fn is_new(&mut self, id: MessageId, destination: Option<&Fingerprint>, cx: &mut Context<'_>) -> bool {
         if self.pending_ids.contains(&id) {
             return false;
         }
-        match cx.holdings.standing(&id) {
+        match cx.holdings.standing(&id, destination) {
             Ok(Standing::Unknown) => return true,
             Ok(Standing::Held) => {
                 // The ACK waits until it is durable that this peer, too, is to get the confirmation.
@@ -255,7 +265,7 @@ impl Receiver {
             }
             return;
         }
-        if !self.is_new(id, cx) {
+        if !self.is_new(id, None, cx) {
             return;
         }
         if self.requested.len() >= MAX_REQUESTED {
@@ -265,6 +275,19 @@ impl Receiver {
         self.answers.push_back(Answer::Request(id));
     }
 
+    /// Asks the peer for what it brought and what was lost here since.
+    pub(super) fn ask_for_lost(&mut self, peer: &PeerKey, holdings: &dyn Holdings, out: &mut Outbound) {
+        match holdings.lost(peer, MAX_LOST) {
+            Ok(lost) => {
+                for id in lost {
+                    self.requested.insert(id, Requested { attempts: 0, due: None, queued: true });
+                    self.answers.push_back(Answer::Request(id));
+                }
+            }
+            Err(error) => out.unreadable(&error),
+        }
+    }
+
     fn message(&mut self, message: mvds::Message, ages: &HashMap<MessageId, u64>, cx: &mut Context<'_>) {
         let document = match Document::from_message(message) {
             Ok(document) => document,
@@ -272,9 +295,6 @@ impl Receiver {
         };
         let (id, group, size) = (document.id(), document.group(), document.body().len() as u64);
         self.requested.remove(&id);
-        if !self.is_new(id, cx) {
-            return;
-        }
         let header = match envelope::parse(document.body()) {
             Ok((header, _)) => header,
             Err(error) => {
@@ -282,7 +302,10 @@ impl Receiver {
                 return self.refuse(id, Some(group), Reason::Malformed, cx);
             }
         };
-        if let Err(reason) = cx.accepts.check(&header, &group, size) {
+        if !self.is_new(id, Some(&header.destination), cx) {
+            return;
+        }
+        if let Err(reason) = cx.accepts.check_header(&header, &group, size) {
             return self.refuse(id, Some(group), reason, cx);
         }
         let age = ages.get(&id).copied().unwrap_or(0);
@@ -300,7 +323,7 @@ impl Receiver {
         confirming: &mut Confirming,
         reporting: &mut Reporting,
         out: &mut Outbound,
-    ) -> Option<Vec<MessageId>> {
+    ) -> Option<Covered> {
         match self.pending.remove(&ticket)? {
             Pending::Document { id, group, size } => {
                 self.release(&id, size);
@@ -337,6 +360,7 @@ impl Receiver {
                 if outcome == Stored::New {
                     reporting.confirmation();
                 }
+                self.answered_by(&covers);
                 self.answers.push_back(Answer::Ack(id));
                 return Some(covers);
             }
@@ -387,7 +411,7 @@ impl Receiver {
         reason: Reason,
         reporting: &mut Reporting,
         out: &mut Outbound,
-    ) -> Option<Vec<MessageId>> {
+    ) -> Option<Covered> {
         let mut covered = None;
         let (id, group) = match self.pending.remove(&ticket) {
             None => return None,
@@ -410,6 +434,7 @@ impl Receiver {
             Some(Pending::Confirmation { id, covers, bytes }) => {
                 self.unpersisted -= bytes;
                 self.pending_ids.remove(&id);
+                self.answered_by(&covers);
                 covered = Some(covers);
                 (id, None)
             }
@@ -418,6 +443,15 @@ impl Receiver {
         out.event(Event::Refused { id, reason });
         self.answers.push_back(Answer::Refuse(id, reason));
         covered
+    }
+
+    /// A confirmation answers a REQUEST as well as the document does.
+    fn answered_by(&mut self, covers: &Covered) {
+        for id in &covers.documents {
+            if self.requested.get(id).is_some_and(|requested| !requested.queued) {
+                self.requested.remove(id);
+            }
+        }
     }
 
     fn release(&mut self, id: &MessageId, size: u64) {

@@ -9,7 +9,7 @@ use super::payload::{Filling, ID_COST, REFUSAL_COST, bytes_of, cost_of};
 use super::types::{Event, Pipe, Place};
 use super::{Holdings, HoldingsError, INLINE_MAX, Outgoing, Recipient};
 use crate::document::Description;
-use crate::ids::{MessageId, Seq, StoreId};
+use crate::ids::{Fingerprint, MessageId, Seq, StoreId};
 use crate::mvds;
 use crate::refusal::Reason;
 use crate::time::Monotonic;
@@ -48,6 +48,7 @@ enum Stage {
 struct Item {
     place: Place,
     description: Description,
+    destination: Fingerprint,
     age: Option<u64>,
     stage: Stage,
     attempts: u32,
@@ -60,6 +61,8 @@ pub(super) struct Sender {
     exhausted: bool,
     fetched: VecDeque<Outgoing>,
     large: VecDeque<Outgoing>,
+    /// Asked for by the peer; they go before all others.
+    again: VecDeque<Outgoing>,
     items: BTreeMap<MessageId, Item>,
     ready: VecDeque<MessageId>,
     transfers: BTreeMap<u32, MessageId>,
@@ -77,6 +80,7 @@ impl Sender {
             exhausted: false,
             fetched: VecDeque::new(),
             large: VecDeque::new(),
+            again: VecDeque::new(),
             items: BTreeMap::new(),
             ready: VecDeque::new(),
             transfers: BTreeMap::new(),
@@ -91,6 +95,7 @@ impl Sender {
         self.exhausted
             && self.fetched.is_empty()
             && self.large.is_empty()
+            && self.again.is_empty()
             && self.items.is_empty()
             && self.withdrawn.is_empty()
     }
@@ -118,8 +123,22 @@ impl Sender {
         }
     }
 
-    /// The destination has spoken about these: no need to send them.
-    pub(super) fn confirmed(&mut self, ids: &[MessageId]) {
+    /// `destination` has spoken about these: no need to send those that are addressed to it. Of the others the peer
+    /// takes it for an answer, so they are sent without being offered.
+    pub(super) fn confirmed_by(&mut self, destination: &Fingerprint, ids: &[MessageId]) {
+        let (own, others): (Vec<_>, Vec<_>) =
+            ids.iter().partition(|id| self.items.get(id).is_none_or(|item| item.destination == *destination));
+        let foreign = |document: &Outgoing| {
+            !ids.contains(&document.description.id) || document.destination != *destination
+        };
+        self.fetched.retain(foreign);
+        self.large.retain(foreign);
+        own.iter().for_each(|id| self.give_up(id));
+        others.iter().for_each(|id| self.send_now(id));
+    }
+
+    /// These were answered: they are not sent in this conversation.
+    pub(super) fn answered(&mut self, ids: &[MessageId]) {
         if ids.is_empty() {
             return;
         }
@@ -143,16 +162,51 @@ impl Sender {
         }
     }
 
-    fn withdraw(&mut self, id: MessageId) {
+    /// The peer is told that the document will not come.
+    pub(super) fn withdraw(&mut self, id: MessageId) {
         if self.withdrawn.len() < MAX_WITHDRAWN && !self.withdrawn.contains(&id) {
             self.withdrawn.push_back(id);
         }
     }
 
-    /// The peer asks for a document that was offered to it, and may have gone since.
-    pub(super) fn requested(&mut self, id: &MessageId) {
+    /// The peer asks for a document. Where it was not offered just now, the peer had it and has lost it; false where
+    /// there is nothing to send it.
+    pub(super) fn requested(
+        &mut self,
+        id: &MessageId,
+        to: &Recipient,
+        holdings: &dyn Holdings,
+        out: &mut Outbound,
+    ) -> bool {
+        if self.items.contains_key(id) {
+            self.send_now(id);
+            return true;
+        }
+        if self.fetched.iter().chain(&self.large).any(|document| document.description.id == *id) {
+            // Its turn comes.
+            return true;
+        }
+        // Over a pipe that doubles payloads this would be a REQUEST that was answered long ago.
+        let room = self.pipe == Pipe::Ordered && self.again.len() < MAX_UNANSWERED;
+        let found = match room.then(|| holdings.outgoing_again(to, id)).transpose() {
+            Ok(found) => found.flatten(),
+            Err(error) => {
+                out.unreadable(&error);
+                None
+            }
+        };
+        let known = found.is_some();
+        if let Some(document) = found {
+            out.event(Event::LostByPeer { store: to.store, id: *id });
+            self.again.push_back(Outgoing { maybe_held: false, ..document });
+        }
+        known
+    }
+
+    /// Goes on from an offer to the document itself.
+    fn send_now(&mut self, id: &MessageId) {
         let next_transfer = self.next_transfer;
-        let Some(item) = self.items.get_mut(id) else { return self.withdraw(*id) };
+        let Some(item) = self.items.get_mut(id) else { return };
         let stage = match item.stage {
             Stage::Offer { .. } | Stage::Message { .. } if item.place.size <= INLINE_MAX => {
                 Stage::Message { sent: false }
@@ -272,7 +326,7 @@ impl Sender {
             {
                 return;
             }
-            match self.fetched.pop_front() {
+            match self.again.pop_front().or_else(|| self.fetched.pop_front()) {
                 Some(document) if self.items.contains_key(&document.description.id) => {}
                 Some(document) if document.description.size > INLINE_MAX => self.large.push_back(document),
                 Some(document) if document.maybe_held => self.insert(document, Stage::Offer { sent: false }),
@@ -294,12 +348,15 @@ impl Sender {
     }
 
     fn insert(&mut self, document: Outgoing, stage: Stage) {
-        let Outgoing { seq, description, age, .. } = document;
+        let Outgoing { seq, description, destination, age, .. } = document;
         if description.size <= INLINE_MAX {
             self.inline_bytes += description.size;
         }
         let place = Place { seq, size: description.size };
-        self.items.insert(description.id, Item { place, description, age, stage, attempts: 0, due: None });
+        self.items.insert(
+            description.id,
+            Item { place, description, destination, age, stage, attempts: 0, due: None },
+        );
         self.ready.push_back(description.id);
     }
 
@@ -353,6 +410,7 @@ impl Sender {
                     group_id: Bytes::copy_from_slice(group.as_bytes()),
                     timestamp: i64::try_from(timestamp.0).unwrap_or(i64::MAX),
                     size,
+                    destination: Bytes::copy_from_slice(item.destination.as_bytes()),
                 };
                 if !filling.take(cost_of(&start) + age_cost) {
                     return Ok(false);

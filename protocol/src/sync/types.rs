@@ -100,6 +100,18 @@ pub enum Event {
         /// Why.
         reason: Reason,
     },
+    /// The peer's store had acknowledged the document, and asks for it again: it has lost it.
+    LostByPeer {
+        /// The peer's store.
+        store: StoreId,
+        /// The document.
+        id: MessageId,
+    },
+    /// The peer will not send a document that it offered, or that this side lost and asked for.
+    Withdrawn {
+        /// The document.
+        id: MessageId,
+    },
     /// The peer has stored this confirmation.
     Delivered {
         /// The confirmation's message id.
@@ -259,23 +271,48 @@ impl Backoff {
 /// What a peer may deposit. Whatever node-wide rules there are, the store decides when it persists.
 #[derive(Debug, Clone)]
 pub struct Accepts {
-    /// Destinations, each with its collections, or `None` for every collection.
-    pub destinations: Vec<(Fingerprint, Option<Vec<GroupId>>)>,
+    /// Destinations.
+    pub destinations: Vec<Served>,
     /// The largest body, in bytes.
     pub max_document: u64,
 }
 
+/// A destination that documents are taken for.
+#[derive(Debug, Clone)]
+pub struct Served {
+    /// Its first fingerprint.
+    pub destination: Fingerprint,
+    /// Its collections; `None` for every collection.
+    pub collections: Option<Vec<GroupId>>,
+    /// The largest body that it takes itself, in bytes; `u64::MAX` while that is not known.
+    pub max_document: u64,
+}
+
+impl Served {
+    /// Every collection, and any size.
+    pub fn all(destination: Fingerprint) -> Self {
+        Served { destination, collections: None, max_document: u64::MAX }
+    }
+}
+
 impl Accepts {
     /// Whether a document with this header, group and size may come.
-    pub fn check(&self, header: &Header, group: &GroupId, size: u64) -> Result<(), Reason> {
+    pub fn check_header(&self, header: &Header, group: &GroupId, size: u64) -> Result<(), Reason> {
         if header.ephemeral {
             return Err(Reason::NotPermitted);
         }
-        let served = self.destinations.iter().find(|(known, _)| *known == header.destination);
+        self.check(&header.destination, group, size)
+    }
+
+    /// Whether a document for this destination, of this group and size, may come.
+    pub fn check(&self, destination: &Fingerprint, group: &GroupId, size: u64) -> Result<(), Reason> {
+        let served = self.destinations.iter().find(|served| served.destination == *destination);
         match served {
             None => Err(Reason::DestinationNotServed),
-            Some((_, Some(groups))) if !groups.contains(group) => Err(Reason::CollectionNotServed),
-            Some(_) if size > self.max_document => Err(Reason::TooLarge),
+            Some(Served { collections: Some(groups), .. }) if !groups.contains(group) => {
+                Err(Reason::CollectionNotServed)
+            }
+            Some(served) if size > self.max_document.min(served.max_document) => Err(Reason::TooLarge),
             Some(_) => Ok(()),
         }
     }

@@ -20,7 +20,7 @@ use waypost_protocol::mvds;
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{
     Accepts, Engine, Event, Holdings, HoldingsError, Input, Outgoing, Output, Parameters, Partial, PeerHello,
-    Persist, Pipe, ProtocolError, Recipient, Standing, Stored, Ticket, WINDOW,
+    Persist, Pipe, ProtocolError, Recipient, Served, Standing, Stored, Ticket, WINDOW,
 };
 use waypost_protocol::time::{Monotonic, UnixTime};
 
@@ -39,8 +39,13 @@ pub fn document(number: u32, size: usize) -> Document {
 
 /// "Opened" for these, with bytes in the place of a signature.
 pub fn confirmation(documents: &[&Document]) -> Confirmation {
+    confirmation_by(DESTINATION, documents)
+}
+
+/// The same by any destination.
+pub fn confirmation_by(destination: Fingerprint, documents: &[&Document]) -> Confirmation {
     let verdicts = documents.iter().map(|one| (one.id(), Verdict::Opened)).collect();
-    let statement = Statement::new(DESTINATION, DESTINATION, UnixTime(1_795_236_000), verdicts).unwrap();
+    let statement = Statement::new(destination, destination, UnixTime(1_795_236_000), verdicts).unwrap();
     Confirmation::new(statement, Bytes::from_static(b"signature")).unwrap()
 }
 
@@ -49,6 +54,10 @@ pub fn confirmation(documents: &[&Document]) -> Confirmation {
 pub struct Shelf {
     /// To send, by sequence.
     pub outbox: BTreeMap<u64, Document>,
+    /// Acknowledged by the peer, and kept until they are confirmed.
+    pub kept: BTreeMap<u64, Document>,
+    /// Documents that the peer brought and that are lost here.
+    pub lost: Vec<MessageId>,
     /// Documents written during the session.
     pub written: u64,
     /// Documents that are offered first.
@@ -77,7 +86,9 @@ impl Shelf {
     pub fn persist(&mut self, item: Persist) -> Result<Stored, Reason> {
         match item {
             Persist::Document { document, .. } => self.insert(document),
-            Persist::Piece { description, .. } if self.standing.contains_key(&description.id) => {
+            Persist::Piece { description, header, .. }
+                if self.standing(&description.id, Some(&header.destination)) != Ok(Standing::Unknown) =>
+            {
                 self.partials.remove(&description.id);
                 self.known(&description.id)
             }
@@ -99,7 +110,12 @@ impl Shelf {
             Persist::Confirmation(_) if self.distrusts => Err(Reason::NotProven),
             Persist::Confirmation(confirmation) => {
                 let known = Standing::Confirmed(confirmation.clone());
-                let covered: Vec<_> = confirmation.statement.verdicts().iter().map(|(id, _)| *id).collect();
+                let by = confirmation.statement.destination();
+                let verdicts = confirmation.statement.verdicts().iter().map(|(id, _)| *id);
+                let foreign = |id: &MessageId| {
+                    self.outbox.values().any(|one| one.id() == *id && destination_of(one) != by)
+                };
+                let covered: Vec<_> = verdicts.filter(|id| !foreign(id)).collect();
                 covered.iter().for_each(|id| self.delete(id));
                 let new =
                     covered.iter().any(|id| self.standing.insert(*id, known.clone()) != Some(known.clone()));
@@ -109,9 +125,11 @@ impl Shelf {
     }
 
     fn insert(&mut self, document: Document) -> Result<Stored, Reason> {
-        if self.standing.contains_key(&document.id()) {
+        let known = self.standing(&document.id(), Some(&destination_of(&document)));
+        if known != Ok(Standing::Unknown) {
             return self.known(&document.id());
         }
+        self.lost.retain(|id| *id != document.id());
         self.standing.insert(document.id(), Standing::Held);
         Ok(Stored::New)
     }
@@ -128,8 +146,21 @@ impl Shelf {
 }
 
 impl Holdings for Shelf {
-    fn standing(&self, id: &MessageId) -> Result<Standing, HoldingsError> {
-        Ok(self.standing.get(id).cloned().unwrap_or(Standing::Unknown))
+    fn standing(&self, id: &MessageId, destination: Option<&Fingerprint>) -> Result<Standing, HoldingsError> {
+        let known = self.standing.get(id).cloned().unwrap_or(Standing::Unknown);
+        Ok(match (&known, destination) {
+            (Standing::Confirmed(one), Some(own)) if one.statement.destination() != *own => Standing::Unknown,
+            _ => known,
+        })
+    }
+
+    fn lost(&self, _: &PeerKey, limit: usize) -> Result<Vec<MessageId>, HoldingsError> {
+        Ok(self.lost.iter().copied().take(limit).collect())
+    }
+
+    fn outgoing_again(&self, _: &Recipient, id: &MessageId) -> Result<Option<Outgoing>, HoldingsError> {
+        let found = self.kept.iter().find(|(_, document)| document.id() == *id);
+        Ok(found.map(|(seq, document)| row(*seq, document, false)))
     }
 
     fn partial(&self, id: &MessageId, _: &PeerKey) -> Result<Option<Partial>, HoldingsError> {
@@ -145,19 +176,12 @@ impl Holdings for Shelf {
     ) -> Result<Vec<Outgoing>, HoldingsError> {
         let rows = self.outbox.range(after.map_or(0, |seq| seq.0 + 1)..);
         let rows = rows.filter(|(_, document)| document.body().len() as u64 <= to.max_document);
-        Ok(rows
-            .map(|(seq, document)| Outgoing {
-                seq: Seq(*seq),
-                description: document.description(),
-                age: None,
-                maybe_held: self.maybe_held,
-            })
-            .take(limit)
-            .collect())
+        Ok(rows.map(|(seq, document)| row(*seq, document, self.maybe_held)).take(limit).collect())
     }
 
     fn read_body(&self, seq: Seq, offset: u64, len: usize) -> Result<Bytes, HoldingsError> {
-        let body = self.outbox.get(&seq.0).map(|document| document.body().clone()).unwrap_or_default();
+        let document = self.outbox.get(&seq.0).or_else(|| self.kept.get(&seq.0));
+        let body = document.map(|document| document.body().clone()).unwrap_or_default();
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(body.len());
         Ok(body.slice(start..body.len().min(start.saturating_add(len))))
     }
@@ -173,6 +197,15 @@ impl Holdings for Shelf {
     }
 }
 
+pub fn destination_of(document: &Document) -> Fingerprint {
+    envelope::parse(document.body()).unwrap().0.destination
+}
+
+fn row(seq: u64, document: &Document, maybe_held: bool) -> Outgoing {
+    let destination = destination_of(document);
+    Outgoing { seq: Seq(seq), description: document.description(), destination, age: None, maybe_held }
+}
+
 pub fn parameters(initiator: bool) -> Parameters {
     Parameters {
         hello: PeerHello {
@@ -185,7 +218,7 @@ pub fn parameters(initiator: bool) -> Parameters {
             has_backhaul: false,
             is_gateway: !initiator,
         },
-        accepts: Accepts { destinations: vec![(DESTINATION, None)], max_document: 1 << 40 },
+        accepts: Accepts { destinations: vec![Served::all(DESTINATION)], max_document: 1 << 40 },
         peer: PeerKey([u8::from(!initiator); 32]),
         initiator,
         target_payload: 4096,
@@ -324,5 +357,6 @@ pub fn start_of(transfer: u32, document: &Document) -> mvds::Start {
         group_id: Bytes::copy_from_slice(document.group().as_bytes()),
         timestamp: document.timestamp().0 as i64,
         size: document.body().len() as u64,
+        destination: Bytes::copy_from_slice(destination_of(document).as_bytes()),
     }
 }

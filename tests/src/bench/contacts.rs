@@ -18,7 +18,7 @@ use waypost_protocol::ids::{MessageId, PeerKey};
 use waypost_protocol::invite::CodeSecret;
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Identity, Introduction, Pattern};
-use waypost_protocol::sync::{Accepts, Event, PeerHello, WINDOW};
+use waypost_protocol::sync::{Accepts, Event, PeerHello, Served, WINDOW};
 use waypost_store::{
     Applied, Change, Freeing, NewDocument, Options, PeerClass, State, Store, StoreKey, Writer, WriterOptions,
 };
@@ -233,7 +233,7 @@ impl Host for PartyHost<'_> {
             let consumed = Change::ConsumeCode { code, peer: *peer, label: None };
             self.party.store.apply_one(consumed).map_err(|_| Goodbye::BadCode)?;
         }
-        let served = (!self.party.is_phone).then(|| (self.party.addressee.fingerprint(), None));
+        let served = (!self.party.is_phone).then(|| Served::all(self.party.addressee.fingerprint()));
         let accepts = Accepts { destinations: served.into_iter().collect(), max_document: 1 << 30 };
         Ok(Grant { accepts })
     }

@@ -7,12 +7,13 @@ use bytes::Bytes;
 use waypost_link::Link;
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::document::{Document, IdHasher};
+use waypost_protocol::envelope;
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq, StoreId};
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::session::{FRAME_OVERHEAD, Identity, Introduction, Received, Session};
 use waypost_protocol::sync::{
     Accepts, Engine, Event, Holdings, HoldingsError, Input, Outgoing, Output, Parameters, Partial, PeerHello,
-    Persist, Pipe, Recipient, Report, Standing, Stored, Ticket, WINDOW,
+    Persist, Pipe, Recipient, Report, Served, Standing, Stored, Ticket, WINDOW,
 };
 use waypost_protocol::time::Monotonic;
 
@@ -70,8 +71,16 @@ impl Memory {
 }
 
 impl Holdings for Memory {
-    fn standing(&self, _: &MessageId) -> Result<Standing, HoldingsError> {
+    fn standing(&self, _: &MessageId, _: Option<&Fingerprint>) -> Result<Standing, HoldingsError> {
         Ok(Standing::Unknown)
+    }
+
+    fn lost(&self, _: &PeerKey, _: usize) -> Result<Vec<MessageId>, HoldingsError> {
+        Ok(Vec::new())
+    }
+
+    fn outgoing_again(&self, _: &Recipient, _: &MessageId) -> Result<Option<Outgoing>, HoldingsError> {
+        Ok(None)
     }
 
     fn partial(&self, _: &MessageId, _: &PeerKey) -> Result<Option<Partial>, HoldingsError> {
@@ -84,13 +93,20 @@ impl Holdings for Memory {
         after: Option<Seq>,
         limit: usize,
     ) -> Result<Vec<Outgoing>, HoldingsError> {
-        let rows = self.documents.iter().zip(1..).map(|(document, seq)| Outgoing {
-            seq: Seq(seq),
-            description: document.description(),
-            age: None,
-            maybe_held: false,
-        });
-        Ok(rows.filter(|row| after.is_none_or(|after| row.seq > after)).take(limit).collect())
+        let after = after.map_or(0, |seq| usize::try_from(seq.0).unwrap_or(usize::MAX));
+        let rows = self.documents.iter().zip(1..).skip(after).take(limit);
+        rows.map(|(document, seq)| {
+            let (header, _) =
+                envelope::parse(document.body()).map_err(|error| HoldingsError(error.to_string()))?;
+            Ok(Outgoing {
+                seq: Seq(seq),
+                description: document.description(),
+                destination: header.destination,
+                age: None,
+                maybe_held: false,
+            })
+        })
+        .collect()
     }
 
     fn read_body(&self, seq: Seq, offset: u64, len: usize) -> Result<Bytes, HoldingsError> {
@@ -152,7 +168,7 @@ pub async fn converse(
         }
         Role::Responder(_) => (Session::respond(identity, encoded, &mut rng), false),
     };
-    let accepts = Accepts { destinations: serves.into_iter().map(|one| (one, None)).collect(), max_document };
+    let accepts = Accepts { destinations: serves.into_iter().map(Served::all).collect(), max_document };
     let mut engine: Option<Engine> = None;
     let mut finished = None;
     loop {

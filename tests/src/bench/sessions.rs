@@ -21,7 +21,7 @@ use super::row::Measured;
 use super::workload::{Signer, noise};
 use super::{Bench, Outcome};
 
-const DOCUMENTS: usize = 4;
+const DOCUMENTS: usize = 8;
 const SIZE: usize = 16 << 20;
 const NOISE: &str = "Noise_IK_25519_ChaChaPoly_SHA256";
 /// What the cipher adds to each frame.

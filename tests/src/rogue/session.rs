@@ -192,7 +192,9 @@ impl RawSession {
     /// Announces a large document, as an OFFER of a body that comes in chunks, and waits for what is said of it.
     #[track_caller]
     pub fn start(&mut self, document: &Document) -> Told {
+        let destination = waypost_protocol::envelope::parse(document.body()).unwrap().0.destination;
         let start = mvds::Start {
+            destination: Bytes::copy_from_slice(destination.as_bytes()),
             transfer: 1,
             id: bytes_of(&document.id()),
             group_id: Bytes::copy_from_slice(document.group().as_bytes()),

@@ -9,8 +9,8 @@ use rand_core::{RngCore, SeedableRng};
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::{Fingerprint, PeerKey};
 use waypost_protocol::sync::{
-    Accepts, Backoff, Engine, Event, Input, Output, Parameters, PeerHello, Persist, Pipe, Report, Ticket,
-    WINDOW,
+    Accepts, Backoff, Engine, Event, Input, Output, Parameters, PeerHello, Persist, Pipe, Report, Served,
+    Ticket, WINDOW,
 };
 use waypost_protocol::time::Monotonic;
 
@@ -65,7 +65,7 @@ impl ContactEnd<'_> {
                 is_gateway: !initiator,
             },
             accepts: Accepts {
-                destinations: self.serves.iter().map(|one| (*one, None)).collect(),
+                destinations: self.serves.iter().copied().map(Served::all).collect(),
                 max_document: self.max_document,
             },
             peer,

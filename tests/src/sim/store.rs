@@ -6,7 +6,7 @@ use bytes::{Bytes, BytesMut};
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::document::{Description, Document};
 use waypost_protocol::envelope::Header;
-use waypost_protocol::ids::{MessageId, PeerKey, Seq, StoreId};
+use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq, StoreId};
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{
     Holdings, HoldingsError, Outgoing, Partial, Persist, Recipient, Standing, Stored,
@@ -235,7 +235,15 @@ impl MemoryStore {
 }
 
 impl Holdings for MemoryStore {
-    fn standing(&self, id: &MessageId) -> Result<Standing, HoldingsError> {
+    fn lost(&self, _: &PeerKey, _: usize) -> Result<Vec<MessageId>, HoldingsError> {
+        Ok(Vec::new())
+    }
+
+    fn outgoing_again(&self, _: &Recipient, _: &MessageId) -> Result<Option<Outgoing>, HoldingsError> {
+        Ok(None)
+    }
+
+    fn standing(&self, id: &MessageId, _: Option<&Fingerprint>) -> Result<Standing, HoldingsError> {
         Ok(match (self.confirmed(id), self.gone.get(id)) {
             (Some(confirmation), _) => Standing::Confirmed(Box::new(confirmation)),
             (None, Some(reason)) => Standing::Gone(*reason),
@@ -269,6 +277,7 @@ impl Holdings for MemoryStore {
         let row = |held: &Held| Outgoing {
             seq: held.seq,
             description: held.document.description(),
+            destination: held.header.destination,
             age: None,
             maybe_held: self.held_by.iter().any(|(_, id)| *id == held.document.id()),
         };

@@ -266,7 +266,7 @@ fn describe(payload: &mvds::Payload) -> Value {
     let start = |s: &mvds::Start| {
         json!({
             "transfer": s.transfer, "id": hex(&s.id), "group_id": hex(&s.group_id), "timestamp": s.timestamp,
-            "size": s.size,
+            "size": s.size, "destination": hex(&s.destination),
         })
     };
     let chunk =
@@ -337,6 +337,7 @@ fn sample_payloads() -> Vec<(&'static str, mvds::Payload)> {
         group_id: group_bytes(),
         timestamp: TIME.0 as i64,
         size: 5_000_000,
+        destination: Bytes::copy_from_slice(V4.as_bytes()),
     };
     let chunk = mvds::Chunk { transfer: 1, offset: 65_536, bytes: Bytes::from_static(b"chunk") };
     let line = mvds::CollectionReport {

@@ -65,6 +65,7 @@ impl Tx<'_> {
         for (id, verdict) in news {
             let row = VerdictRow { verdict: u32::from(verdict.code()), confirmation: number };
             self.put(&verdict_key(self.tables(), &id, destination), &row)?;
+            self.found(&id, destination)?;
             let Some((seq, row)) = self.find(&id)?.filter(|(_, row)| row.destination == destination) else {
                 continue;
             };

@@ -210,6 +210,7 @@ impl Tx<'_> {
         }
         self.count(&row, true);
         self.put(&key8(seq), &row)?;
+        self.found(&description.id, destination)?;
         self.count_deposit(depositor.number, description.size);
         Ok(Applied::Stored { seq: Seq(seq) })
     }

@@ -3,6 +3,7 @@
 mod codes;
 mod confirmations;
 mod documents;
+mod lost;
 mod peers;
 mod pieces;
 mod tx;
@@ -246,7 +247,7 @@ pub(crate) fn save_uptime(inner: &Inner, seconds: u64) -> Result<(), StoreError>
     }
     let mut txn = inner.tables.write()?;
     if let Some(mut row) = saved(&txn)? {
-        row.uptime = inner.uptime.now();
+        row.set_uptime(inner.uptime.now(), inner.uptime.boot());
         inner.tables.put(&mut txn, &mut random()?, STORE_KEY, &row)?;
         txn.commit()?;
     }

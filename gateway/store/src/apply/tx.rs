@@ -70,7 +70,7 @@ impl<'e> Tx<'e> {
                 tables.put(&mut self.txn, &mut self.rng, &key8(number), &row)?;
             }
         }
-        self.meta.uptime = self.now;
+        self.meta.set_uptime(self.now, self.store.inner.uptime.boot());
         tables.put(&mut self.txn, &mut self.rng, STORE_KEY, &self.meta)?;
         self.txn.commit()?;
         let most = usize::try_from(self.store.inner.options.max_partials).unwrap_or(usize::MAX);
@@ -106,6 +106,8 @@ impl<'e> Tx<'e> {
             Change::Release { id } => self.release(id),
             Change::Attempted { id } => self.attempted(id),
             Change::Delete { id } => self.delete(id, Reason::Deleted),
+            Change::Damaged { id } => self.damaged(id),
+            Change::Forgo { id, peer } => self.forgo(id, peer),
             Change::FreeBody { id } => self.free_body(id),
             Change::Confirmation { confirmation, freeing, from } => {
                 self.confirmation(confirmation, *freeing, from.as_ref())

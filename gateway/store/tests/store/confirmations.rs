@@ -27,7 +27,7 @@ fn a_confirmation_ends_the_waiting_frees_the_body_and_is_answered_to_offers() {
     assert_eq!((entry.state, entry.has_body), (State::Confirmed(Verdict::Opened), false));
     assert!(kit.store().read_body(seq, 0, 10).unwrap().is_empty());
     assert_eq!(kit.store().waiting(&A, None, 10).unwrap().len(), 1);
-    let standing = kit.store().standing(&one.id()).unwrap();
+    let standing = kit.store().standing(&one.id(), None).unwrap();
     assert_eq!(standing, Standing::Confirmed(Box::new(confirmation.clone())));
     let again = kit.put(&one, Some(peer(2))).unwrap();
     assert_eq!(again, Applied::Confirmed(Box::new(confirmation.clone())));
@@ -119,7 +119,7 @@ fn another_destination_cannot_confirm_a_document() {
     let foreign = confirmation(B, &[held.id(), later.id()], Verdict::Opened);
     let applied = kit.apply(confirmed(foreign, Freeing::GATEWAY)).unwrap();
     assert_eq!(applied, Applied::Verdicts { new: true, changed: vec![] });
-    assert_eq!(kit.store().standing(&held.id()).unwrap(), Standing::Held);
+    assert_eq!(kit.store().standing(&held.id(), None).unwrap(), Standing::Held);
     assert_eq!(kit.whole_body(seq), held.body().as_ref());
     assert!(matches!(kit.put(&later, Some(peer(1))), Ok(Applied::Stored { .. })));
     assert_eq!(kit.store().waiting(&A, None, 10).unwrap().len(), 2);
@@ -186,8 +186,8 @@ fn after_400_days_a_confirmation_and_its_documents_are_forgotten_unless_a_body_i
     kit.clock.advance(400 * 86_400);
     assert_eq!(kit.sweep().forgotten, 1);
     assert_eq!(kit.store().document(&freed.id()).unwrap(), None);
-    assert_eq!(kit.store().standing(&freed.id()).unwrap(), Standing::Unknown);
-    assert!(matches!(kit.store().standing(&kept.id()).unwrap(), Standing::Confirmed(_)));
+    assert_eq!(kit.store().standing(&freed.id(), None).unwrap(), Standing::Unknown);
+    assert!(matches!(kit.store().standing(&kept.id(), None).unwrap(), Standing::Confirmed(_)));
     assert_eq!(due(&kit, 1).len(), 1);
     kit.assert_sound();
 }

@@ -25,7 +25,7 @@ fn what_was_stored_is_there_byte_for_byte_after_reopening() {
         let entry = kit.store().document(&document.id()).unwrap().unwrap();
         assert_eq!((entry.description, entry.state), (document.description(), State::Waiting));
         assert_eq!((entry.depositor, entry.has_body), (Some(peer(1)), true));
-        assert_eq!(kit.store().standing(&document.id()).unwrap(), Standing::Held);
+        assert_eq!(kit.store().standing(&document.id(), None).unwrap(), Standing::Held);
     }
     kit.assert_sound();
 }
@@ -90,7 +90,7 @@ fn what_was_deleted_does_not_come_back_and_its_sequence_is_not_reused() {
     assert_eq!(kit.apply(Change::Delete { id: one.id() }), Ok(Applied::Done));
     kit.reopen();
     assert_eq!(kit.put(&one, Some(peer(1))), Err(ChangeError::Refused(Reason::Deleted)));
-    assert_eq!(kit.store().standing(&one.id()).unwrap(), Standing::Gone(Reason::Deleted));
+    assert_eq!(kit.store().standing(&one.id(), None).unwrap(), Standing::Gone(Reason::Deleted));
     assert_eq!(kit.stored(&two, None), Seq(2));
     assert_eq!(kit.store().waiting(&A, None, 10).unwrap().len(), 1);
     kit.assert_sound();
@@ -109,7 +109,7 @@ fn tombstones_are_forgotten_after_400_days() {
     assert_eq!(kit.sweep().forgotten, 0);
     kit.clock.advance(2 * 86_400);
     assert_eq!(kit.sweep().forgotten, 1);
-    assert_eq!(kit.store().standing(&document.id()).unwrap(), Standing::Unknown);
+    assert_eq!(kit.store().standing(&document.id(), None).unwrap(), Standing::Unknown);
     kit.stored(&document, None);
 }
 
@@ -129,14 +129,50 @@ fn a_lifetime_counts_age_on_arrival_and_running_time_over_restarts() {
     assert_eq!(outgoing[0].age, Some(90));
     assert_eq!(kit.store().document(&document.id()).unwrap().unwrap().age, 90);
     kit.clock.advance(10);
-    assert_eq!(kit.store().standing(&document.id()).unwrap(), Standing::Gone(Reason::Expired));
+    assert_eq!(kit.store().standing(&document.id(), None).unwrap(), Standing::Gone(Reason::Expired));
     assert!(kit.store().outgoing(&to(peer(2), store_id(2)), None, 10).unwrap().is_empty());
     assert!(kit.store().waiting(&A, None, 10).unwrap().is_empty());
     assert_eq!(kit.put(&document, Some(peer(2))), Err(ChangeError::Refused(Reason::Expired)));
     assert_eq!(kit.sweep().expired, 1);
     assert_eq!(kit.store().document(&document.id()).unwrap(), None);
-    assert_eq!(kit.store().standing(&document.id()).unwrap(), Standing::Gone(Reason::Expired));
+    assert_eq!(kit.store().standing(&document.id(), None).unwrap(), Standing::Gone(Reason::Expired));
     kit.assert_sound();
+}
+
+#[test]
+fn time_counts_while_the_store_is_closed_until_the_machine_is_switched_off() {
+    let mut kit = Kit::new();
+    kit.clock.set_boot("first", 1_000);
+    kit.reopen();
+    kit.clock.advance(10);
+    kit.stored(&document(1, 10), None);
+    kit.close();
+    kit.clock.set_boot("first", 1_500);
+    kit.reopen();
+    assert_eq!(kit.store().uptime(), 500, "10 seconds open, 490 closed");
+    kit.stored(&document(2, 10), None);
+    kit.close();
+    // Another start of the machine: how long it was off is not known.
+    kit.clock.set_boot("second", 7_000);
+    kit.reopen();
+    assert_eq!(kit.store().uptime(), 500);
+    kit.clock.advance(5);
+    kit.stored(&document(3, 10), None);
+    kit.reopen();
+    assert_eq!(kit.store().uptime(), 505);
+    // A clock that stands still or goes back counts for nothing.
+    kit.clock.set_boot("second", 6_000);
+    kit.reopen();
+    assert_eq!(kit.store().uptime(), 505);
+    kit.assert_sound();
+}
+
+#[test]
+fn the_systems_clock_knows_the_start_of_the_machine() {
+    use waypost_store::{Clock as _, SystemClock};
+    let boot = SystemClock::new().boot().unwrap();
+    assert_eq!(boot.name.len(), 36, "{boot:?}");
+    assert!(boot.seconds > 0, "{boot:?}");
 }
 
 #[test]

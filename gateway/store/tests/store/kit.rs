@@ -1,8 +1,8 @@
 //! What the tests share: a store in a temporary folder with clocks and a disk that they set.
 
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -14,7 +14,7 @@ use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, Store
 use waypost_protocol::sync::Recipient;
 use waypost_protocol::time::{Monotonic, UnixTime};
 use waypost_store::{
-    Applied, Change, ChangeError, Clock, DiskSpace, Freeing, NewDocument, Options, Store, StoreKey,
+    Applied, Boot, Change, ChangeError, Clock, DiskSpace, Freeing, NewDocument, Options, Store, StoreKey,
 };
 
 pub(crate) const A: Fingerprint = Fingerprint::V4([0xa1; 20]);
@@ -30,11 +30,16 @@ pub(crate) fn store_id(n: u8) -> StoreId {
 }
 
 #[derive(Default)]
-pub(crate) struct TestClock(AtomicU64);
+pub(crate) struct TestClock(AtomicU64, Mutex<Option<Boot>>);
 
 impl TestClock {
     pub(crate) fn advance(&self, seconds: u64) {
         self.0.fetch_add(seconds, Ordering::SeqCst);
+    }
+
+    /// The machine says that it was started as `name`, so many seconds ago.
+    pub(crate) fn set_boot(&self, name: &str, seconds: u64) {
+        *self.1.lock().unwrap() = Some(Boot { name: name.to_owned(), seconds });
     }
 }
 
@@ -45,6 +50,10 @@ impl Clock for TestClock {
 
     fn wall(&self) -> UnixTime {
         UnixTime(1_800_000_000 + self.0.load(Ordering::SeqCst))
+    }
+
+    fn boot(&self) -> Option<Boot> {
+        self.1.lock().unwrap().clone()
     }
 }
 

@@ -6,6 +6,7 @@
 mod confirmations;
 mod documents;
 mod kit;
+mod lost;
 mod model;
 mod peers;
 mod pieces;

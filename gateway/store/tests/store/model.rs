@@ -304,7 +304,7 @@ fn answer(model: &mut Model, document: u8, n: u8, store: u8, settles: bool, held
 
 fn agree(kit: &Kit, model: &Model, pool: &[Document]) {
     for (n, document) in (0..DOCUMENTS).zip(pool) {
-        let standing = kit.store().standing(&document.id()).unwrap();
+        let standing = kit.store().standing(&document.id(), None).unwrap();
         let named = |own_only: bool, confirmation: &Confirmation| {
             let mut verdicts = model
                 .verdicts

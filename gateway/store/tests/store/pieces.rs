@@ -18,7 +18,7 @@ fn a_body_under_way_resumes_where_it_was_after_each_restart() {
     let mut at = 0;
     while at < len {
         assert_eq!(committed(&kit, &document, 1), at as u64);
-        assert_eq!(kit.store().standing(&document.id()).unwrap(), Standing::Unknown);
+        assert_eq!(kit.store().standing(&document.id(), None).unwrap(), Standing::Unknown);
         let end = len.min(at + 16_300);
         let outcome = kit.apply(piece(&document, at..end, peer(1))).unwrap();
         match end < len {
@@ -68,7 +68,7 @@ fn a_wrong_hash_is_dropped_and_the_right_bytes_are_taken_afterwards() {
     }
     assert_eq!(kit.apply(forged), Err(ChangeError::Refused(Reason::WrongHash)));
     assert_eq!(committed(&kit, &right, 1), 0);
-    assert_eq!(kit.store().standing(&right.id()).unwrap(), Standing::Unknown);
+    assert_eq!(kit.store().standing(&right.id(), None).unwrap(), Standing::Unknown);
     kit.assert_sound();
     assert!(kit.sweep().pieces > 0);
     kit.apply(piece(&right, 0..30_000, peer(1))).unwrap();

@@ -15,7 +15,7 @@ use crate::kit::*;
 
 /// Opens the database behind the store's back and changes a table.
 #[allow(unsafe_code, reason = "the test is the only one who has it open")]
-fn tamper(kit: &mut Kit, table: &str, change: impl FnOnce(&mut Vec<(Vec<u8>, Vec<u8>)>)) {
+pub(crate) fn tamper(kit: &mut Kit, table: &str, change: impl FnOnce(&mut Vec<(Vec<u8>, Vec<u8>)>)) {
     kit.close();
     let mut options = EnvOpenOptions::new();
     options.map_size(64 << 20).max_dbs(64);
@@ -115,7 +115,7 @@ fn swapped_rows_do_not_open_and_are_found() {
     let findings = kit.store().check().unwrap();
     let named: Vec<_> = findings.iter().filter(|finding| finding.table == "documents").collect();
     assert_eq!(named.len(), 2, "{findings:?}");
-    assert!(kit.store().standing(&one.id()).is_err());
+    assert!(kit.store().standing(&one.id(), None).is_err());
     // The others go on.
     let waiting = kit.store().waiting(&A, None, 10).unwrap();
     assert_eq!(waiting.iter().map(|waiting| waiting.description.id).collect::<Vec<_>>(), [three.id()]);

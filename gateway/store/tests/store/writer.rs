@@ -18,7 +18,7 @@ fn a_reply_comes_only_when_others_can_read_it_from_the_disk() {
         let (store, sender, id) = (kit.store().clone(), sender.clone(), document.id());
         writer.submit(deposit(&document, Some(peer(1))), move |outcome| {
             assert!(matches!(outcome, Ok(Applied::Stored { .. })));
-            sender.send((n, store.standing(&id).unwrap())).unwrap();
+            sender.send((n, store.standing(&id, None).unwrap())).unwrap();
         });
     }
     writer.flush();

@@ -54,8 +54,9 @@ pub struct Planner {
     deferred: BTreeSet<(Monotonic, Seq)>,
     /// In the request that is under way.
     flight: Vec<Seq>,
-    /// Refused for themselves; not tried again by this planner.
-    set_aside: BTreeSet<Seq>,
+    /// Refused for themselves; not tried again by this planner, but for those of so many bytes, once the destination
+    /// takes as many.
+    set_aside: BTreeMap<Seq, Option<u64>>,
     to_report: VecDeque<(Waiting, Cause)>,
     scan: Scan,
     /// How often batches are halved now, and how many were lost in a row.
@@ -123,7 +124,7 @@ impl Planner {
             asks: BTreeSet::new(),
             deferred: BTreeSet::new(),
             flight: Vec::new(),
-            set_aside: BTreeSet::new(),
+            set_aside: BTreeMap::new(),
             to_report: VecDeque::new(),
             scan: Scan { wanted: Some(None), ..Scan::default() },
             shrink: 0,
@@ -189,6 +190,7 @@ impl Planner {
                 self.scan.wanted = None;
             }
             Input::Info(Ok(info)) => {
+                self.take_up_large(info.max_document);
                 self.info = Some((info, now + self.settings.info_age));
                 self.answered_question(now);
             }
@@ -263,7 +265,8 @@ impl Planner {
 
     fn put_aside(&mut self, seq: Seq, cause: Cause) {
         if let Some(item) = self.items.remove(&seq) {
-            self.set_aside.insert(seq);
+            let too_large = matches!(cause, Cause::TooLarge { .. });
+            self.set_aside.insert(seq, too_large.then(|| encoded_len(&item.waiting.description)));
             self.to_report.push_back((item.waiting, cause));
         }
     }
@@ -271,6 +274,15 @@ impl Planner {
 
 /// Reading what waits.
 impl Planner {
+    /// The destination takes documents of so many bytes now.
+    fn take_up_large(&mut self, most: u64) {
+        let before = self.set_aside.len();
+        self.set_aside.retain(|_, size| size.is_none_or(|size| size > most));
+        if self.set_aside.len() < before {
+            self.scan.wanted = Some(None);
+        }
+    }
+
     fn scan_again(&mut self) {
         self.scan.retry_at = None;
         if self.scan.wanted.is_none() {
@@ -300,7 +312,7 @@ impl Planner {
     /// Takes a document into the window where there is room, or where others of a greedier depositor can wait.
     fn offer(&mut self, document: &Waiting) {
         let seq = document.seq;
-        if self.items.contains_key(&seq) || self.set_aside.contains(&seq) {
+        if self.items.contains_key(&seq) || self.set_aside.contains_key(&seq) {
             return;
         }
         if self.lanes.len() >= self.settings.window || self.items.len() >= self.most_items() {

@@ -193,6 +193,21 @@ fn a_document_larger_than_the_destination_takes_is_set_aside_and_the_others_go()
 }
 
 #[test]
+fn a_document_that_was_too_large_goes_once_the_destination_takes_it() {
+    let mut huge = waiting(1, 1, 1);
+    huge.description.size = 2 << 30;
+    let mut planner = planner(vec![huge]);
+    assert!(matches!(planner.next(at(0)), Step::SetAside { .. }));
+    assert!(matches!(planner.next(at(0)), Step::Wait(_)));
+    planner.handle(Input::Info(Ok(info())), at(1));
+    assert!(matches!(planner.next(at(1)), Step::Wait(_)), "it takes no more than before");
+    planner.handle(Input::Info(Ok(Info { max_document: 3 << 30, ..info() })), at(2));
+    assert!(matches!(planner.next(at(2)), Step::Scan { after: None, .. }));
+    planner.handle(Input::Scanned { documents: vec![huge], more: false, owed: false }, at(2));
+    assert!(matches!(planner.next(at(2)), Step::Put(document) if document.seq == Seq(1)));
+}
+
+#[test]
 fn documents_too_large_for_a_batch_go_by_themselves() {
     let mut photo = waiting(1, 1, 1);
     photo.description.size = 5 << 20;

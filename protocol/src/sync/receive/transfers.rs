@@ -8,16 +8,17 @@ use bytes::{Buf as _, Bytes, BytesMut};
 use super::{Answer, Context, MAX_TRANSFERS, PENDING_COST, PIECE, Pending, Receiver};
 use crate::document::{Description, parse_timestamp};
 use crate::envelope::{self, EnvelopeError, Header};
-use crate::ids::{GroupId, MessageId};
+use crate::ids::{Fingerprint, GroupId, MessageId};
 use crate::mvds;
 use crate::refusal::Reason;
 use crate::sync::Persist;
 use crate::sync::engine::Outbound;
-use crate::sync::types::{Pipe, ProtocolError};
+use crate::sync::types::{Event, Pipe, ProtocolError};
 
 /// A body under way.
 pub(super) struct Incoming {
     pub(super) description: Description,
+    destination: Fingerprint,
     header: Option<Arc<Header>>,
     /// Bytes taken off the link.
     received: u64,
@@ -61,7 +62,8 @@ impl Receiver {
             self.persist_piece(start.transfer, cx.out);
             return Ok(());
         }
-        if !self.is_new(id, cx) {
+        let destination = Fingerprint::from_slice(&start.destination)?;
+        if !self.is_new(id, Some(&destination), cx) {
             return Ok(());
         }
         let Ok(timestamp) = parse_timestamp(start.timestamp) else {
@@ -72,8 +74,8 @@ impl Receiver {
             self.refuse(id, Some(group), Reason::Malformed, cx);
             return Ok(());
         }
-        if start.size > cx.accepts.max_document {
-            self.refuse(id, Some(group), Reason::TooLarge, cx);
+        if let Err(reason) = cx.accepts.check(&destination, &group, start.size) {
+            self.refuse(id, Some(group), reason, cx);
             return Ok(());
         }
         let description = Description { id, group, timestamp, size: start.size };
@@ -86,7 +88,7 @@ impl Receiver {
             }
         };
         if let Some(partial) = &partial
-            && let Err(reason) = cx.accepts.check(&partial.header, &group, description.size)
+            && let Err(reason) = cx.accepts.check_header(&partial.header, &group, description.size)
         {
             self.refuse(id, Some(group), reason, cx);
             return Ok(());
@@ -102,6 +104,7 @@ impl Receiver {
         let committed = partial.as_ref().map_or(0, |partial| partial.committed);
         let incoming = Incoming {
             description,
+            destination,
             header: known.or_else(|| partial.map(|partial| Arc::new(partial.header))),
             received: committed,
             committed,
@@ -146,7 +149,10 @@ impl Receiver {
                 // The rest of the header comes with the next chunk.
                 Err(EnvelopeError::Short) if !whole => return Ok(()),
                 Err(error) => Err((Reason::Malformed, error.to_string())),
-                Ok((header, _)) => match cx.accepts.check(&header, &group, size) {
+                Ok((header, _)) if header.destination != incoming.destination => {
+                    Err((Reason::Malformed, "the envelope names another destination than its START".into()))
+                }
+                Ok((header, _)) => match cx.accepts.check_header(&header, &group, size) {
                     Ok(()) => Ok(header),
                     Err(reason) => Err((reason, reason.to_string())),
                 },
@@ -195,7 +201,9 @@ impl Receiver {
 
     /// The peer will not send what it has offered or begun. What came of it is kept for another time.
     pub(in crate::sync) fn withdrawn(&mut self, id: &MessageId, out: &mut Outbound) {
-        self.requested.remove(id);
+        if self.requested.remove(id).is_some() {
+            out.event(Event::Withdrawn { id: *id });
+        }
         if let Some(transfer) = self.transfer_of(id) {
             self.persist_piece(transfer, out);
             self.drop_transfer(transfer);
