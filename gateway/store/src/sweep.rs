@@ -14,6 +14,9 @@ use crate::{Store, Writing};
 
 /// At most so many confirmations are forgotten in one go: each may take 256 documents with it.
 const CONFIRMATIONS: usize = 4;
+/// A body of this node's own is written in one go: after so many seconds whoever began it is dead. Sealed anew it is
+/// another document.
+const OWN_PARTIAL: u64 = 3_600;
 /// The uptime is written down this often, in seconds, where nothing else is written.
 const SAVE_UPTIME: u64 = 600;
 
@@ -101,7 +104,7 @@ impl Store {
         for row in tables.rows_after::<PartialRow>(&txn, None)? {
             let (key, row) = row?;
             if let Ok(key) = Prf::try_from(key)
-                && now.saturating_sub(row.touched) >= lifetime
+                && now.saturating_sub(row.touched) >= if row.depositor == 0 { OWN_PARTIAL } else { lifetime }
             {
                 plan.partials.push((key, row));
             }

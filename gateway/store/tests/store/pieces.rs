@@ -174,6 +174,29 @@ fn what_nobody_goes_on_with_is_removed_after_a_while() {
 }
 
 #[test]
+fn what_a_dead_process_of_this_node_began_is_given_up_after_an_hour() {
+    let kit = Kit::new();
+    let document = document(1, 3_000_000);
+    let (header, _) = waypost_protocol::envelope::parse(document.body()).unwrap();
+    let begun = Change::OwnPiece {
+        description: document.description(),
+        header: std::sync::Arc::new(header),
+        offset: 0,
+        bytes: document.body().slice(0..100_000),
+        draft: false,
+        note: None,
+    };
+    kit.apply(begun).unwrap();
+    kit.apply(piece(&document, 0..1_000, peer(1))).unwrap();
+    kit.clock.advance(3_599);
+    assert_eq!(kit.sweep().partials, 0);
+    kit.clock.advance(1);
+    assert_eq!(kit.sweep().partials, 1, "the peer's goes on");
+    assert_eq!(committed(&kit, &document, 1), 1_000);
+    kit.assert_sound();
+}
+
+#[test]
 fn a_large_document_of_this_node_may_be_a_draft_with_a_note() {
     let kit = Kit::new();
     let document = document(1, 3_000_000);
