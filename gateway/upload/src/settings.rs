@@ -102,7 +102,10 @@ pub enum SettingsError {
     )]
     Token,
     /// The authorities' file holds no certificate that can be used.
-    #[error("`ca` has no usable certificate ({detail}); it must be a PEM file of one or more authorities")]
+    #[error(
+        "the authorities' file has no usable certificate ({detail}); give a PEM file of one or more authorities (a \
+         gateway's `ca_file`, a phone's `--ca FILE`)"
+    )]
     Ca {
         /// What is wrong.
         detail: String,
