@@ -12,3 +12,4 @@ mod kit;
 mod links;
 mod phones;
 mod refusals;
+mod usage;
