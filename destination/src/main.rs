@@ -1,5 +1,4 @@
 //! `waypost-destination`: the reference destination server and its tools.
-#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's results are its standard output")]
 
 mod cli;
 mod logger;
@@ -13,10 +12,11 @@ fn main() -> ExitCode {
     logger::start(arguments.log);
     // One line in the log: what a stranger's bytes bring about shall not fill it with backtraces.
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    let as_json = arguments.json;
     match cli::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("waypost-destination: {error:#}");
+            cli::complain(&error, as_json);
             ExitCode::FAILURE
         }
     }

@@ -231,7 +231,8 @@ fn what_the_server_says_is_shown_harmless_and_short() {
 
 #[test]
 fn of_problem_details_only_the_sentence_for_people_is_shown() {
-    let body = r#"{"type":"urn:x","title":"Not known here","status":401,"detail":"give the token \u001b[31mthat"}"#;
+    let body =
+        r#"{"type":"urn:x","title":"Not known here","status":401,"detail":"give the token \u001b[31mthat"}"#;
     let problem = vec![("content-type", "application/problem+json".into())];
     let shown = definite(batch_when(Play::Say(401, problem, body.into()))).to_string();
     assert!(shown.contains("(HTTP 401: give the token \\u{1b}[31mthat)"), "{shown}");
