@@ -219,10 +219,11 @@ mod tests {
 
     #[test]
     fn a_code_is_renewed_when_it_is_over_also_while_strangers_come_and_go() {
+        let begun = Instant::now();
         let served = block_on(async {
             let listener = Listener::bind("127.0.0.1:0").await.unwrap();
             let address = listener.local_address().unwrap();
-            let shown = Cell::new(0);
+            let shown = Cell::new(0u128);
             let show = || {
                 shown.set(shown.get() + 1);
                 Ok(())
@@ -247,8 +248,9 @@ mod tests {
             }
             shown.get()
         });
-        let shown = served.unwrap();
-        assert!((3..=5).contains(&shown), "{shown} codes in 700 ms, each valid for 200");
+        let (shown, took) = (served.unwrap(), begun.elapsed());
+        let most = 1 + took.as_millis() / 200;
+        assert!(shown >= 2 && shown <= most, "{shown} codes in {took:?}, each valid for 200 ms");
     }
 
     #[test]
