@@ -177,7 +177,16 @@ impl Proxy {
     ///
     /// When there is no port or thread left.
     pub fn start(target: SocketAddr, content: Content) -> io::Result<Self> {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0))?;
+        Self::start_at(Ipv4Addr::LOCALHOST, target, content)
+    }
+
+    /// The same at another address of this machine, or of the network that the calling thread is in.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such address.
+    pub fn start_at(address: Ipv4Addr, target: SocketAddr, content: Content) -> io::Result<Self> {
+        let listener = TcpListener::bind((address, 0))?;
         let address = listener.local_addr()?;
         let state = State {
             target,

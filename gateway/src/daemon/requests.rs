@@ -9,6 +9,7 @@ use waypost_node::system_rng;
 use waypost_protocol::invite::{CodeSecret, Pairing};
 use waypost_protocol::refusal::Goodbye;
 use waypost_store::{Change, PeerClass};
+use waypost_upload::PathState;
 
 use super::Daemon;
 use crate::admin::{self, Answer, Request, Status};
@@ -64,8 +65,15 @@ impl Daemon {
         let words = |error: waypost_store::StoreError| error.to_string();
         let counts = self.shared.store.counts().map_err(words)?;
         let usage = self.shared.store.usage().map_err(words)?;
-        let destination =
-            |upload: &super::Upload| upload.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let outward = self.networks.outward();
+        let not_tried = PathState::Unknown.to_string();
+        let destination = |upload: &super::Upload| {
+            let mut status = upload.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            if status.state == not_tried && self.watch.is_some() {
+                status.state = if outward.is_empty() { "no network" } else { "link up" }.to_owned();
+            }
+            status
+        };
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             name: self.config.name.to_string(),
@@ -87,7 +95,7 @@ impl Daemon {
             networks: self
                 .watch
                 .as_ref()
-                .map(|_| self.networks.outward().into_iter().map(|network| network.interface).collect()),
+                .map(|_| outward.iter().map(|network| network.interface.clone()).collect()),
             destinations: self.uploads.iter().map(destination).collect(),
             problems: self.problems.clone(),
         })

@@ -62,7 +62,7 @@ pub(super) fn start(
     let status = Arc::new(Mutex::new(DestinationStatus {
         name: served.config.name.to_string(),
         fingerprint: served.fingerprint,
-        state: "unknown".into(),
+        state: PathState::Unknown.to_string(),
         trouble: None,
         set_aside: BTreeMap::new(),
         uploaded: 0,
@@ -210,7 +210,7 @@ impl Sink for DaemonSink {
         let destination = self.name();
         match event {
             Event::StateChanged(state) => {
-                let word = state_word(&state);
+                let word = state.to_string();
                 let mut status = self.status();
                 if matches!(state, PathState::Ok { .. }) {
                     status.trouble = None;
@@ -308,19 +308,5 @@ impl Sink for DaemonSink {
             let _ = self.news.blocking_send(UploadNews::Confirmed);
         }
         Ok(settled)
-    }
-}
-
-fn state_word(state: &PathState) -> String {
-    match state {
-        PathState::Unknown => "unknown".into(),
-        PathState::Ok { .. } => "ok".into(),
-        PathState::Unreachable { kind } => {
-            let kind = serde_json::to_value(kind).ok().and_then(|kind| kind.as_str().map(str::to_owned));
-            format!("unreachable: {}", kind.unwrap_or_default())
-        }
-        PathState::NotAuthorised => "not authorised".into(),
-        PathState::WrongServer => "wrong server".into(),
-        PathState::Full => "full".into(),
     }
 }

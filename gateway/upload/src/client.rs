@@ -15,6 +15,7 @@ use waypost_protocol::ids::{Fingerprint, MessageId};
 
 use crate::body::{Outgoing, encoded_len, framed_len};
 use crate::error::{Cause, Error, Phase, plain};
+use crate::portal;
 use crate::settings::{Settings, SettingsError, bearer, parse_url, tls_config};
 use crate::wire::{Line, NamedResolver, TlsConnector, is_client_certificate_alert, tls_error, tls_words};
 
@@ -95,6 +96,11 @@ impl Client {
         Ok(Client { agent, base, host, authorization, fingerprint: settings.fingerprint, line })
     }
 
+    /// Host and port of the URL.
+    pub fn host(&self) -> &str {
+        &self.host
+    }
+
     /// A handle that ends this client's requests.
     pub fn stopper(&self) -> Stopper {
         Stopper { agent: self.agent.clone(), line: self.line.clone() }
@@ -113,7 +119,8 @@ impl Client {
             self.check_info(&cached.info).map_err(Error::Definite)?;
             return Ok(cached.clone());
         }
-        self.expect(&mut response, "application/json").map_err(Error::Definite)?;
+        self.expect(&mut response, "application/json")
+            .map_err(|cause| Error::Definite(self.judged(cause)))?;
         let bytes = self.read_answer(&mut response, MAX_INFO).map_err(Error::Definite)?;
         let info: Info = serde_json::from_slice(&bytes).map_err(|error| {
             let detail = format!("its server information does not read: {}", plain(&error.to_string()));
@@ -207,7 +214,7 @@ impl Client {
                     return Err(Error::new(cause, begun));
                 }
                 let (cause, certain) = self.explain(error);
-                return Err(Error::new(cause, begun && !certain));
+                return Err(Error::new(self.judged(cause), begun && !certain));
             }
         };
         self.answer(&mut response, documents).map_err(|cause| {
@@ -244,7 +251,7 @@ impl Client {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
             self.send(method, path, headers, &body)
         };
-        sent.map_err(|error| Error::Definite(self.explain(error).0))
+        sent.map_err(|error| Error::Definite(self.judged(self.explain(error).0)))
     }
 
     fn send(
@@ -318,6 +325,21 @@ impl Client {
             507 => Cause::Full { detail },
             429 | 500.. => Cause::ServerError { code: status, detail, retry_after },
             _ => Cause::Malformed { status, detail },
+        }
+    }
+
+    /// Some failures are how a network looks that wants a login first.
+    fn judged(&self, cause: Cause) -> Cause {
+        let is_suspect = match &cause {
+            Cause::TlsRefused { .. } | Cause::ConnectFailed { .. } | Cause::WrongServer { .. } => true,
+            Cause::Timeout { during, .. } => *during == Phase::Connecting,
+            _ => false,
+        };
+        // A host with an address of its own is asked on the port for pages; its port for Waypost counts for nothing.
+        let host = self.base.parse::<ureq::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
+        match host.filter(|_| is_suspect).and_then(|host| portal::login_page(&host)) {
+            Some(page) => Cause::CaptivePortal { page },
+            None => cause,
         }
     }
 

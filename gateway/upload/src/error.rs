@@ -80,6 +80,14 @@ pub enum Cause {
         /// Why, and what to do about it.
         detail: String,
     },
+    /// The network answers in the place of the destination.
+    #[error(
+        "the network wants a login first: open {page} in a browser behind this gateway's connection, and log in"
+    )]
+    CaptivePortal {
+        /// Where it sends browsers.
+        page: String,
+    },
     /// Statuses 401 and 403.
     #[error(
         "the destination does not accept this device's credentials (HTTP {status}{detail}); \
@@ -219,6 +227,7 @@ pub enum Kind {
     DnsFailed,
     ConnectFailed,
     TlsRefused,
+    CaptivePortal,
     NotAuthorised,
     WrongServer,
     Incompatible,
@@ -242,6 +251,7 @@ impl Cause {
             Cause::DnsFailed { .. } => Kind::DnsFailed,
             Cause::ConnectFailed { .. } => Kind::ConnectFailed,
             Cause::TlsRefused { .. } => Kind::TlsRefused,
+            Cause::CaptivePortal { .. } => Kind::CaptivePortal,
             Cause::NotAuthorised { .. } => Kind::NotAuthorised,
             Cause::WrongServer { .. } => Kind::WrongServer,
             Cause::Incompatible { .. } => Kind::Incompatible,

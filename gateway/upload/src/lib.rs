@@ -6,6 +6,7 @@ mod body;
 pub mod client;
 pub mod error;
 pub mod plan;
+mod portal;
 pub mod settings;
 pub mod uploader;
 mod wire;

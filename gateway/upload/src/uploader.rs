@@ -301,7 +301,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
         drop(signals);
         match taken.path {
             Some(true) => self.tell(Input::PathUp),
-            Some(false) => self.tell(Input::PathDown),
+            Some(false) => {
+                self.failed(&[], Error::Definite(Cause::NoRoute { host: self.client.host().to_owned() }));
+                self.tell(Input::PathDown);
+            }
             None => {}
         }
         if taken.nudge {

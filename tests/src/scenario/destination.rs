@@ -1,7 +1,7 @@
 //! The destination of a site: `waypost-destination` behind a backhaul that can be cut.
 
 use std::collections::BTreeMap;
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus};
 
@@ -27,20 +27,17 @@ impl Destination {
     /// Makes one, with a key, a certificate authority and a token of its own; it does not run yet.
     #[track_caller]
     pub fn make(home: &Path) -> Self {
+        Self::make_at(home, Ipv4Addr::LOCALHOST, "127.0.0.1")
+    }
+
+    /// The same, reached at an address of the network that the calling thread is in; its certificate has this name.
+    #[track_caller]
+    pub fn make_at(home: &Path, address: Ipv4Addr, name: &str) -> Self {
         let nowhere = SocketAddr::from(([127, 0, 0, 1], 1));
-        let backhaul = Proxy::start(nowhere, Content::Bytes).unwrap();
+        let backhaul = Proxy::start_at(address, nowhere, Content::Bytes).unwrap();
         let url = format!("https://{}", backhaul.address());
-        let init = [
-            "init",
-            "--name",
-            "Test",
-            "--url",
-            &url,
-            "--self-signed",
-            "127.0.0.1",
-            "--collection",
-            COLLECTION,
-        ];
+        let init =
+            ["init", "--name", "Test", "--url", &url, "--self-signed", name, "--collection", COLLECTION];
         let made = run_well(&mut command(home, &init));
         let added = run_well(&mut command(home, &["gateways", "add", "kiosk"]));
         let text = |value: &Value| value.as_str().unwrap().to_owned();

@@ -51,6 +51,12 @@ impl Gateway {
     /// Sets where the gateway finds its destination; from the next start or reload on.
     #[track_caller]
     pub fn reach(&self, destination: SocketAddr) {
+        self.reach_at(&destination.to_string());
+    }
+
+    /// The same by `host:port`.
+    #[track_caller]
+    pub fn reach_at(&self, destination: &str) {
         self.configure(
             "20-destination",
             &format!(

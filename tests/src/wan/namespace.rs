@@ -6,6 +6,7 @@ use std::os::unix::process::CommandExt;
 use std::process::Command;
 use std::sync::Arc;
 
+use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
 
 use super::device::set_up;
@@ -40,6 +41,26 @@ impl Namespace {
     pub fn run<T: Send>(&self, work: impl FnOnce() -> io::Result<T> + Send) -> io::Result<T> {
         on_a_thread(|| {
             setns(self.handle.as_ref(), CloneFlags::CLONE_NEWNET)?;
+            work()
+        })
+    }
+
+    /// The same, where names are resolved as this `resolv.conf` says; it is seen by nobody else.
+    ///
+    /// # Errors
+    ///
+    /// As [`Namespace::run`], and without the right to mount (root).
+    pub fn run_with_names<T: Send>(
+        &self,
+        resolv_conf: &std::path::Path,
+        work: impl FnOnce() -> io::Result<T> + Send,
+    ) -> io::Result<T> {
+        let nothing = None::<&str>;
+        on_a_thread(|| {
+            setns(self.handle.as_ref(), CloneFlags::CLONE_NEWNET)?;
+            unshare(CloneFlags::CLONE_NEWNS)?;
+            mount(nothing, "/", nothing, MsFlags::MS_REC | MsFlags::MS_PRIVATE, nothing)?;
+            mount(Some(resolv_conf), "/etc/resolv.conf", nothing, MsFlags::MS_BIND, nothing)?;
             work()
         })
     }

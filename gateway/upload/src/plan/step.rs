@@ -130,6 +130,27 @@ pub enum PathState {
     Full,
 }
 
+/// In words, for people and programs.
+impl std::fmt::Display for PathState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            PathState::Unknown => "not tried yet",
+            PathState::Ok { .. } => "ok",
+            PathState::NotAuthorised => "not authorised",
+            PathState::WrongServer => "wrong server",
+            PathState::Full => "destination full",
+            PathState::Unreachable { kind } => match kind {
+                Kind::NoRoute => "no network",
+                Kind::DnsFailed => "DNS dead",
+                Kind::CaptivePortal => "captive portal",
+                Kind::TlsRefused => "TLS refused",
+                Kind::ServerError => "server in trouble",
+                _ => "unreachable",
+            },
+        })
+    }
+}
+
 /// What the plan keeps to. [`Default`] has the defaults.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {

@@ -1,0 +1,255 @@
+//! The gateway learns from the kernel that a backhaul is there, and what is wrong with one it says in words.
+
+use std::io::{self, Read as _, Write as _};
+use std::net::{Ipv4Addr, TcpListener, UdpSocket};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+use waypost_tests::scenario::{Destination, Gateway, Phone, Site, content, folder, wait_until};
+use waypost_tests::wan::{Conditions, Wan};
+
+/// Runs `scene` inside the gateway's network; the destination is at the other end of the line.
+fn over_a_line(
+    conditions: Conditions,
+    scene: impl FnOnce(&Wan, &mut Destination, &mut Gateway, Phone) + Send,
+) {
+    let folder = folder();
+    let wan = Wan::new(conditions).unwrap();
+    let far = wan.far();
+    let mut destination = far
+        .namespace()
+        .run(|| {
+            let home = folder.path().join("destination");
+            let mut destination = Destination::make_at(&home, far.address(), &far.address().to_string());
+            destination.start();
+            io::Result::Ok(destination)
+        })
+        .unwrap();
+    let near = wan.near().namespace().run(|| {
+        let mut gateway = Gateway::make(&folder.path().join("gateway"), &destination);
+        // Only news from the kernel can be this quick.
+        gateway.configure("50-slow", "[upload]\nprobe_interval = \"10min\"\nmax_backoff = \"10min\"\n");
+        gateway.start();
+        let phone = Phone::make(&folder.path().join("anna"), "anna");
+        phone.add_destination(&destination);
+        phone.pair(&gateway);
+        scene(&wan, &mut destination, &mut gateway, phone);
+        Ok(())
+    });
+    near.unwrap();
+}
+
+fn trouble(gateway: &Gateway) -> String {
+    gateway.status()["destinations"][0]["trouble"].as_str().unwrap_or_default().to_owned()
+}
+
+fn state(gateway: &Gateway) -> String {
+    gateway.status()["destinations"][0]["state"].as_str().unwrap().to_owned()
+}
+
+/// What a network's DHCP gives with its address: without it only the other end of the line is reached.
+fn default_route(wan: &Wan) {
+    let route = ["route", "add", "default", "via", &wan.far().address().to_string()];
+    assert!(wan.near().command("ip").args(route).status().unwrap().success());
+}
+
+/// The stick is pulled out and put back in.
+fn replug(wan: &Wan) {
+    wan.near().plug(false).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    wan.near().plug(true).unwrap();
+    default_route(wan);
+}
+
+#[test]
+fn a_path_that_appears_is_used_within_three_seconds_however_long_it_was_away() {
+    let mobile = Conditions { delay: Duration::from_millis(100), ..Conditions::default() };
+    over_a_line(mobile, |wan, destination, gateway, phone| {
+        default_route(wan);
+        wait_until("the network", || (gateway.status()["networks"] == json!(["wan0"])).then_some(()));
+        wan.near().plug(false).unwrap();
+        wait_until("its loss", || (gateway.status()["networks"] == json!([])).then_some(()));
+        phone.add(&[("photo.jpg", &content(1, 200_000))]);
+        phone.sync();
+        wait_until("a failure", || (state(gateway) == "no network").then_some(()));
+        assert!(trouble(gateway).contains("connect a backhaul"), "{}", trouble(gateway));
+        std::thread::sleep(Duration::from_secs(2));
+        let begun = Instant::now();
+        wan.near().plug(true).unwrap();
+        default_route(wan);
+        wait_until("the document", || (destination.inbox().len() == 1).then_some(()));
+        let took = begun.elapsed();
+        println!("{took:?} from the route to the whole document at the server");
+        assert!(took < Duration::from_secs(3), "{took:?}");
+        wait_until("its verdict", || (gateway.status()["opened"] == 1).then_some(()));
+        assert_eq!(state(gateway), "ok");
+        let log = std::fs::read_to_string(gateway.log()).unwrap();
+        for line in
+            ["networks with a way out: none", "networks with a way out: wan0", "destination is no network: "]
+        {
+            assert!(log.contains(line), "{line:?} is not in {log}");
+        }
+    });
+}
+
+#[test]
+fn before_anything_is_tried_the_state_is_that_of_the_link() {
+    over_a_line(Conditions::default(), |wan, destination, gateway, _| {
+        assert_eq!(state(gateway), "no network", "nothing has waited so far");
+        default_route(wan);
+        wait_until("the link", || (state(gateway) == "link up").then_some(()));
+        assert!(destination.inbox().is_empty());
+    });
+}
+
+/// Answers every request on a port with the same head.
+fn answer(listener: TcpListener, head: &'static str) {
+    std::thread::spawn(move || {
+        for stream in listener.incoming() {
+            let mut stream = stream.unwrap();
+            // Who asks has sent all of it in one packet.
+            let _ = stream.read(&mut [0; 4096]);
+            let _ = stream.write_all(head.as_bytes());
+        }
+    });
+}
+
+#[test]
+fn a_network_that_wants_a_login_is_told_from_a_server_that_is_down() {
+    over_a_line(Conditions::default(), |wan, destination, gateway, phone| {
+        default_route(wan);
+        destination.backhaul.refuse(true);
+        phone.add(&[("form.xml", b"<form/>")]);
+        phone.sync();
+        wait_until("the server's absence", || {
+            ["unreachable", "TLS refused"].contains(&state(gateway).as_str()).then_some(())
+        });
+        let far = wan.far();
+        let listener = far.namespace().run(|| TcpListener::bind((far.address(), 80))).unwrap();
+        answer(
+            listener,
+            "HTTP/1.1 302 Found\r\nLocation: http://login.cafe/?id=7\r\nContent-Length: 0\r\n\r\n",
+        );
+        replug(wan);
+        wait_until("the portal", || (state(gateway) == "captive portal").then_some(()));
+        assert!(
+            trouble(gateway).contains("open http://login.cafe/?id=7 in a browser"),
+            "{}",
+            trouble(gateway)
+        );
+        destination.backhaul.refuse(false);
+        replug(wan);
+        wait_until("the document", || (destination.inbox().len() == 1).then_some(()));
+    });
+}
+
+/// A name server that knows one address, and answers while it is let.
+struct NameServer {
+    answers: Arc<AtomicBool>,
+}
+
+impl NameServer {
+    fn start(wan: &Wan) -> Self {
+        let far = wan.far();
+        let socket = far.namespace().run(|| UdpSocket::bind((far.address(), 53))).unwrap();
+        let answers = Arc::new(AtomicBool::new(false));
+        let (let_it, address) = (answers.clone(), far.address());
+        std::thread::spawn(move || {
+            let mut packet = [0; 512];
+            while let Ok((len, from)) = socket.recv_from(&mut packet) {
+                if let_it.load(Ordering::SeqCst) {
+                    socket.send_to(&Self::answer(&packet[..len], address), from).unwrap();
+                }
+            }
+        });
+        NameServer { answers }
+    }
+
+    /// The question again with its answer behind it (RFC 1035 §4); to a question for anything but IPv4, none.
+    fn answer(question: &[u8], address: Ipv4Addr) -> Vec<u8> {
+        let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+        let is_v4 = question[end - 4..end - 2] == [0, 1];
+        let mut answer = question[..end].to_vec();
+        answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_v4), 0, 0, 0, 0]);
+        if is_v4 {
+            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
+            answer.extend(address.octets());
+        }
+        answer
+    }
+}
+
+#[test]
+fn names_that_do_not_resolve_are_told_and_hold_back_no_other_destination() {
+    let folder = folder();
+    let wan = Wan::new(Conditions::default()).unwrap();
+    let far = wan.far();
+    let names = NameServer::start(&wan);
+    let resolv_conf = folder.path().join("resolv.conf");
+    std::fs::write(&resolv_conf, format!("nameserver {}\noptions timeout:1 attempts:1\n", far.address()))
+        .unwrap();
+    let make = |home: &str, name: &str| {
+        far.namespace().run(|| {
+            let mut destination = Destination::make_at(&folder.path().join(home), far.address(), name);
+            destination.start();
+            io::Result::Ok(destination)
+        })
+    };
+    let named = make("named", "server.test").unwrap();
+    let numbered = make("numbered", &far.address().to_string()).unwrap();
+    let scene = || {
+        let mut gateway = Gateway::make(&folder.path().join("gateway"), &named);
+        gateway.reach_at(&format!("server.test:{}", named.backhaul.address().port()));
+        gateway.serve_also("numbered", &numbered);
+        gateway.start();
+        default_route(&wan);
+        let (anna, ben) = (
+            Phone::make(&folder.path().join("anna"), "anna"),
+            Phone::make(&folder.path().join("ben"), "ben"),
+        );
+        for (phone, destination) in [(&anna, &named), (&ben, &numbered)] {
+            phone.add_destination(destination);
+            phone.pair(&gateway);
+            phone.add(&[("form.xml", b"<form/>")]);
+            phone.sync();
+        }
+        wait_until("the destination without a name", || (numbered.inbox().len() == 1).then_some(()));
+        wait_until("the dead name server", || (state(&gateway) == "DNS dead").then_some(()));
+        let why = trouble(&gateway);
+        assert!(why.contains("server.test") && why.contains("check the backhaul's DNS"), "{why}");
+        names.answers.store(true, Ordering::SeqCst);
+        replug(&wan);
+        wait_until("the other destination", || (named.inbox().len() == 1).then_some(()));
+        wait_until("its state", || (state(&gateway) == "ok").then_some(()));
+        io::Result::Ok(())
+    };
+    wan.near().namespace().run_with_names(&resolv_conf, scene).unwrap();
+}
+
+#[test]
+fn who_cannot_prove_to_be_the_destination_is_named_as_what_it_is() {
+    let site = Site::start();
+    let mut other = site.another_destination("other");
+    let phone = site.paired_phone("anna");
+    // Somebody else's authority signed its certificate.
+    site.gateway.reach(other.backhaul.address());
+    site.gateway.run(&["reload"]);
+    phone.add(&[("form.xml", b"<form/>")]);
+    phone.sync();
+    wait_until("the stranger", || (state(&site.gateway) == "TLS refused").then_some(()));
+    let why = trouble(&site.gateway);
+    assert!(why.contains("no trusted TLS connection") && why.contains("ca_file"), "{why}");
+    // A Waypost server with a certificate that is in order, but of another destination.
+    std::fs::copy(other.authority(), site.gateway.folder().join("ca.pem")).unwrap();
+    site.gateway.run(&["reload"]);
+    wait_until("the other destination", || (state(&site.gateway) == "wrong server").then_some(()));
+    assert!(trouble(&site.gateway).contains(other.fingerprint()), "{}", trouble(&site.gateway));
+    assert!(other.inbox().is_empty() && site.destination.inbox().is_empty());
+    other.stop();
+    std::fs::copy(site.destination.authority(), site.gateway.folder().join("ca.pem")).unwrap();
+    site.gateway.reach(site.destination.backhaul.address());
+    site.gateway.run(&["reload"]);
+    wait_until("the document", || (site.destination.inbox().len() == 1).then_some(()));
+}
