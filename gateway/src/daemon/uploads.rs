@@ -65,6 +65,7 @@ pub(super) fn start(
         trouble: None,
         set_aside: BTreeMap::new(),
         uploaded: 0,
+        uploaded_bytes: 0,
         confirmed: 0,
         progress: None,
     }));
@@ -93,6 +94,7 @@ pub(super) fn start(
         clock: shared.clock,
         news: shared.news.clone(),
         status: status.clone(),
+        request: 0,
     };
     let uploader = Uploader::start(settings, source, sink).map_err(|error| ("url", error.to_string()))?;
     Ok(Upload { uploader, status })
@@ -178,6 +180,8 @@ struct DaemonSink {
     clock: Clock,
     news: mpsc::Sender<UploadNews>,
     status: Arc<Mutex<DestinationStatus>>,
+    /// Bytes of the request under way.
+    request: u64,
 }
 
 impl DaemonSink {
@@ -226,10 +230,14 @@ impl Sink for DaemonSink {
             }
             Event::Progress { sent, total } => {
                 self.status().progress = (sent < total).then_some((sent, total));
+                self.request = total;
             }
             Event::Sent { ids } => {
                 log::info!(destination, documents = ids.len(); "uploaded");
-                self.status().uploaded += ids.len() as u64;
+                let bytes = std::mem::take(&mut self.request);
+                let mut status = self.status();
+                status.uploaded += ids.len() as u64;
+                status.uploaded_bytes += bytes;
             }
             Event::Failed { documents, error } => {
                 log::warn!(destination, documents = documents.len(), ambiguous = error.is_ambiguous(), error:%; "upload failed");
