@@ -7,7 +7,7 @@
 
 SHELL := /bin/bash
 CARGO ?= cargo
-# The last line of `make demo JSON=1` is the object, also with -C.
+# The last line of `make demo JSON=1` is the object, with -C too from make 4.4 on; older ones need the flag on the command line.
 MAKEFLAGS += --no-print-directory
 # Paths reach the shell as variables of the environment, whatever characters they have: make expands none of them.
 override export FOLDER := $(value FOLDER)
@@ -17,6 +17,9 @@ endif
 # Where cargo puts the programs; used in double quotes.
 BUILT := $${CARGO_TARGET_DIR:-target}
 PROGRAMS := -p waypost-gateway -p waypost-phone -p waypost-destination
+
+# Test programs that need root get it, or say how they would.
+AS_ROOT := --config "target.'cfg(unix)'.runner = [\"$$PWD/tests/tools/run-test.sh\"]"
 
 .PHONY: setup build demo test lint bench deny
 
@@ -32,7 +35,7 @@ demo: setup
 
 test: setup
 	@tests/tools/step.sh "build" $(CARGO) build --locked --workspace --all-targets
-	@tests/tools/step.sh "unit tests and scenarios" $(CARGO) test --locked --workspace --no-fail-fast
+	@tests/tools/step.sh "unit tests and scenarios" $(CARGO) $(AS_ROOT) test --locked --workspace --no-fail-fast
 
 lint: setup
 	@tests/tools/step.sh "format" $(CARGO) fmt --all --check

@@ -5,7 +5,7 @@
 //! for traffic shaping is needed. What runs inside reaches the other side and itself, nothing else. The namespaces have no
 //! names and vanish with the [`Wan`] and the processes inside.
 //!
-//! It needs `/dev/net/tun` and the right to make namespaces (root).
+//! It needs `/dev/net/tun` and the right to make namespaces: root, or root of a user namespace (`tests/tools/run-test.sh`).
 
 mod device;
 mod line;
@@ -41,10 +41,12 @@ const BATCH: usize = 64;
 #[derive(Debug, Error)]
 pub enum WanError {
     /// No right to make a namespace, or none in this kernel.
-    #[error("can't make a network namespace: run the tests as root")]
+    #[error("can't make a network namespace: run the tests with `make test`, or as root")]
     Namespace(#[source] io::Error),
     /// No TUN in this kernel, or no right to it.
-    #[error("can't make a TUN interface: run the tests as root on a kernel with /dev/net/tun (modprobe tun)")]
+    #[error(
+        "can't make a TUN interface: run the tests with `make test`, or as root, on a kernel with /dev/net/tun (modprobe tun)"
+    )]
     Tun(#[source] io::Error),
     /// The machine is out of threads or descriptors.
     #[error("can't start carrying packets")]
