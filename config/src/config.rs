@@ -55,8 +55,9 @@ section! {
         /// have not fetched them. A phone that stays away for longer can bring a deleted document back, and keeps its
         /// copies until it hears from the destination itself. Costs about 100 bytes for each document.
         [restart] remember: Period = Period::days(400), within Period::days(1), Period::days(400);
-        /// File with the 32-byte key that encrypts the store, for example a systemd credential. Absent, the key lies
-        /// beside the store, and whoever takes the disk can read sizes, times and labels (documents stay sealed).
+        /// File with the key that encrypts the store, for example a systemd credential: 32 bytes, or the same as 64
+        /// hexadecimal digits; nobody else may read it. Absent, the key is made and lies beside the store, and whoever
+        /// takes the disk can read sizes, times and labels (documents stay sealed).
         [restart, vital] key_file: Option<PathBuf> = None, example "\"/run/credentials/waypost.service/store.key\"";
     }
 }
@@ -158,7 +159,8 @@ section! {
     /// What is logged, to the journal under systemd, else to standard error.
     pub struct Log {
         /// "error": what needs the admin. "warn": what was passed over, too. "info": contacts, uploads, confirmations.
-        /// "debug": each document. "trace": each frame; fills a small disk within days. Secrets are logged at no level.
+        /// "debug": each document. "trace": each frame; fills a small disk within days. Secret keys, codes and tokens are
+        /// logged at no level; public keys and addresses of phones are, from "info" on.
         [reload] level: LogLevel = LogLevel::Info;
     }
 }

@@ -15,8 +15,8 @@ use crate::reader::{Reader, cut};
 use crate::setting::{Setting, Shape, read_leaf, section};
 use crate::value::{HttpsUrl, Keep, Name};
 
-/// At most so many destinations.
-pub const MAX_DESTINATIONS: usize = 256;
+/// At most so many destinations: as many as a gateway can name to phones (protocol.md §8).
+pub const MAX_DESTINATIONS: usize = waypost_protocol::sync::MAX_HELLO_ENTRIES;
 
 /// A server that documents are addressed to.
 #[derive(Debug, Clone, Serialize)]
@@ -61,6 +61,16 @@ pub enum Credentials {
     },
 }
 
+impl Credentials {
+    /// The key that they are configured by.
+    fn key(&self) -> &'static str {
+        match self {
+            Credentials::None {} | Credentials::Token { .. } => "token_file",
+            Credentials::Certificate { .. } => "client_certificate",
+        }
+    }
+}
+
 /// A collection that a gateway carries, known by its group id alone.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -86,7 +96,7 @@ impl Destination {
             ("name", self.name != other.name),
             ("url", self.url != other.url),
             ("certificate", self.certificate != other.certificate),
-            ("credentials", self.credentials != other.credentials),
+            (self.credentials.key(), self.credentials != other.credentials),
             ("ca_file", self.ca_file != other.ca_file),
             ("collections", self.collections != other.collections),
             ("keep", self.keep != other.keep),

@@ -15,6 +15,14 @@ pub struct Change {
     pub needs_restart: bool,
 }
 
+/// What a gateway that runs with `running` goes on with after it has read `new`: everything but the keys that take effect
+/// only after a restart.
+pub fn after_reload(running: &Config, new: &Config) -> Config {
+    let mut config = running.clone();
+    config.take_up(new, false);
+    config
+}
+
 /// The keys that differ, in the order of the annotated file.
 pub fn reload_diff(old: &Config, new: &Config) -> Vec<Change> {
     let mut changes = Vec::new();

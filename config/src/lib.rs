@@ -22,7 +22,7 @@ mod value;
 pub use annotated::annotated;
 pub use config::{Access, Config, Control, Identity, Lan, Limits, Log, Store, Upload};
 pub use destination::{Collection, Credentials, Destination, MAX_DESTINATIONS};
-pub use diff::{Change, reload_diff};
+pub use diff::{Change, after_reload, reload_diff};
 pub use load::{Loaded, load, parse};
 pub use nearest::nearest;
 pub use problem::{MAX_PROBLEMS, Origin, Problem, Severity, printable};

@@ -22,6 +22,16 @@ pub(crate) trait Setting: PartialEq {
         }
     }
 
+    /// Takes over what of `new` needs no restart.
+    fn take_up(&mut self, new: &Self, needs_restart: bool)
+    where
+        Self: Clone,
+    {
+        if !needs_restart {
+            self.clone_from(new);
+        }
+    }
+
     /// What stands under the key.
     fn shape() -> Shape {
         Shape::Value
@@ -194,6 +204,13 @@ macro_rules! section {
                     let key = format!("{key}{separator}{}", stringify!($key));
                     let needs_restart = [$(stringify!($mark))?].contains(&"restart");
                     crate::setting::Setting::diff(&self.$key, &new.$key, &key, needs_restart, changes);
+                })*
+            }
+
+            fn take_up(&mut self, new: &Self, _: bool) {
+                $({
+                    let needs_restart = [$(stringify!($mark))?].contains(&"restart");
+                    crate::setting::Setting::take_up(&mut self.$key, &new.$key, needs_restart);
                 })*
             }
 

@@ -1,6 +1,6 @@
 //! Which changes SIGHUP takes over.
 
-use waypost_config::{Change, Config, Source, parse, reload_diff};
+use waypost_config::{Change, Config, Source, after_reload, parse, reload_diff};
 
 fn read(text: &str) -> Config {
     parse(&[Source::new("/etc/waypost/gateway.toml", text)]).config
@@ -44,4 +44,17 @@ fn destinations_come_go_and_change_without_a_restart() {
     let keys: Vec<_> = changes.iter().map(|change| change.key.as_str()).collect();
     assert_eq!(keys, ["destination.clinic.url", "destination.market", "destination.landing"]);
     assert!(changes.iter().all(|change| !change.needs_restart));
+}
+
+#[test]
+fn what_needs_a_restart_stays_as_it_was_until_then() {
+    let running = read("name = \"x\"\n[lan]\nenabled = false\n");
+    let text = "name = \"y\"\n[store]\nquota = \"1GB\"\n[lan]\nenabled = true\naddresses = [\"a:1\"]\n";
+    let new = read(&(text.to_owned() + &destination("clinic", "a")));
+    let after = after_reload(&running, &new);
+    assert_eq!((after.name.as_str(), after.lan.addresses.len(), after.destination.len()), ("y", 1, 1));
+    assert_eq!((after.lan.enabled, after.store.quota), (false, None));
+    let left = reload_diff(&after, &new);
+    let keys: Vec<_> = left.iter().map(|change| (change.key.as_str(), change.needs_restart)).collect();
+    assert_eq!(keys, [("store.quota", true), ("lan.enabled", true)], "however often it is read again");
 }

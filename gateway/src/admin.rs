@@ -131,8 +131,10 @@ pub struct Status {
     pub used: u64,
     /// Bytes that it may still take.
     pub room: u64,
-    /// Each destination.
+    /// Each destination that is served.
     pub destinations: Vec<DestinationStatus>,
+    /// What of the configuration could not be used, as `waypost check` prints it: destinations left out, for example.
+    pub problems: Vec<String>,
 }
 
 /// How it stands with a destination.

@@ -35,6 +35,12 @@ pub enum ControlError {
         /// The system's error.
         source: io::Error,
     },
+    /// Somebody listens, but not to this user.
+    #[error("not allowed to talk to the gateway at {path}; be root, or in the group of that socket")]
+    NotAllowed {
+        /// The socket.
+        path: PathBuf,
+    },
     /// It does not answer.
     #[error("the gateway at {path} does not answer: {source}; see its log")]
     NoAnswer {
@@ -69,10 +75,14 @@ enum Line {
 /// Asks the running daemon.
 pub fn ask(socket: &Path, request: &Request) -> Result<Result<Answer, String>, ControlError> {
     let path = || socket.to_owned();
-    let stream =
-        StdStream::connect(socket).map_err(|source| ControlError::NotRunning { path: path(), source })?;
+    let stream = StdStream::connect(socket).map_err(|source| match source.kind() {
+        io::ErrorKind::PermissionDenied => ControlError::NotAllowed { path: path() },
+        _ => ControlError::NotRunning { path: path(), source },
+    })?;
     let exchange = || -> io::Result<Line> {
-        stream.set_read_timeout(Some(PATIENCE))?;
+        // Everything is read in a check; a daemon that ends meanwhile closes the socket.
+        let patience = (!matches!(request, Request::CheckStore)).then_some(PATIENCE);
+        stream.set_read_timeout(patience)?;
         stream.set_write_timeout(Some(PATIENCE))?;
         let mut line = serde_json::to_vec(request)?;
         line.push(b'\n');

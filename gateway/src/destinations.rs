@@ -27,6 +27,16 @@ pub struct Served {
     pub certificates: Vec<Certificate>,
     /// What the configuration says.
     pub config: Destination,
+    files: Files,
+}
+
+/// What the files had in them that the configuration names.
+#[derive(Clone, PartialEq, Eq)]
+struct Files {
+    certificate: Vec<u8>,
+    token: Option<Zeroizing<Vec<u8>>>,
+    client_certificate: Option<(Vec<u8>, Zeroizing<Vec<u8>>)>,
+    ca: Option<Vec<u8>>,
 }
 
 /// All of them.
@@ -100,27 +110,24 @@ impl Destinations {
 }
 
 impl Served {
-    /// A client of its API.
+    /// Whether uploads to `other` are uploads to this one, in the same way: nothing has to be begun anew.
+    pub fn uploads_like(&self, other: &Served) -> bool {
+        self.fingerprint == other.fingerprint && self.config == other.config && self.files == other.files
+    }
+
+    /// A client of its API. An error names the configuration's key.
     pub fn client(&self, config: &Config, time_floor: UnixTime) -> Result<Client, (&'static str, String)> {
         let mut settings = Settings::new(self.config.url.as_str(), Some(self.fingerprint));
-        match &self.config.credentials {
-            Credentials::None {} => {}
-            Credentials::Token { token_file } => {
-                let text = read_secret(token_file).map_err(|error| ("token_file", error))?;
-                let text = String::from_utf8_lossy(&text).trim().to_owned();
-                settings.token = Some(Token::new(&Zeroizing::new(text)));
-            }
-            Credentials::Certificate { client_certificate, client_key } => {
-                settings.certificate = Some(ClientCertificate {
-                    chain_pem: read_file(client_certificate)
-                        .map_err(|error| ("client_certificate", error))?,
-                    key_pem: read_secret(client_key).map_err(|error| ("client_key", error))?,
-                });
-            }
-        }
-        if let Some(ca) = &self.config.ca_file {
-            settings.ca_pem = Some(read_file(ca).map_err(|error| ("ca_file", error))?);
-        }
+        settings.token = self.files.token.as_ref().map(|bytes| {
+            let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
+            Token::new(&Zeroizing::new(text.trim().to_owned()))
+        });
+        settings.certificate = self
+            .files
+            .client_certificate
+            .clone()
+            .map(|(chain_pem, key_pem)| ClientCertificate { chain_pem, key_pem });
+        settings.ca_pem = self.files.ca.clone();
         settings.time_floor = time_floor;
         settings.connect_timeout = config.upload.connect_timeout.duration();
         settings.stall_timeout = config.upload.idle_timeout.duration();
@@ -129,13 +136,27 @@ impl Served {
 }
 
 fn load_one(destination: &Destination) -> Result<Served, (&'static str, String)> {
-    let bytes = read_file(&destination.certificate).map_err(|error| ("certificate", error))?;
+    let read = |key, path: &Path| read_file(path).map_err(|error| (key, error));
+    let bytes = read("certificate", &destination.certificate)?;
     let certificate = Certificate::from_bytes(&bytes)
         .map_err(|error| ("certificate", format!("{}: {error}", destination.certificate.display())))?;
+    let mut files = Files { certificate: bytes, token: None, client_certificate: None, ca: None };
+    match &destination.credentials {
+        Credentials::None {} => {}
+        Credentials::Token { token_file } => {
+            files.token = Some(Zeroizing::new(read("token_file", token_file)?));
+        }
+        Credentials::Certificate { client_certificate, client_key } => {
+            let key = Zeroizing::new(read("client_key", client_key)?);
+            files.client_certificate = Some((read("client_certificate", client_certificate)?, key));
+        }
+    }
+    files.ca = destination.ca_file.as_ref().map(|path| read("ca_file", path)).transpose()?;
     Ok(Served {
         fingerprint: certificate.fingerprint(),
         certificates: vec![certificate],
         config: destination.clone(),
+        files,
     })
 }
 
@@ -149,8 +170,4 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
         Ok(bytes)
     };
     read().map_err(|error| format!("cannot read {}: {error}", path.display()))
-}
-
-fn read_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, String> {
-    read_file(path).map(Zeroizing::new)
 }

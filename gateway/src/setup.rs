@@ -3,8 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use waypost_config::Config;
-use waypost_node::{KeyFileError, Limits, identity, store_key};
+use waypost_config::{Config, Problem, Severity};
+use waypost_node::{KeyFileError, Limits, identity, inspect_key, store_key};
 use waypost_protocol::session::Identity;
 use waypost_protocol::sync::{PeerHello, WINDOW};
 use waypost_store::{DiskSpace, OpenError, Options, Store, SystemDisk};
@@ -44,6 +44,36 @@ pub fn store_key_path(config: &Config) -> PathBuf {
 /// The gateway's static key pair, made where it is missing.
 pub fn open_identity(config: &Config) -> Result<Identity, SetupError> {
     Ok(identity(&config.identity.key_file)?)
+}
+
+/// What of the files and folders that the configuration names would keep the gateway from starting. Makes nothing.
+pub fn inspect(config: &Config) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    let mut find = |key: &str, message: String| {
+        problems.push(Problem::new(Severity::Error, None, Some(key), &message));
+    };
+    let store_key = store_key_path(config);
+    for (key, path) in [("store.key_file", &store_key), ("identity.key_file", &config.identity.key_file)] {
+        if let Err(error) = inspect_key(path) {
+            find(key, error.to_string());
+        }
+    }
+    let holds_documents = config.store.path.join("data.mdb").exists();
+    if holds_documents && !store_key.exists() {
+        find(
+            "store.key_file",
+            format!("{} is missing, and the store does not open without it; restore it", store_key.display()),
+        );
+    }
+    let socket = config.control.socket.parent().unwrap_or(Path::new("."));
+    for (key, folder) in [("store.path", config.store.path.as_path()), ("control.socket", socket)] {
+        // The first of its folders that is there; those below it are made at the start.
+        let there = folder.ancestors().find(|part| part.exists());
+        if let Some(there) = there.filter(|there| !there.is_dir()) {
+            find(key, format!("{} is no folder; move it away, or set another path", there.display()));
+        }
+    }
+    problems
 }
 
 fn store_options(config: &Config) -> Options {

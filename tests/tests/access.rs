@@ -103,7 +103,8 @@ fn a_reload_lets_listed_phones_in_and_out_and_drops_nobody_else() {
     assert_eq!(open(&site, &known, 2).goodbye().unwrap(), Goodbye::NotPaired);
     // No code helps here, and none is given.
     let pair = waypost_tests::scenario::run(&mut site.gateway.command(&["pair"]));
-    assert!(!pair.status.success() && pair.errors.contains("access.listed"), "{pair:#?}");
+    let why = pair.last()["error"].as_str().unwrap();
+    assert!(!pair.status.success() && why.contains("access.listed"), "{pair:#?}");
 
     let other = site.another_destination("other");
     site.gateway.serve_also("other", &other);

@@ -101,9 +101,116 @@ fn a_destination_that_cannot_be_used_is_shown_with_the_next_thing_to_do() {
     assert_eq!(site.gateway.status()["destinations"][0]["state"], "not authorised");
     let added = site.destination.run(&["gateways", "add", "again"]);
     std::fs::write(site.gateway.folder().join("token"), added.last()["token"].as_str().unwrap()).unwrap();
+    // The file has another token now; its name is the same.
+    site.gateway.run(&["reload"]);
+    wait_until("the verdict", || (site.gateway.status()["opened"] == 1).then_some(()));
+}
+
+#[test]
+fn a_destination_whose_certificate_comes_later_is_taken_up_by_a_reload() {
+    let mut site = Site::start();
+    let phone = site.paired_phone("anna");
+    phone.add(&[("form.xml", b"<form/>")]);
+    let certificate = site.gateway.folder().join("certificate.pgp");
+    let aside = site.folder().join("aside.pgp");
+    site.gateway.stop();
+    std::fs::rename(&certificate, &aside).unwrap();
+    site.gateway.start();
+    let status = site.gateway.status();
+    assert_eq!(status["destinations"], json!([]));
+    let problem = status["problems"][0].as_str().unwrap();
+    assert!(problem.contains("destination.test.certificate") && problem.contains("cannot read"), "{problem}");
+    assert_eq!(phone.try_run(&["sync"]).last()["transferred"], 0);
+    std::fs::rename(&aside, &certificate).unwrap();
+    let reloaded = site.gateway.run(&["reload"]);
+    assert_eq!(reloaded.last()["changed"], json!([]), "no key of the configuration");
+    phone.run(&["sync", "--wait", "30s"]);
+    assert_eq!(site.destination.inbox().len(), 1);
+    assert_eq!(site.gateway.status()["problems"], json!([]));
+}
+
+#[test]
+fn a_reload_leaves_uploads_alone_that_it_does_not_concern() {
+    let site = Site::start();
+    let phone = site.paired_phone("anna");
+    phone.add(&[("form.xml", b"<form/>")]);
+    phone.run(&["sync", "--wait", "30s"]);
+    let uploaded = || site.gateway.status()["destinations"][0]["uploaded"].clone();
+    assert_eq!(uploaded(), 1);
+    let drop_in = site.gateway.folder().join("gateway.d/50-name.toml");
+    std::fs::write(&drop_in, "name = \"Renamed\"\n").unwrap();
+    site.gateway.run(&["reload"]);
+    assert_eq!((site.gateway.status()["name"].clone(), uploaded()), ("Renamed".into(), 1.into()));
+    std::fs::write(&drop_in, "[upload]\nconnect_timeout = \"7s\"\n").unwrap();
+    site.gateway.run(&["reload"]);
+    assert_eq!(uploaded(), 0, "it counts since its start");
+}
+
+#[test]
+fn what_needs_a_restart_is_named_until_there_is_one() {
+    let mut site = Site::start();
+    let drop_in = site.gateway.folder().join("gateway.d/50-quota.toml");
+    std::fs::write(&drop_in, "[store]\nquota = \"5GB\"\n[limits]\nsessions = 7\n").unwrap();
+    let checked = site.gateway.run(&["check"]).last().clone();
+    assert_eq!(
+        (&checked["reload"], &checked["needs_restart"]),
+        (&json!(["limits.sessions"]), &json!(["store.quota"]))
+    );
+    for _ in 0..2 {
+        assert_eq!(site.gateway.run(&["reload"]).last()["needs_restart"], json!(["store.quota"]));
+        let checked = site.gateway.run(&["check"]).last().clone();
+        assert_eq!((&checked["reload"], &checked["needs_restart"]), (&json!([]), &json!(["store.quota"])));
+    }
     site.gateway.stop();
     site.gateway.start();
-    wait_until("the verdict", || (site.gateway.status()["opened"] == 1).then_some(()));
+    assert_eq!(site.gateway.run(&["check"]).last()["needs_restart"], json!([]));
+}
+
+#[test]
+fn check_names_what_would_keep_it_from_starting() {
+    use std::os::unix::fs::PermissionsExt as _;
+    let mut site = Site::start();
+    site.gateway.stop();
+    let key = site.gateway.folder().join("store.key");
+    assert!(key.exists());
+    std::fs::set_permissions(&key, std::fs::Permissions::from_mode(0o640)).unwrap();
+    let checked = run(&mut site.gateway.command(&["check"]));
+    assert_eq!(checked.status.code(), Some(1));
+    let named = |checked: &Value| {
+        let problems = checked["problems"].as_array().unwrap().clone();
+        problems.into_iter().find(|one| one["severity"] == "error").unwrap()
+    };
+    let problem = named(checked.last());
+    assert_eq!(problem["key"], "store.key_file");
+    assert!(problem["message"].as_str().unwrap().contains("chmod 600"), "{problem}");
+    std::fs::remove_file(&key).unwrap();
+    let checked = run(&mut site.gateway.command(&["check"]));
+    let problem = named(checked.last());
+    assert!(problem["message"].as_str().unwrap().contains("restore it"), "{problem}");
+}
+
+#[test]
+fn no_secret_is_in_the_most_talkative_log() {
+    let mut site = Site::start();
+    site.gateway.stop();
+    let drop_in = site.gateway.folder().join("gateway.d/50-log.toml");
+    std::fs::write(drop_in, "[log]\nlevel = \"trace\"\n").unwrap();
+    site.gateway.start();
+    let code = site.gateway.pairing_code();
+    let phone = site.paired_phone("anna");
+    phone.add(&[("form.xml", b"<form/>")]);
+    phone.run(&["sync", "--wait", "30s"]);
+    let log = std::fs::read_to_string(site.gateway.log()).unwrap();
+    assert!(log.contains("frame received") && log.contains("uploaded"), "{log}");
+    let read = |name: &str| std::fs::read_to_string(site.gateway.folder().join(name)).unwrap();
+    let secret = code.split("&s=").nth(1).unwrap()[..22].to_owned();
+    for text in [read("token"), read("identity.key"), read("store.key"), secret] {
+        let text = text.trim();
+        assert!(text.len() >= 22);
+        for at in 0..text.len() - 8 {
+            assert!(!log.contains(&text[at..at + 8]), "eight characters of a secret are in the log");
+        }
+    }
 }
 
 #[test]
@@ -170,10 +277,12 @@ fn commands_work_on_the_store_while_no_gateway_runs_and_say_where_one_is_needed(
     assert!(site.gateway.run(&["store", "check"]).status.success());
     for needs_one in [&["status"][..], &["pair"], &["reload"]] {
         let ran = run(&mut site.gateway.command(needs_one));
-        assert!(!ran.status.success() && ran.errors.contains("waypost run"), "{ran:#?}");
+        let why = ran.last()["error"].as_str().unwrap();
+        assert!(!ran.status.success() && why.contains("waypost run"), "{ran:#?}");
     }
     let ran = run(&mut site.gateway.command(&["documents", "show", "ffff"]));
-    assert!(!ran.status.success() && ran.errors.contains("waypost documents list"), "{ran:#?}");
+    let why = ran.last()["error"].as_str().unwrap();
+    assert!(!ran.status.success() && why.contains("waypost documents list"), "{ran:#?}");
     site.gateway.run(&["documents", "delete", &id[..8]]);
     assert!(site.gateway.run(&["documents", "list"]).said.is_empty());
 }

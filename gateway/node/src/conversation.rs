@@ -106,6 +106,7 @@ impl Conversation {
         now: Monotonic,
         holdings: &dyn Holdings,
     ) -> Result<Step, SessionError> {
+        log::trace!(link:% = self.id, bytes = frame.len(); "frame received");
         self.bytes_in += (frame.len() + waypost_link::PREFIX) as u64;
         self.active = now;
         if self.closing.is_some() {
@@ -150,7 +151,7 @@ impl Conversation {
     pub(crate) fn input(&mut self, input: Input, now: Monotonic, holdings: &dyn Holdings) {
         let Some(engine) = &mut self.engine else { return };
         if let Err(error) = engine.handle_input(input, now, holdings) {
-            log::warn!(link:% = self.id, error:%; "peer broke the protocol");
+            log::warn!(link:% = self.id, error:%; "peer broke the protocol: {error}");
             self.say_goodbye(Goodbye::ProtocolError, now);
         }
     }
@@ -197,6 +198,7 @@ impl Conversation {
         while self.tasks.room() > 0
             && let Some(frame) = self.session.poll_frame()
         {
+            log::trace!(link:% = self.id, bytes = frame.len(); "frame sent");
             self.bytes_out += (frame.len() + waypost_link::PREFIX) as u64;
             self.tasks.send(frame);
         }

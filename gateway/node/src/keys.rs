@@ -1,4 +1,4 @@
-//! Key files: made at first start, mode 0600, 32 bytes of hexadecimal text.
+//! Key files: 32 bytes, or the same as hexadecimal text, which is how they are made at first start; mode 0600.
 
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read, Write};
@@ -24,7 +24,7 @@ pub enum KeyFileError {
     },
     /// It has something else in it.
     #[error(
-        "key file {0} does not hold 64 hexadecimal digits; restore it from a backup, or move it away to start anew"
+        "key file {0} holds neither 32 bytes nor 64 hexadecimal digits; restore it from a backup, or move it away to start anew"
     )]
     Contents(PathBuf),
     /// Others may read it.
@@ -53,6 +53,15 @@ pub fn store_key(path: &Path) -> Result<StoreKey, KeyFileError> {
     Ok(StoreKey::new(*load_or_make(path)?))
 }
 
+/// What is wrong with a key file, where it is there; nothing is made.
+pub fn inspect_key(path: &Path) -> Result<(), KeyFileError> {
+    match File::open(path) {
+        Ok(file) => load(path, file).map(|_| ()),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(source) => Err(KeyFileError::Io { path: path.to_owned(), source }),
+    }
+}
+
 /// A generator seeded by the system.
 pub fn system_rng() -> Result<ChaCha20Rng, KeyFileError> {
     ChaCha20Rng::try_from_os_rng().map_err(|error| KeyFileError::Random(error.to_string()))
@@ -76,21 +85,36 @@ fn load_or_make(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
 fn load(path: &Path, file: File) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
     let io_error = |source| KeyFileError::Io { path: path.to_owned(), source };
     let mode = file.metadata().map_err(io_error)?.permissions().mode() & 0o777;
-    if mode & 0o077 != 0 {
+    if mode & 0o077 != 0 && !is_credential(path) {
         return Err(KeyFileError::Mode { path: path.to_owned(), mode });
     }
-    let mut text = Zeroizing::new(String::new());
-    file.take(256).read_to_string(&mut text).map_err(io_error)?;
-    let digits = Zeroizing::new(text.trim().to_owned());
+    let mut bytes = Zeroizing::new(Vec::with_capacity(256));
+    file.take(256).read_to_end(&mut bytes).map_err(io_error)?;
+    parse(&bytes).ok_or_else(|| KeyFileError::Contents(path.to_owned()))
+}
+
+fn parse(bytes: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
     let mut key = Zeroizing::new([0; 32]);
-    let wrong = || KeyFileError::Contents(path.to_owned());
-    if digits.len() != 64 || !digits.is_ascii() {
-        return Err(wrong());
+    if bytes.len() == key.len() {
+        key.copy_from_slice(bytes);
+        return Some(key);
     }
-    for (at, byte) in key.iter_mut().enumerate() {
-        *byte = u8::from_str_radix(&digits[at * 2..at * 2 + 2], 16).map_err(|_| wrong())?;
+    let digits = bytes.trim_ascii();
+    if digits.len() != 64 {
+        return None;
     }
-    Ok(key)
+    for (byte, pair) in key.iter_mut().zip(digits.chunks_exact(2)) {
+        let value = |digit: u8| char::from(digit).to_digit(16).and_then(|value| u8::try_from(value).ok());
+        *byte = value(pair[0])? << 4 | value(pair[1])?;
+    }
+    Some(key)
+}
+
+/// systemd keeps credentials where others cannot reach them, and lets the service's user read them by an ACL, which
+/// looks like the permission of a group (systemd.exec(5), "LoadCredential").
+fn is_credential(path: &Path) -> bool {
+    std::env::var_os("CREDENTIALS_DIRECTORY")
+        .is_some_and(|folder| !folder.is_empty() && path.starts_with(folder))
 }
 
 /// Writes beside, then links into place: a power cut leaves a whole file or none, and nobody's key is overwritten.
@@ -126,6 +150,16 @@ mod tests {
         fs::set_permissions(&path, fs::Permissions::from_mode(0o644)).unwrap();
         let error = identity(&path).err().unwrap().to_string();
         assert!(error.contains("chmod 600"), "{error}");
+    }
+
+    #[test]
+    fn bytes_and_digits_are_the_same_key() {
+        let key: Vec<u8> = (0..32).collect();
+        let digits: String = key.iter().map(|byte| format!("{byte:02X}")).collect();
+        assert_eq!(*parse(&key).unwrap(), key[..]);
+        assert_eq!(*parse(format!(" {digits}\n").as_bytes()).unwrap(), key[..]);
+        let wrong = [&key[..31], b"", &digits.as_bytes()[..63], &[b'g'; 64], &[0xff; 64]];
+        assert!(wrong.into_iter().all(|bytes| parse(bytes).is_none()));
     }
 
     #[test]

@@ -360,7 +360,7 @@ impl Node {
             }
             Err(error) => {
                 let reason = error.reason();
-                log::warn!(link:% = id, error:%; "not stored");
+                log::warn!(link:% = id, error:%; "not stored: {error}");
                 Input::PersistFailed { ticket, reason }
             }
         };
@@ -436,7 +436,7 @@ impl Node {
             Persist::Depositor(id) => Change::Depositor { id, peer },
             Persist::Confirmation(confirmation) => {
                 if let Err(why) = host.verify(&confirmation) {
-                    log::warn!(peer:%, error = why.as_str(); "a confirmation does not verify and is not taken");
+                    log::warn!(peer:%, error = why.as_str(); "a confirmation does not verify and is not taken: {why}");
                     return Err(Reason::NotProven);
                 }
                 let freeing = host.freeing(&confirmation);
@@ -472,7 +472,7 @@ impl Node {
         };
         let done = |result: Result<Applied, ChangeError>| {
             if let Err(error) = result {
-                log::warn!(error:%; "could not write down what a peer said");
+                log::warn!(error:%; "could not write down what a peer said: {error}");
             }
         };
         self.writer.submit(change, done);

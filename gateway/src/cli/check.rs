@@ -10,7 +10,7 @@ use waypost_config::{Config, Loaded, Problem, Severity, load};
 use super::output;
 use crate::admin::{Answer, Request};
 use crate::destinations::Destinations;
-use crate::{control, daemon, logging};
+use crate::{control, daemon, logging, setup};
 
 /// Runs the daemon. Problems of the configuration are logged; only fatal ones keep it from starting.
 pub(super) fn run(path: &Path) -> anyhow::Result<ExitCode> {
@@ -52,6 +52,7 @@ pub(super) fn check(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     if !loaded.is_fatal() {
         let (destinations, found) = Destinations::load(&loaded.config);
         loaded.problems.extend(found);
+        loaded.problems.extend(setup::inspect(&loaded.config));
         for served in &destinations.0 {
             if let Err((key, message)) = served.client(&loaded.config, waypost_openpgp::BUILD_FLOOR) {
                 loaded.problems.push(served.config.problem(Severity::Error, key, &message));
@@ -68,6 +69,10 @@ pub(super) fn check(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
         let keys = |keys: Option<Vec<String>>, words: &str| {
             keys.into_iter().flatten().for_each(|key| output::line(&format!("{key}: {words}")));
         };
+        if reload.is_none() {
+            let socket = loaded.config.control.socket.display();
+            output::line(&format!("no gateway answers at {socket}: not compared with a running one"));
+        }
         keys(reload, "changed; takes effect on SIGHUP (`waypost reload`)");
         keys(needs_restart, "changed; needs restart");
         let count = loaded.problems.len();

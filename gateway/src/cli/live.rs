@@ -18,15 +18,20 @@ pub(super) fn config(path: &Path) -> anyhow::Result<Config> {
     let loaded = load(path);
     if loaded.is_fatal() {
         let first = loaded.problems.first().map(ToString::to_string).unwrap_or_default();
-        bail!("{first}\n`waypost check` names all that is wrong");
+        bail!("{first}; `waypost check` names all that is wrong");
     }
     Ok(loaded.config)
 }
 
-/// Asks the running gateway; an error where none runs.
+/// Asks the running gateway; an error where none runs. It is reached also while a file of the configuration is wrong.
 pub(super) fn ask_live(path: &Path, request: &Request) -> anyhow::Result<Answer> {
-    let config = config(path)?;
-    control::ask(&config.control.socket, request)?.map_err(|message| anyhow!(message))
+    let loaded = load(path);
+    match control::ask(&loaded.config.control.socket, request) {
+        Err(ControlError::NotRunning { .. }) if loaded.is_fatal() => {
+            Err(config(path).err().unwrap_or_else(unexpected))
+        }
+        answer => answer?.map_err(|message| anyhow!(message)),
+    }
 }
 
 /// Asks the running gateway, or, where none runs, the store itself.
@@ -76,9 +81,17 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     }
     output::line(&format!("store        {} used, room for {}", output::bytes(*used), output::bytes(*room)));
     if status.destinations.is_empty() {
-        output::line("destination  none is configured: documents are refused; add a [[destination]]");
+        output::line(match status.problems.is_empty() {
+            true => "destination  none is configured: documents are refused; add a [[destination]]",
+            false => {
+                "destination  none can be used: documents are refused; mend what is named below, then reload"
+            }
+        });
     }
     status.destinations.iter().for_each(destination);
+    for problem in &status.problems {
+        output::line(&format!("problem      {}", printable(problem)));
+    }
     Ok(ExitCode::SUCCESS)
 }
 

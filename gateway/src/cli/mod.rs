@@ -121,7 +121,7 @@ pub fn main() -> ExitCode {
     match done {
         Ok(code) => code,
         Err(error) => {
-            output::error(&error);
+            output::error(&error, json);
             ExitCode::FAILURE
         }
     }

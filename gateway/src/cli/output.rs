@@ -23,9 +23,24 @@ pub(super) fn json(value: &impl Serialize) -> anyhow::Result<()> {
 }
 
 /// What went wrong, with what lies beneath, and free of control characters.
-pub(super) fn error(error: &anyhow::Error) {
-    let words: Vec<String> = error.chain().map(|cause| printable(&cause.to_string()).to_string()).collect();
-    eprintln!("waypost: {}", words.join(": "));
+pub(super) fn error(error: &anyhow::Error, json: bool) {
+    let text = words(error);
+    match json {
+        true => line(&serde_json::json!({ "error": text }).to_string()),
+        false => eprintln!("waypost: {text}"),
+    }
+}
+
+/// The causes, each once: many say themselves what lies beneath.
+fn words(error: &anyhow::Error) -> String {
+    let mut words: Vec<String> = Vec::new();
+    for cause in error.chain() {
+        let text = printable(&cause.to_string());
+        if words.last().is_none_or(|last| !last.contains(&text)) {
+            words.push(text);
+        }
+    }
+    words.join(": ")
 }
 
 /// A note for people beside the output proper.
@@ -81,6 +96,14 @@ pub(super) fn table(headings: &[&str], rows: &[Vec<String>]) {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn each_cause_is_named_once() {
+        let io = || std::io::Error::other("no such thing");
+        let keyed = waypost_node::KeyFileError::Io { path: "key".into(), source: io() };
+        let error = anyhow::Error::new(keyed).context("the store cannot be opened");
+        assert_eq!(words(&error), "the store cannot be opened: key file key: no such thing");
+    }
 
     #[test]
     fn sizes_and_times_read_well() {

@@ -35,7 +35,7 @@ pub(super) fn still_served(config: &Config, store: &Store, peer: &PeerKey) -> Re
 
 fn class_of(config: &Config, store: &Store, peer: &PeerKey, pattern: Pattern) -> Result<PeerClass, Goodbye> {
     let known = store.peer(peer).map_err(|error| {
-        log::error!(error:%; "cannot look up a peer");
+        log::error!(error:%; "cannot look up a peer: {error}");
         Goodbye::Busy
     })?;
     // A new code lifts a revocation: the admin has shown it to that phone.
@@ -76,7 +76,7 @@ fn refuse(error: &ChangeError) -> Goodbye {
     match error {
         ChangeError::BadCode => Goodbye::BadCode,
         other => {
-            log::error!(error:% = other; "cannot write down a peer");
+            log::error!(error:% = other; "cannot write down a peer: {other}");
             Goodbye::Busy
         }
     }

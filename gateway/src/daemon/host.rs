@@ -36,7 +36,9 @@ impl Host for GatewayHost {
         let granted = access::admit(&self.config, &self.destinations, &self.store, peer, pattern);
         match &granted {
             Ok(_) => log::info!(peer:%, medium:% = link.medium; "phone connected"),
-            Err(reason) => log::info!(peer:%, medium:% = link.medium, reason:%; "phone turned away"),
+            Err(reason) => {
+                log::info!(peer:%, medium:% = link.medium, reason:%; "phone turned away: {reason}")
+            }
         }
         granted
     }
@@ -53,16 +55,16 @@ impl Host for GatewayHost {
         match event {
             Event::Received { id, size } => log::debug!(peer:%, document:% = id, size; "document stored"),
             Event::Refused { id, reason } => {
-                log::info!(peer:%, document:% = id, reason:%; "document refused")
+                log::info!(peer:%, document:% = id, reason:%; "document refused: {reason}")
             }
             Event::Malformed(detail) => {
-                log::warn!(peer:%, detail = detail.as_str(); "malformed data passed over")
+                log::warn!(peer:%, detail = detail.as_str(); "malformed data passed over: {detail}")
             }
             Event::Unreadable { id, detail } => {
-                log::error!(document:% = id, detail = detail.as_str(); "a document cannot be read from the store")
+                log::error!(document:% = id, detail = detail.as_str(); "a document cannot be read from the store: {detail}")
             }
             Event::StoreUnreadable(detail) => {
-                log::error!(detail = detail.as_str(); "the store cannot be read")
+                log::error!(detail = detail.as_str(); "the store cannot be read: {detail}")
             }
             Event::Delivered { id } => log::debug!(peer:%, confirmation:% = id; "confirmation delivered"),
             _ => {}

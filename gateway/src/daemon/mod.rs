@@ -24,7 +24,7 @@ use waypost_store::{Writer, WriterOptions};
 use self::host::GatewayHost;
 use self::uploads::{Shared, Upload, UploadNews};
 use crate::control::{Asked, ControlSocket};
-use crate::destinations::Destinations;
+use crate::destinations::{Destinations, Served};
 use crate::{control, logging, setup};
 
 /// Rows that one sweep of the store looks at.
@@ -60,6 +60,8 @@ pub struct Daemon {
     node: Node,
     host: GatewayHost,
     uploads: Vec<Upload>,
+    /// What of the configuration could not be used.
+    problems: Vec<String>,
     shared: Shared,
     listening: Vec<String>,
     links: mpsc::Receiver<Link>,
@@ -138,6 +140,7 @@ impl Daemon {
         let writer = Writer::start(store.clone(), WriterOptions::default())?;
         let (destinations, found) = Destinations::load(&config);
         log_problems(problems.iter().chain(&found));
+        let problems = unusable(problems.iter().chain(&found));
         let destinations = Arc::new(destinations);
         let hello = setup::hello(&config, &store, &destinations);
         let limits = setup::limits(&config);
@@ -168,6 +171,7 @@ impl Daemon {
             node,
             host,
             uploads: Vec::new(),
+            problems,
             shared,
             listening,
             links,
@@ -177,7 +181,7 @@ impl Daemon {
             _announcement: announcement,
             _control: control,
         };
-        daemon.start_uploads();
+        daemon.start_uploads(true);
         log::info!(
             name = daemon.config.name.as_str(), key:% = daemon.identity.public(), listening:? = daemon.listening,
             destinations = daemon.destinations.0.len();
@@ -186,18 +190,28 @@ impl Daemon {
         Ok(daemon)
     }
 
-    /// (Re)starts one uploader per destination.
-    fn start_uploads(&mut self) {
+    /// One uploader per destination. Those go on that nothing has changed for; `all`: none does.
+    fn start_uploads(&mut self, all: bool) {
+        let (mut kept, mut ended): (Vec<Upload>, Vec<Upload>) = (Vec::new(), Vec::new());
         for upload in self.uploads.drain(..) {
-            upload.uploader.stop(Duration::from_secs(1));
+            let same = |served: &&Served| !all && served.uploads_like(&upload.served);
+            let goes_on = upload.uploader.is_running() && self.destinations.0.iter().any(|one| same(&one));
+            if goes_on { kept.push(upload) } else { ended.push(upload) }
         }
+        // The news that they may be telling has nobody who reads it meanwhile: they are given a second.
+        stop_uploads(ended, Duration::from_secs(1));
         let seed = system_rng().map_or(0, |mut rng| rng.next_u64());
         for served in &self.destinations.0 {
+            if let Some(at) = kept.iter().position(|upload| served.uploads_like(&upload.served)) {
+                self.uploads.push(kept.swap_remove(at));
+                continue;
+            }
             match uploads::start(served, &self.destinations, &self.config, &self.shared, seed) {
                 Ok(upload) => self.uploads.push(upload),
                 Err((key, message)) => {
                     let problem = served.config.problem(waypost_config::Severity::Error, key, &message);
                     log_problems([&problem]);
+                    self.problems.push(problem.to_string());
                 }
             }
         }
@@ -212,10 +226,7 @@ impl Daemon {
                 Event::Link(link) => {
                     self.node.accept(*link);
                 }
-                Event::Asked(Asked { request, reply }) => {
-                    // Whoever asked may have gone.
-                    let _ = reply.send(self.answer(&request));
-                }
+                Event::Asked(asked) => self.answer(asked),
                 Event::Upload(UploadNews::Confirmed) => self.host.new_confirmations = true,
                 Event::Upload(UploadNews::StoreFailed) => {}
                 Event::Sweep => self.sweep(),
@@ -274,7 +285,7 @@ impl Daemon {
             Ok(swept) if swept.more => SWEEP_ON,
             Ok(_) => SWEEP_EVERY,
             Err(error) => {
-                log::warn!(error:%; "the store could not be swept");
+                log::warn!(error:%; "the store could not be swept: {error}");
                 SWEEP_AGAIN
             }
         };
@@ -300,11 +311,18 @@ impl Daemon {
         }
         // An uploader may be telling the loop something, which nobody reads any more.
         self.news.close();
-        for upload in self.uploads.drain(..) {
-            upload.uploader.stop(DRAIN / 2);
-        }
+        stop_uploads(std::mem::take(&mut self.uploads), DRAIN / 2);
         self.shared.writer.stop();
         log::info!("gateway has stopped");
+    }
+}
+
+/// Ends uploads side by side.
+fn stop_uploads(uploads: Vec<Upload>, within: Duration) {
+    let until = std::time::Instant::now() + within;
+    uploads.iter().for_each(|upload| upload.uploader.wind_down());
+    for upload in uploads {
+        upload.uploader.stop(until.saturating_duration_since(std::time::Instant::now()));
     }
 }
 
@@ -323,7 +341,7 @@ async fn listen(config: &Config, links: mpsc::Sender<Link>) -> (Vec<String>, Opt
                 tokio::spawn(accept(listener, links.clone()));
             }
             // One transport that fails stops no other.
-            Err(error) => log::error!(error:%; "no LAN links on one address"),
+            Err(error) => log::error!(error:%; "no LAN links on one address: {error}"),
         }
     }
     (listening, port)
@@ -338,7 +356,7 @@ async fn accept(listener: Listener, links: mpsc::Sender<Link>) {
                 }
             }
             Err(error) => {
-                log::warn!(error:%; "a LAN link could not be taken");
+                log::warn!(error:%; "a LAN link could not be taken: {error}");
                 tokio::time::sleep(Duration::from_millis(100)).await;
             }
         }
@@ -350,10 +368,15 @@ fn announce(config: &Config, identity: &Identity, port: u16) -> Option<Announcem
     match waypost_lan::announce(config.name.as_str(), &key.as_bytes()[..4], port) {
         Ok(announcement) => Some(announcement),
         Err(error) => {
-            log::error!(error:%; "phones must be told the gateway's address");
+            log::error!(error:%; "phones must be told the gateway's address: {error}");
             None
         }
     }
+}
+
+fn unusable<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<String> {
+    let errors = problems.into_iter().filter(|problem| problem.severity != waypost_config::Severity::Warning);
+    errors.map(ToString::to_string).collect()
 }
 
 fn log_problems<'a>(problems: impl IntoIterator<Item = &'a Problem>) {
@@ -375,22 +398,24 @@ impl Daemon {
             return (loaded.problems, Vec::new());
         }
         let changes = waypost_config::reload_diff(&self.config, &loaded.config);
-        let (destinations, found) = Destinations::load(&loaded.config);
+        let config = waypost_config::after_reload(&self.config, &loaded.config);
+        let upload_changed = config.upload != self.config.upload;
+        let (destinations, found) = Destinations::load(&config);
         log_problems(loaded.problems.iter().chain(&found));
-        let problems = loaded.problems.into_iter().chain(found).collect();
-        (self.config, self.destinations) = (Arc::new(loaded.config), Arc::new(destinations));
+        let problems: Vec<Problem> = loaded.problems.into_iter().chain(found).collect();
+        self.problems = unusable(&problems);
+        (self.config, self.destinations) = (Arc::new(config), Arc::new(destinations));
         (self.host.config, self.host.destinations) = (self.config.clone(), self.destinations.clone());
         logging::set_level(self.config.log.level);
         self.node.set_limits(setup::limits(&self.config));
         self.node.set_hello(setup::hello(&self.config, &self.shared.store, &self.destinations));
         self.end_unserved();
-        let uploads = |change: &waypost_config::Change| {
-            change.key.starts_with("destination") || change.key.starts_with("upload")
-        };
-        if changes.iter().any(uploads) {
-            self.start_uploads();
-        }
+        self.start_uploads(upload_changed);
         log::info!(changed = changes.len(); "configuration read again");
+        for change in &changes {
+            let when = if change.needs_restart { "needs restart" } else { "in effect" };
+            log::info!("{}: {when}", change.key);
+        }
         (problems, changes)
     }
 

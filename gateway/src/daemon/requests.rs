@@ -12,9 +12,25 @@ use waypost_store::{Change, PeerClass};
 
 use super::Daemon;
 use crate::admin::{self, Answer, Request, Status};
+use crate::control::Asked;
 
 impl Daemon {
-    pub(super) fn answer(&mut self, request: &Request) -> Result<Answer, String> {
+    /// Answers, at once or, where that takes long, from a thread of its own.
+    pub(super) fn answer(&mut self, Asked { request, reply }: Asked) {
+        let answer = match request {
+            Request::CheckStore => {
+                let store = self.shared.store.clone();
+                let check = move || admin::answer(&store, &Request::CheckStore);
+                tokio::task::spawn_blocking(move || reply.send(check()));
+                return;
+            }
+            request => self.answer_now(&request),
+        };
+        // Whoever asked may have gone.
+        let _ = reply.send(answer);
+    }
+
+    fn answer_now(&mut self, request: &Request) -> Result<Answer, String> {
         match request {
             Request::Status => self.status().map(|status| Answer::Status(Box::new(status))),
             Request::Pair => self.pair(),
@@ -69,6 +85,7 @@ impl Daemon {
             used: usage.used,
             room: usage.room,
             destinations: self.uploads.iter().map(destination).collect(),
+            problems: self.problems.clone(),
         })
     }
 

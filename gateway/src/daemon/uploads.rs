@@ -37,6 +37,7 @@ pub(super) enum UploadNews {
 
 /// A running uploader and what is known of its destination.
 pub(super) struct Upload {
+    pub(super) served: Served,
     pub(super) uploader: Uploader,
     pub(super) status: Arc<Mutex<DestinationStatus>>,
 }
@@ -97,7 +98,7 @@ pub(super) fn start(
         request: 0,
     };
     let uploader = Uploader::start(settings, source, sink).map_err(|error| ("url", error.to_string()))?;
-    Ok(Upload { uploader, status })
+    Ok(Upload { served: served.clone(), uploader, status })
 }
 
 fn cursor_key(destination: &Fingerprint) -> String {
@@ -203,7 +204,7 @@ impl DaemonSink {
                 status.set_aside.insert(id, DAMAGED.into());
             }
             Ok(_) => log::error!(document:% = id; "document set aside: it could not be read"),
-            Err(error) => log::error!(document:% = id, error:%; "document set aside: it cannot be read"),
+            Err(error) => log::error!(document:% = id, error:%; "document set aside: it cannot be read: {error}"),
         });
     }
 }
@@ -214,12 +215,14 @@ impl Sink for DaemonSink {
         match event {
             Event::StateChanged(state) => {
                 let word = state_word(&state);
-                log::info!(destination, state = word.as_str(); "destination's state changed");
                 let mut status = self.status();
-                status.state = word;
                 if matches!(state, PathState::Ok { .. }) {
                     status.trouble = None;
                 }
+                let trouble =
+                    status.trouble.as_deref().map_or(String::new(), |trouble| format!(": {trouble}"));
+                log::info!(destination, state = word.as_str(); "destination is {word}{trouble}");
+                status.state = word;
             }
             Event::Attempting { documents } => {
                 // A power cut from here on leaves it open whether they arrived; then they are asked about first.
@@ -240,7 +243,13 @@ impl Sink for DaemonSink {
                 status.uploaded_bytes += bytes;
             }
             Event::Failed { documents, error } => {
-                log::warn!(destination, documents = documents.len(), ambiguous = error.is_ambiguous(), error:%; "upload failed");
+                match documents.len() {
+                    // A question, for example whether it can be reached again: told when its state changes.
+                    0 => log::debug!(destination, error:%; "no answer: {error}"),
+                    count => {
+                        log::warn!(destination, documents = count, ambiguous = error.is_ambiguous(), error:%; "upload failed: {error}");
+                    }
+                }
                 let mut status = self.status();
                 (status.trouble, status.progress) = (Some(error.to_string()), None);
             }
@@ -250,7 +259,7 @@ impl Sink for DaemonSink {
                 match cause {
                     Cause::Local { .. } => self.give_up_if_damaged(id),
                     _ => {
-                        log::warn!(destination, document:% = id, cause:%; "document set aside: the destination does not take it")
+                        log::warn!(destination, document:% = id, cause:%; "document set aside: {cause}")
                     }
                 }
             }
@@ -259,7 +268,7 @@ impl Sink for DaemonSink {
                 self.writer.submit(Change::Put { key, value: Some(cursor.to_be_bytes().to_vec()) }, |_| ());
             }
             Event::StoreFailed(detail) => {
-                log::error!(destination, detail; "the store failed an upload");
+                log::error!(destination, detail; "the store failed an upload: {detail}");
                 // The loop looks whether it can go on with it; it is gone only when the daemon ends.
                 let _ = self.news.blocking_send(UploadNews::StoreFailed);
             }
@@ -277,13 +286,13 @@ impl Sink for DaemonSink {
             let confirmation = match Confirmation::from_wire(&wire) {
                 Ok(confirmation) => confirmation,
                 Err(error) => {
-                    log::error!(destination = self.name(), error:%; "a confirmation is malformed and not taken");
+                    log::error!(destination = self.name(), error:%; "a confirmation is malformed and not taken: {error}");
                     continue;
                 }
             };
             let now = self.clock.wall();
             if let Err(error) = verify_confirmation(&confirmation, &self.served.certificates, now) {
-                log::error!(destination = self.name(), error:%; "a confirmation does not verify and is not taken");
+                log::error!(destination = self.name(), error:%; "a confirmation does not verify and is not taken: {error}");
                 self.status().trouble = Some(error.to_string());
                 continue;
             }

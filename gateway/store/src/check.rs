@@ -42,7 +42,7 @@ struct Check<'s> {
     counts: CountsRow,
     /// Bodies that documents and partials refer to.
     blobs: HashSet<u64>,
-    /// Bodies to be hashed, after the transaction that found them.
+    /// Bodies of a page of rows, to be hashed after the transaction that found them.
     bodies: Vec<(u64, DocumentRow)>,
     partials: Vec<(Vec<u8>, PartialRow)>,
 }
@@ -65,7 +65,6 @@ impl Store {
         check.references()?;
         check.confirmations()?;
         check.people()?;
-        check.bodies()?;
         if before == version()? {
             check.sums()?;
         }
@@ -142,6 +141,9 @@ impl Check<'_> {
                     looked => looked?,
                 }
             }
+            drop(txn);
+            // Page by page: never all rows in memory.
+            self.bodies()?;
             if seen < ROWS {
                 return Ok(());
             }

@@ -196,6 +196,11 @@ impl Uploader {
         self.control.signal(|signals| signals.path = Some(false));
     }
 
+    /// Begins nothing new from now on; [`Uploader::stop`] is to follow.
+    pub fn wind_down(&self) {
+        self.control.signal(|signals| signals.stop = true);
+    }
+
     /// Whether the thread runs; false before [`Uploader::stop`] means that it broke down.
     pub fn is_running(&self) -> bool {
         self.thread.as_ref().is_some_and(|thread| !thread.is_finished())

@@ -1,0 +1,115 @@
+//! What the documents say of the code is so: files that they name exist, each dependency is used and has its reason.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
+
+use std::collections::BTreeSet;
+use std::path::{Path, PathBuf};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().to_owned()
+}
+
+fn read(path: &str) -> String {
+    std::fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
+}
+
+/// All files below a folder with one of these endings.
+fn files(folder: &Path, endings: &[&str], found: &mut Vec<PathBuf>) {
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        if path.is_dir() && !name.starts_with('.') && name != "target" {
+            files(&path, endings, found);
+        } else if endings.iter().any(|ending| name.ends_with(ending)) {
+            found.push(path);
+        }
+    }
+}
+
+/// The keys of a table of a manifest; those of its dev-dependencies, too, where that is asked for.
+fn keys(manifest: &str, table: &str) -> BTreeSet<String> {
+    let mut inside = false;
+    let mut keys = BTreeSet::new();
+    for line in manifest.lines() {
+        if line.starts_with('[') {
+            inside = line == format!("[{table}]");
+        } else if inside && let Some((key, _)) = line.split_once('=') {
+            keys.insert(key.trim().trim_end_matches(".workspace").to_owned());
+        }
+    }
+    keys
+}
+
+#[test]
+fn files_that_the_documents_name_exist() {
+    let mut documents = Vec::new();
+    files(&root(), &[".md"], &mut documents);
+    assert!(documents.len() >= 6, "{documents:?}");
+    let mut named = 0;
+    for document in documents.iter().filter(|path| !path.ends_with("THIRD-PARTY.md")) {
+        let text = std::fs::read_to_string(document).unwrap();
+        // Every second piece between backticks is code.
+        for code in text.split('`').skip(1).step_by(2) {
+            let is_path =
+                code.contains('/') && !code.contains(|c: char| c.is_whitespace() || "*<>$:|".contains(c));
+            let ours = code.split('/').next().is_some_and(|first| root().join(first).is_dir());
+            if !is_path || !ours || code.starts_with("target/") || code.starts_with('/') {
+                continue;
+            }
+            named += 1;
+            assert!(root().join(code).exists(), "{}: `{code}` does not exist", document.display());
+        }
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let target = link.split('#').next().unwrap_or_default();
+            if !target.is_empty() && !target.contains("://") {
+                named += 1;
+                let path = document.parent().unwrap().join(target);
+                assert!(path.exists(), "{}: the link {link} leads nowhere", document.display());
+            }
+        }
+    }
+    assert!(named > 40, "only {named} names were found");
+}
+
+#[test]
+fn each_dependency_is_used_and_has_its_line_of_reason() {
+    let workspace = keys(&read("Cargo.toml"), "workspace.dependencies");
+    let foreign: BTreeSet<String> =
+        workspace.iter().filter(|key| !key.starts_with("waypost-")).cloned().collect();
+    let architecture = read("ARCHITECTURE.md");
+    let table = architecture.split("## Dependencies").nth(1).unwrap().split("\n## ").next().unwrap();
+    let reasons: BTreeSet<String> = table
+        .lines()
+        .filter(|line| line.starts_with("| "))
+        .skip(1)
+        .filter_map(|line| line.split('|').nth(1))
+        .flat_map(|cell| cell.split([',', ' ']))
+        .filter(|word| foreign.contains(*word))
+        .map(str::to_owned)
+        .collect();
+    let missing: Vec<_> = foreign.difference(&reasons).collect();
+    assert!(missing.is_empty(), "ARCHITECTURE.md gives no reason for {missing:?}");
+
+    let mut manifests = Vec::new();
+    files(&root(), &["Cargo.toml"], &mut manifests);
+    let mut declared = BTreeSet::new();
+    for manifest in manifests.iter().filter(|path| path.parent() != Some(&root())) {
+        let folder = manifest.parent().unwrap();
+        let mut sources = Vec::new();
+        for part in
+            ["src", "tests", "benches"].map(|part| folder.join(part)).iter().filter(|part| part.is_dir())
+        {
+            files(part, &[".rs"], &mut sources);
+        }
+        let code: String = sources.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+        let text = std::fs::read_to_string(manifest).unwrap();
+        for key in keys(&text, "dependencies").into_iter().chain(keys(&text, "dev-dependencies")) {
+            let name = key.replace('-', "_");
+            let uses = ["::", " as ", ";"].iter().any(|after| code.contains(&format!("{name}{after}")));
+            assert!(uses, "{}: {key} is not used", manifest.display());
+            declared.insert(key);
+        }
+    }
+    let idle: Vec<_> = workspace.difference(&declared).collect();
+    assert!(idle.is_empty(), "Cargo.toml: no crate depends on {idle:?}");
+}
