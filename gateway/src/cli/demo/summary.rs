@@ -49,7 +49,7 @@ type Reasons = Vec<(PathBuf, String)>;
 /// Compares, prints, and gives the exit status.
 pub(super) fn report(mut outcome: Outcome, json: bool) -> anyhow::Result<ExitCode> {
     let Some(work) = outcome.work.clone() else { return nothing_done(outcome.error, json) };
-    let error = outcome.error.as_ref().map(|error| format!("{error:#}"));
+    let error = outcome.error.as_ref().map(output::words);
     let mut failed = Reasons::new();
     for entry in &outcome.ledger.entries {
         if let Some(reason) = &entry.skipped {
@@ -69,7 +69,7 @@ pub(super) fn report(mut outcome: Outcome, json: bool) -> anyhow::Result<ExitCod
         false => words(&outcome, &work, delivered, &failed),
     }
     if let Some(error) = &outcome.error {
-        output::error(error);
+        output::error(error, false);
     }
     Ok(match (all_well, outcome.skipped.is_empty()) {
         (true, true) => ExitCode::SUCCESS,
@@ -83,10 +83,12 @@ fn nothing_done(error: Option<anyhow::Error>, json: bool) -> anyhow::Result<Exit
     let error = error.unwrap_or_else(|| anyhow::anyhow!("nothing was done"));
     if json {
         let outcome = Outcome::default();
-        let said = Some(format!("{error:#}"));
+        let said = Some(output::words(&error));
         output::json(&object(&outcome, Path::new(""), Count::default(), &Reasons::new(), said))?;
     }
-    Err(error)
+    // With JSON too it is said on standard error: the object is the last line.
+    output::error(&error, false);
+    Ok(ExitCode::FAILURE)
 }
 
 /// What arrived byte for byte, and which documents did not, or are not proven to have.
