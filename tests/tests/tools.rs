@@ -112,3 +112,28 @@ fn an_old_toolchain_is_named_with_the_one_that_is_needed() {
         assert!(is_fine, "{said}");
     }
 }
+
+#[test]
+fn a_test_that_needs_root_gets_it_from_sudo_or_says_what_to_do() {
+    let place = TempDir::new().unwrap();
+    let tools = place.path().join("bin");
+    script(&tools.join("id"), "echo 1000");
+    script(&tools.join("unshare"), "exit 1");
+    let (needs, needs_not) = (place.path().join("needs"), place.path().join("needs not"));
+    script(&needs, "echo it runs \"$@\" # /dev/fuse");
+    script(&needs_not, "echo it runs \"$@\"");
+    let run = |test: &Path, sudo: &str| {
+        script(&tools.join("sudo"), sudo);
+        let path = format!("{}:{}", tools.display(), std::env::var("PATH").unwrap());
+        let mut command = Command::new(root().join("tests/tools/run-test.sh"));
+        let output = command.arg(test).arg("an argument").env("PATH", path).output().unwrap();
+        let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+        (text(output.stdout), text(output.stderr))
+    };
+    let sudo = r#"[ "$2" = true ] || { echo by sudo; shift 2; "$@"; }"#;
+    assert_eq!(run(&needs, sudo), ("by sudo\nit runs an argument\n".to_owned(), String::new()));
+    assert_eq!(run(&needs_not, sudo), ("it runs an argument\n".to_owned(), String::new()));
+    let (said, hints) = run(&needs, "exit 1");
+    assert_eq!(said, "it runs an argument\n");
+    assert!(hints.contains("Run them as root") && hints.contains("user namespace"), "{hints}");
+}

@@ -110,6 +110,10 @@ impl Progress {
         self.show(&mut self.state(), true);
         if let Some((_, bars)) = &self.table {
             bars.iter().for_each(ProgressBar::abandon);
+            if self.json {
+                // The table leaves its last line open, and the object is to stand on one of its own.
+                output::note("");
+            }
         }
     }
 
