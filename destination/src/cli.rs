@@ -21,7 +21,7 @@ pub(crate) struct Arguments {
     home: PathBuf,
     /// Print JSON: one object, or one a line where there is more to come.
     #[arg(long, global = true)]
-    json: bool,
+    pub(crate) json: bool,
     /// Least important messages to log: error, warn, info, debug, trace, off.
     #[arg(long, global = true, env = "WAYPOST_LOG", default_value = "info")]
     pub(crate) log: log::LevelFilter,
@@ -88,6 +88,25 @@ impl Said {
         }
         out.flush()
     }
+}
+
+/// Says what went wrong, for programs on standard output as well.
+pub(crate) fn complain(error: &anyhow::Error, as_json: bool) {
+    let message = words_of(error);
+    if as_json {
+        let _ = Said::new("", json!({ "error": message })).print(true);
+    }
+    // A reader who has gone is no reason to say more.
+    let _ = writeln!(std::io::stderr().lock(), "waypost-destination: {message}");
+}
+
+/// An error and its causes in one line. Many an error tells its cause in its own words: that is not said again.
+fn words_of(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        before if before.contains(&cause) => said,
+        before => format!("{before}: {cause}"),
+    })
 }
 
 /// Does what the arguments say.

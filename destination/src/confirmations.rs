@@ -1,12 +1,12 @@
 //! Confirmations as files that anyone can check: `NAME.txt` and the detached signature `NAME.txt.asc`.
 
-use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
 use waypost_openpgp::armor_signature;
 use waypost_protocol::confirmation::Confirmation;
 
+use crate::durable;
 use crate::store::{Store, StoreError};
 
 /// How many are read at a time.
@@ -24,7 +24,8 @@ impl Exporter {
         Exporter { folder: folder.to_owned() }
     }
 
-    /// Writes those that are no files yet. A full disk is logged; they are tried again with the next ones.
+    /// Writes those that are no files yet. A full disk is logged; they are tried again with the next ones. The store is
+    /// told once they are durable: it lasts longer than a file that was only written.
     pub fn export_new(&self, store: &mut Store) -> Result<(), StoreError> {
         loop {
             let page = store.to_export(0, false, PAGE)?;
@@ -34,6 +35,10 @@ impl Exporter {
                     Ok(()) => written.push(*row),
                     Err(error) => log::warn!("{}: {error}", self.folder.display()),
                 }
+            }
+            if let Err(error) = durable::sync_folder(&self.folder) {
+                log::warn!("{}: {error}", self.folder.display());
+                return Ok(());
             }
             store.note_exported(&written)?;
             if page.is_empty() || written.len() < page.len() {
@@ -47,7 +52,9 @@ impl Exporter {
         let (mut after, mut count) = (0, 0);
         loop {
             let page = store.to_export(after, true, PAGE)?;
-            let Some((last, _)) = page.last() else { return Ok(Ok(count)) };
+            let Some((last, _)) = page.last() else {
+                return Ok(durable::sync_folder(&self.folder).map(|()| count));
+            };
             after = *last;
             for (_, confirmation) in &page {
                 if let Err(error) = self.write(confirmation) {
@@ -61,11 +68,8 @@ impl Exporter {
     /// The same confirmation always has the same name; the signature comes last, so that where it is, both are.
     fn write(&self, confirmation: &Confirmation) -> io::Result<()> {
         let name = file_name(confirmation);
-        let write = |name: String, text: String| {
-            let temporary = self.folder.join(format!(".{name}.new"));
-            fs::write(&temporary, text)?;
-            fs::rename(&temporary, self.folder.join(name))
-        };
+        let write =
+            |name: String, text: String| durable::place(&self.folder.join(name), text.as_bytes(), 0o644);
         write(format!("{name}.txt"), confirmation.statement.text())?;
         write(format!("{name}.txt.asc"), armor_signature(confirmation))
     }

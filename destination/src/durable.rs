@@ -12,7 +12,13 @@ pub(crate) fn sync_folder(path: &Path) -> io::Result<()> {
 
 /// Writes a file that is not there before, or replaces it whole. `mode` is the file's permissions.
 pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
-    let folder = path.parent().unwrap_or(Path::new("."));
+    place(path, bytes, mode)?;
+    sync_folder(folder_of(path))
+}
+
+/// As [`write`], but for the name, which lasts once [`sync_folder`] has returned: once for many files.
+pub(crate) fn place(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
+    let folder = folder_of(path);
     let name = path.file_name().unwrap_or_default();
     let mut temporary = std::ffi::OsString::from(".");
     temporary.push(name);
@@ -22,8 +28,11 @@ pub(crate) fn write(path: &Path, bytes: &[u8], mode: u32) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create_new(true).mode(mode).open(&temporary)?;
     file.write_all(bytes)?;
     file.sync_all()?;
-    fs::rename(&temporary, path)?;
-    sync_folder(folder)
+    fs::rename(&temporary, path)
+}
+
+fn folder_of(path: &Path) -> &Path {
+    path.parent().unwrap_or(Path::new("."))
 }
 
 /// A name for a temporary file: 16 random bytes as hexadecimal text.

@@ -13,10 +13,11 @@ fn main() -> ExitCode {
     logger::start(arguments.log);
     // One line in the log: what a stranger's bytes bring about shall not fill it with backtraces.
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    let as_json = arguments.json;
     match cli::run(arguments) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("waypost-destination: {error:#}");
+            cli::complain(&error, as_json);
             ExitCode::FAILURE
         }
     }

@@ -20,9 +20,9 @@ const SCHEMA: i64 = 1;
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
 pub enum StoreError {
-    /// SQLite's own.
+    /// SQLite's own, which says all in its words: what it names as its source says them again, with a number before.
     #[error("database: {0}")]
-    Sqlite(#[from] rusqlite::Error),
+    Sqlite(rusqlite::Error),
     /// A newer program wrote it.
     #[error("database has layout {0}, this program knows {SCHEMA}; update it")]
     Newer(i64),
@@ -32,6 +32,12 @@ pub enum StoreError {
     /// The key does not sign.
     #[error("verdicts cannot be signed: {0}")]
     Sign(#[from] waypost_openpgp::KeyError),
+}
+
+impl From<rusqlite::Error> for StoreError {
+    fn from(error: rusqlite::Error) -> Self {
+        StoreError::Sqlite(error)
+    }
 }
 
 impl StoreError {

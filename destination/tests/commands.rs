@@ -136,6 +136,62 @@ fn init_makes_a_home_that_the_other_commands_read() {
 }
 
 #[test]
+fn a_gateway_with_a_client_certificate_is_given_all_keys_that_it_needs() {
+    let place = Place::new();
+    let authority = place.home.authority_file().unwrap();
+    let added =
+        place.command(&["gateways", "add", "other", "--client-cert", authority.to_str().unwrap()]).unwrap();
+    let snippet = added["snippet"].as_str().unwrap();
+    let keys = [
+        "client_certificate = \"/etc/waypost/clinic-client.pem\"",
+        "client_key = \"/etc/waypost/clinic-client.key\"",
+    ];
+    assert!(snippet.contains(&keys.join("\n")) && !snippet.contains("token_file"), "{snippet}");
+    assert!(added["token"].is_null());
+}
+
+#[test]
+fn what_goes_wrong_is_one_object_for_programs_and_said_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let home = folder.path().join("home");
+    let run = |arguments: &[&str]| {
+        let output = binary().arg("--home").arg(&home).args(arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}");
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let (plain, said) = run(&["status"]);
+    assert!(plain.is_empty() && said.contains("is not the home of a destination"), "{plain}{said}");
+    let (object, again) = run(&["--json", "status"]);
+    assert_eq!(again, said);
+    let object: serde_json::Value = serde_json::from_str(&object).unwrap();
+    assert_eq!(format!("waypost-destination: {}\n", object["error"].as_str().unwrap()), said);
+    assert_eq!(object.as_object().unwrap().len(), 1);
+    // Errors that tell their cause, and anyhow which tells it once more: a key, a file, the listener's address.
+    std::fs::write(folder.path().join("key.pgp"), b"no key").unwrap();
+    let key = folder.path().join("key.pgp");
+    let (_, said) = run(&["init", "--signing-key", key.to_str().unwrap()]);
+    assert!(is_said_once(&said), "{said}");
+    assert!(binary().arg("--home").arg(&home).arg("init").output().unwrap().status.success());
+    for wrong in [
+        &["open", "--key", "/no/such/file"][..],
+        &["run", "--listen", "192.0.2.1:1"],
+        &["confirmations", "export", "/proc/no"],
+    ] {
+        let (_, said) = run(wrong);
+        assert!(said.contains("os error") && is_said_once(&said), "{said}");
+    }
+    std::fs::write(home.join("store.sqlite"), b"no database, but as long as one would have to be").unwrap();
+    let (_, said) = run(&["status"]);
+    assert!(is_said_once(&said), "{said}");
+}
+
+/// Whether no part of a message is another one again.
+fn is_said_once(said: &str) -> bool {
+    let parts: Vec<_> = said.trim().split(": ").collect();
+    parts.iter().enumerate().all(|(at, part)| !parts[..at].contains(part))
+}
+
+#[test]
 fn a_signing_key_without_its_certificate_is_refused_with_what_to_do() {
     let folder = tempfile::tempdir().unwrap();
     let init = waypost_destination::home::Init {

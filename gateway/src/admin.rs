@@ -131,6 +131,8 @@ pub struct Status {
     pub used: u64,
     /// Bytes that it may still take.
     pub room: u64,
+    /// Interfaces with a default route, the one that the kernel prefers first; absent where the kernel does not tell.
+    pub networks: Option<Vec<String>>,
     /// Each destination that is served.
     pub destinations: Vec<DestinationStatus>,
     /// What of the configuration could not be used, as `waypost check` prints it: destinations left out, for example.

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use tokio::net::UnixDatagram;
-use waypost_store::Filter;
+use waypost_protocol::ids::PeerKey;
+use waypost_store::{Filter, PeerClass};
 
 use crate::Phone;
 use crate::contact::{SyncError, SyncOptions};
@@ -14,12 +15,45 @@ use crate::report::{Ending, SyncReport};
 
 /// The first pause after something has changed; each further one is twice as long.
 const SHORTEST: Duration = Duration::from_secs(2);
-/// The longest pause while documents wait.
-const LONGEST: Duration = Duration::from_secs(60);
-/// The longest pause while nothing waits.
-const LONGEST_IDLE: Duration = Duration::from_secs(600);
-/// After a contact that moved something the phone stays so long, in case the kiosk has news.
+/// The longest pause while documents wait for somebody to hand them to: a kiosk in passing is not missed.
+const LONGEST_AWAY: Duration = Duration::from_secs(60);
+/// The longest pause otherwise, and so the longest that a confirmation is late.
+const LONGEST: Duration = Duration::from_secs(600);
+/// A contact for handing documents over lasts so much longer, in case the destination answers at once.
 const STAY: Duration = Duration::from_secs(5);
+
+/// How long to sleep until the next look.
+struct Schedule {
+    pause: Duration,
+}
+
+/// What a look around has shown.
+#[derive(Debug, Clone, Copy)]
+struct Look {
+    /// Something was handed over or came.
+    moved: bool,
+    /// Somebody answered, and will answer the same in a moment.
+    settled: bool,
+    /// Documents are here that no kiosk has.
+    ready: bool,
+}
+
+impl Schedule {
+    fn new() -> Self {
+        Schedule { pause: SHORTEST }
+    }
+
+    /// Somebody added documents: now, and from there on as at the beginning.
+    fn restart(&mut self) {
+        self.pause = SHORTEST / 2;
+    }
+
+    fn after(&mut self, look: Look) -> Duration {
+        let longest = if look.ready && !look.settled { LONGEST_AWAY } else { LONGEST };
+        self.pause = if look.moved { SHORTEST } else { (self.pause * 2).min(longest) };
+        self.pause
+    }
+}
 
 /// Hears that documents were added by other processes of the same phone.
 pub struct Bell {
@@ -79,18 +113,17 @@ impl Phone {
         bell: Option<&Bell>,
         contact: &mut dyn FnMut(&SyncReport),
     ) -> Result<(), SyncError> {
-        let mut pause = SHORTEST;
+        let mut schedule = Schedule::new();
         loop {
             let reports = self.round().await?;
             // Refusals alone are no news: they are repeated at each contact.
-            let moved =
-                reports.iter().any(|report| report.transferred + report.carried + report.confirmations > 0);
+            let moved = reports.iter().any(SyncReport::moved);
+            let settled = !reports.is_empty() && !reports.iter().any(SyncReport::is_passing);
             reports.iter().for_each(&mut *contact);
             if let Err(error) = self.tidy() {
                 log::warn!("{error}");
             }
-            let longest = if self.has_waiting()? { LONGEST } else { LONGEST_IDLE };
-            pause = if moved { SHORTEST } else { (pause * 2).min(longest) };
+            let pause = schedule.after(Look { moved, settled, ready: self.has_ready()? });
             let rung = async {
                 match bell {
                     Some(bell) => bell.heard().await,
@@ -99,14 +132,16 @@ impl Phone {
             };
             tokio::select! {
                 () = tokio::time::sleep(pause) => {}
-                () = rung => pause = SHORTEST / 2,
+                () = rung => schedule.restart(),
             }
         }
     }
 
     /// Every known kiosk that is there; where none is, the destinations themselves.
     async fn round(&self) -> Result<Vec<SyncReport>, SyncError> {
-        let options = SyncOptions { wait: STAY, ..SyncOptions::default() };
+        // Confirmations alone are worth a look, but not a link that is held open.
+        let wait = if self.has_ready()? { STAY } else { Duration::ZERO };
+        let options = SyncOptions { wait, ..SyncOptions::default() };
         let mut reports = self.sync_known(true, options, &mut |_| {}).await?;
         if reports.iter().any(|report| report.key.is_some()) || !self.has_waiting()? {
             return Ok(reports);
@@ -121,6 +156,22 @@ impl Phone {
         }
         reports.retain(|report| report.ending != Ending::NotReached);
         Ok(reports)
+    }
+
+    /// Whether documents are here that no kiosk has: those that another phone carries may come by it or by this one.
+    fn has_ready(&self) -> Result<bool, SyncError> {
+        let phones: Vec<PeerKey> = self
+            .store()
+            .peers()?
+            .iter()
+            .filter(|peer| peer.class == PeerClass::Paired)
+            .map(|peer| peer.key)
+            .collect();
+        let mut any = false;
+        self.each_document(Filter::Waiting, |entry| {
+            any |= entry.held_by.iter().all(|peer| phones.contains(peer));
+        })?;
+        Ok(any)
     }
 
     fn has_waiting(&self) -> Result<bool, SyncError> {
@@ -142,5 +193,59 @@ impl Phone {
         }
         while self.store().sweep(1_000)?.more {}
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const QUIET: Look = Look { moved: false, settled: true, ready: false };
+
+    fn pauses(schedule: &mut Schedule, look: Look, count: usize) -> Vec<u64> {
+        (0..count).map(|_| schedule.after(look).as_secs()).collect()
+    }
+
+    #[test]
+    fn where_nothing_changes_looks_become_rarer_until_one_in_ten_minutes() {
+        let mut schedule = Schedule::new();
+        assert_eq!(
+            pauses(&mut schedule, QUIET, 10),
+            [4, 8, 16, 32, 64, 128, 256, 512, 600, 600],
+            "only confirmations are awaited"
+        );
+        let refused = Look { ready: true, ..QUIET };
+        assert_eq!(
+            pauses(&mut schedule, refused, 2),
+            [600, 600],
+            "the kiosk that is there takes no more of it"
+        );
+        let day = |look: Look| {
+            let (mut schedule, mut slept, mut looks) = (Schedule::new(), 0, 0);
+            while slept < 86_400 {
+                slept += schedule.after(look).as_secs();
+                looks += 1;
+            }
+            looks
+        };
+        assert!(day(QUIET) < 160, "{} contacts in a day", day(QUIET));
+    }
+
+    #[test]
+    fn a_kiosk_in_passing_is_not_missed_while_documents_wait_for_one() {
+        let away = Look { settled: false, ready: true, ..QUIET };
+        let mut schedule = Schedule::new();
+        assert_eq!(pauses(&mut schedule, away, 7), [4, 8, 16, 32, 60, 60, 60]);
+        let mut idle = Schedule { pause: LONGEST };
+        assert_eq!(idle.after(away), LONGEST_AWAY);
+    }
+
+    #[test]
+    fn what_moves_and_who_rings_bring_the_next_look_near() {
+        let mut schedule = Schedule { pause: LONGEST };
+        assert_eq!(schedule.after(Look { moved: true, ..QUIET }), SHORTEST);
+        schedule.pause = LONGEST;
+        schedule.restart();
+        assert_eq!(schedule.after(QUIET), SHORTEST);
     }
 }

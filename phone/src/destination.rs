@@ -14,6 +14,7 @@ use zeroize::Zeroizing;
 
 use crate::Phone;
 use crate::settings::SettingError;
+use crate::words::means;
 
 const PREFIX: &str = "destination/";
 /// The collection of a destination that named none.
@@ -56,7 +57,10 @@ pub enum DestinationError {
     #[error(transparent)]
     Setting(#[from] SettingError),
     /// No destination fits.
-    #[error("no destination fits `{0}`; `waypost-phone destination list` shows them")]
+    #[error(
+        "no destination fits `{0}`; give its whole name or at least 4 digits of its fingerprint, \
+         `waypost-phone destination list` shows both"
+    )]
     Unknown(String),
     /// Several destinations fit.
     #[error("several destinations fit `{0}`; give more of the fingerprint with --destination")]
@@ -316,15 +320,10 @@ impl Phone {
         Ok(rows.iter().filter_map(Row::parse).collect())
     }
 
-    /// The destination that a user means by the beginning of its fingerprint or a part of its name.
+    /// The destination that a user means by its name or the beginning of its fingerprint, four digits at least.
     pub fn destination(&self, text: &str) -> Result<Destination, DestinationError> {
-        let digits: String = text.chars().filter(|c| !c.is_whitespace()).collect();
-        let digits = digits.to_ascii_uppercase();
         let all = self.destinations()?;
-        let fits = |one: &&Destination| {
-            one.fingerprint.to_string().starts_with(&digits)
-                || one.name().to_lowercase().contains(&text.trim().to_lowercase())
-        };
+        let fits = |one: &&Destination| means(text, &one.name(), &one.fingerprint.to_string());
         let mut found = all.iter().filter(fits);
         match (found.next(), found.next()) {
             (Some(one), None) => Ok(one.clone()),

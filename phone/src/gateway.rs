@@ -11,7 +11,7 @@ use waypost_store::{Change, PeerClass};
 
 use crate::Phone;
 use crate::settings::SettingError;
-use crate::words::plain;
+use crate::words::{means, plain};
 
 const PREFIX: &str = "peer/";
 /// At most so many addresses are remembered of a peer, the last useful one first.
@@ -27,7 +27,10 @@ pub enum GatewayError {
     #[error("this is the phone's own code; let the other phone read it")]
     Own,
     /// No peer fits.
-    #[error("no kiosk or phone fits `{0}`; `waypost-phone gateways` shows those that are known")]
+    #[error(
+        "no kiosk or phone fits `{0}`; give its whole name or at least 4 digits of its key, `waypost-phone gateways` \
+         shows both"
+    )]
     Unknown(String),
     /// Several peers fit.
     #[error("several fit `{0}`; give the beginning of the key instead, which `waypost-phone gateways` shows")]
@@ -212,12 +215,10 @@ impl Phone {
         Ok(self.load::<Row>(&format!("{PREFIX}{key}"))?.map(Gateway::from))
     }
 
-    /// The one that a user means by the beginning of its key or its name.
+    /// The one that a user means by its name or the beginning of its key, four digits at least.
     pub fn gateway(&self, text: &str) -> Result<Gateway, GatewayError> {
-        let text = text.trim();
         let all = self.gateways()?;
-        let digits = text.to_ascii_lowercase();
-        let fits = |one: &&Gateway| one.name == text || one.key.to_string().starts_with(&digits);
+        let fits = |one: &&Gateway| means(text, &one.name, &one.key.to_string());
         let mut found = all.iter().filter(fits);
         match (found.next(), found.next()) {
             (Some(one), None) => Ok(one.clone()),

@@ -66,9 +66,9 @@ impl Phone {
         Ok(Phone { home: home.to_owned(), identity, store, writer, clock: Clock::default() })
     }
 
-    /// Whether there is a phone in `home` already.
+    /// Whether there is a phone in `home` already. Where that cannot be seen, opening it says why.
     pub fn exists(home: &Path) -> bool {
-        home.join("identity.key").exists()
+        home.join("identity.key").try_exists().unwrap_or(true)
     }
 
     /// Its folder.

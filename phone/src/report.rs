@@ -266,6 +266,17 @@ impl SyncReport {
         }
     }
 
+    /// Whether it moved anything, either way.
+    pub fn moved(&self) -> bool {
+        self.transferred + self.carried + self.confirmations > 0
+    }
+
+    /// Whether the same contact may end otherwise in a moment: nobody was there, the link broke, or the peer was busy.
+    pub fn is_passing(&self) -> bool {
+        let is_away = matches!(self.ending, Ending::NotReached | Ending::LinkLost);
+        is_away || matches!(self.goodbye, Some(Goodbye::Busy | Goodbye::Stopping | Goodbye::Idle))
+    }
+
     /// Counts a verdict on one of the phone's documents.
     pub(crate) fn count_verdict(&mut self, verdict: Verdict) {
         match verdict {

@@ -4,6 +4,17 @@ use std::time::Duration;
 
 /// Characters of a name that are shown.
 const MAX_SHOWN: usize = 200;
+/// Fewer digits of a key or fingerprint name nothing: a slip of the finger shall not remove something.
+const MIN_DIGITS: usize = 4;
+
+/// Whether a user who typed `text` means what has this name and this key or fingerprint: the whole name, in capitals or
+/// not, or the beginning of the digits, in groups or not.
+pub(crate) fn means(text: &str, name: &str, digits: &str) -> bool {
+    let text = text.trim();
+    let typed: String = text.chars().filter(|c| !c.is_whitespace()).collect();
+    let begins = digits.get(..typed.len()).is_some_and(|start| start.eq_ignore_ascii_case(&typed));
+    !text.is_empty() && name.to_lowercase() == text.to_lowercase() || typed.len() >= MIN_DIGITS && begins
+}
 
 /// Text of a stranger without what steers a terminal or misleads a reader: control and direction characters are
 /// escaped, too long a text is cut.
@@ -64,6 +75,18 @@ mod tests {
         assert_eq!(file_name(b"a\n\x1b[31m\xff'\".xml"), "a\\n\\u{1b}[31m\\xff'\".xml");
         assert_eq!(file_name("größe 日本.txt".as_bytes()), "größe 日本.txt");
         assert_eq!(file_name(&[b'x'; 300]).chars().count(), MAX_SHOWN + 1);
+    }
+
+    #[test]
+    fn nothing_is_meant_by_nothing_by_part_of_a_name_or_by_few_digits() {
+        let is_meant = |text: &str| means(text, "Clinic North", "0A1B2C3D");
+        for text in ["Clinic North", " clinic north ", "0A1B", "0a1b 2c3d", "0A1B2C3D"] {
+            assert!(is_meant(text), "{text}");
+        }
+        for text in ["", "  ", "Clinic", "North", "0A1", "A1B2", "0A1B2C3D0", "é"] {
+            assert!(!is_meant(text), "{text}");
+        }
+        assert!(!means("", "", "0A1B2C3D"));
     }
 
     #[test]

@@ -2,12 +2,11 @@
 
 How to run it, from the repository's root:
 
-    python3 -m venv build/interop
-    build/interop/bin/pip install noiseprotocol==0.3.1
-    build/interop/bin/python tests/interop/check_vectors.py
+    python3 tests/interop/check_vectors.py [FOLDER WITH THE VECTORS]
 
-It needs Python 3.10 or later. With gpg on the PATH it also opens the sealed documents and verifies the confirmation.
-Exit status 0: everything holds; otherwise the first thing that does not is named.
+It needs Python 3.10 or later and its package `cryptography` (Debian: python3-cryptography). With gpg on the PATH it
+also opens the sealed documents and verifies the confirmation. Exit status 0: everything holds; otherwise the first
+thing that does not is named.
 """
 
 import base64
@@ -21,20 +20,17 @@ import subprocess
 import sys
 import tempfile
 import urllib.parse
-import warnings
 
-from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
-from noise.connection import Keypair, NoiseConnection
+try:
+    from cryptography.hazmat.primitives.ciphers import Cipher, algorithms
+except ImportError:
+    sys.exit("the Python package `cryptography` is missing; on Debian: apt-get install python3-cryptography")
 
-# Fixed ephemeral keys are the point of a vector.
-warnings.filterwarnings("ignore", message="One of ephemeral keypairs")
+from session import End
+from wire import CONFIRMATION, HEADER, MESSAGE, PAYLOAD, Wrong, decode, encode
 
 VERSIONS = pathlib.Path(__file__).resolve().parent.parent / "versions"
 unhex = bytes.fromhex
-
-
-class Wrong(Exception):
-    """Bytes that are not what the specification asks for."""
 
 
 def sha256(*parts):
@@ -44,130 +40,6 @@ def sha256(*parts):
 def same(found, expected, what):
     if found != expected:
         raise AssertionError(f"{what}:\n  found    {found!r}\n  expected {expected!r}")
-
-
-# Section 2: protobuf, by hand.
-
-
-def write_varint(value):
-    value &= (1 << 64) - 1
-    out = bytearray()
-    while value > 0x7F:
-        out.append(value & 0x7F | 0x80)
-        value >>= 7
-    out.append(value)
-    return bytes(out)
-
-
-def read_varint(data, at):
-    value = 0
-    for count in range(10):
-        if at >= len(data):
-            raise Wrong("cut within a varint")
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << (7 * count)
-        if byte < 0x80:
-            return value & ((1 << 64) - 1), at
-    raise Wrong("varint of more than ten bytes")
-
-
-def read_fields(data):
-    """(number, value) for each field; integers or bytes."""
-    at = 0
-    while at < len(data):
-        key, at = read_varint(data, at)
-        number, wire = key >> 3, key & 7
-        if number == 0:
-            raise Wrong("field number 0")
-        if wire == 0:
-            value, at = read_varint(data, at)
-        elif wire == 2:
-            length, at = read_varint(data, at)
-            value = data[at : at + length]
-            if len(value) != length:
-                raise Wrong("cut within a field")
-            at += length
-        else:
-            raise Wrong(f"wire type {wire}")
-        yield number, value
-
-
-def integer(number, value):
-    return b"" if value == 0 else write_varint(number << 3) + write_varint(value)
-
-
-def block(number, value, always=False):
-    return b"" if not value and not always else write_varint(number << 3 | 2) + write_varint(len(value)) + value
-
-
-# A schema: field number to (name, kind). Kinds: int, signed, bytes, text, bool, ids (repeated bytes), or another schema, one or [many].
-METADATA = {1: ("parents", "ids"), 2: ("ephemeral", "bool")}
-MESSAGE = {6001: ("group_id", "bytes"), 6002: ("timestamp", "signed"), 6003: ("body", "bytes"), 6004: ("metadata", METADATA)}
-HELLO = {1: ("store_id", "bytes"), 2: ("serves", "ids"), 3: ("wants", "ids"), 4: ("max_document", "int"), 5: ("window", "int"), 6: ("name", "text"), 7: ("flags", "int")}
-START = {1: ("transfer", "int"), 2: ("id", "bytes"), 3: ("group_id", "bytes"), 4: ("timestamp", "signed"), 5: ("size", "int"), 6: ("destination", "bytes")}
-CHUNK = {1: ("transfer", "int"), 2: ("offset", "int"), 3: ("bytes", "bytes")}
-RESUME = {1: ("transfer", "int"), 2: ("committed", "int")}
-REFUSAL = {1: ("id", "bytes"), 2: ("reason", "int")}
-CONFIRMATION = {1: ("destination", "bytes"), 2: ("signer", "bytes"), 3: ("time", "int"), 4: ("ids", "bytes"), 5: ("verdicts", "bytes"), 6: ("signature", "bytes")}
-LINE = {1: ("group_id", "bytes"), 2: ("stored", "int"), 3: ("bytes", "int"), 4: ("already_held", "int"), 5: ("refused", "int"), 6: ("conflicts", "int")}
-REPORT = {1: ("collections", [LINE]), 2: ("confirmations", "int")}
-AGE = {1: ("id", "bytes"), 2: ("seconds", "int")}
-GOODBYE = {1: ("reason", "int")}
-PAYLOAD = {
-    5001: ("acks", "ids"), 5002: ("offers", "ids"), 5003: ("requests", "ids"), 5004: ("messages", [MESSAGE]), 5100: ("hello", HELLO),
-    5101: ("starts", [START]), 5102: ("chunks", [CHUNK]), 5103: ("resumes", [RESUME]), 5104: ("refusals", [REFUSAL]),
-    5105: ("confirmations", [CONFIRMATION]), 5106: ("queries", "ids"), 5107: ("report", REPORT), 5108: ("ages", [AGE]), 5109: ("goodbye", GOODBYE),
-}
-HEADER = {1: ("destination", "bytes"), 2: ("record", "bytes"), 3: ("revision", "int"), 4: ("replaces", "ids"), 5: ("parents", "ids"), 6: ("ephemeral", "bool"), 7: ("lifetime", "int"), 8: ("priority", "int")}
-DEFAULTS = {"int": 0, "signed": 0, "bytes": b"", "text": "", "bool": False}
-
-
-def decode(schema, data):
-    out = {}
-    for name, kind in schema.values():
-        out[name] = DEFAULTS[kind] if isinstance(kind, str) and kind in DEFAULTS else [] if kind == "ids" or isinstance(kind, list) else None
-    for number, value in read_fields(data):
-        if number not in schema:
-            continue
-        name, kind = schema[number]
-        is_number = kind in ("int", "signed", "bool") if isinstance(kind, str) else False
-        if is_number != isinstance(value, int):
-            raise Wrong(f"{name} has another wire type")
-        if kind == "signed":
-            out[name] = value - (1 << 64) if value >> 63 else value
-        elif kind == "bool":
-            out[name] = value != 0
-        elif kind == "text":
-            out[name] = value.decode()
-        elif kind == "ids":
-            out[name].append(value)
-        elif isinstance(kind, list):
-            out[name].append(decode(kind[0], value))
-        elif isinstance(kind, dict):
-            out[name] = decode(kind, value)
-        else:
-            out[name] = value
-    return out
-
-
-def encode(schema, fields):
-    out = b""
-    for number, (name, kind) in sorted(schema.items()):
-        value = fields.get(name)
-        if value is None:
-            continue
-        if kind in ("int", "signed", "bool"):
-            out += integer(number, int(value))
-        elif kind in ("bytes", "text"):
-            out += block(number, value.encode() if kind == "text" else value)
-        elif kind == "ids":
-            out += b"".join(block(number, one, True) for one in value)
-        elif isinstance(kind, list):
-            out += b"".join(block(number, encode(kind[0], one), True) for one in value)
-        else:
-            out += block(number, encode(kind, value), True)
-    return out
 
 
 def as_text(value):
@@ -454,49 +326,13 @@ def check_scanned_codes(vectors):
 # Sections 5 and 6.
 
 
-class End:
-    """One end of a session, on the `noiseprotocol` package."""
-
-    def __init__(self, vector, initiator, frame_0):
-        mine, other = ("initiator", "responder") if initiator else ("responder", "initiator")
-        self.noise = NoiseConnection.from_name(vector["protocol"].encode())
-        self.noise.set_as_initiator() if initiator else self.noise.set_as_responder()
-        self.noise.set_prologue(frame_0)
-        self.noise.set_keypair_from_private_bytes(Keypair.STATIC, unhex(vector[mine + "_private"]))
-        self.noise.set_keypair_from_private_bytes(Keypair.EPHEMERAL, unhex(vector[mine + "_ephemeral_private"]))
-        if initiator and not vector["protocol"].startswith("Noise_XX"):
-            self.noise.set_keypair_from_public_bytes(Keypair.REMOTE_STATIC, unhex(vector[other + "_public"]))
-        if vector["psk"]:
-            self.noise.set_psks(unhex(vector["psk"]))
-        self.noise.start_handshake()
-        self.sent = self.received = 0
-        self.fragments = b""
-
-    def seal(self, payload, max_frame):
-        useful = max_frame - 17
-        parts = [payload[at : at + useful] for at in range(0, len(payload), useful)] or [b""]
-        frames = []
-        for number, part in enumerate(parts):
-            more = number + 1 < len(parts)
-            frames.append(bytes(self.noise.encrypt(bytes([more]) + part)))
-            self.sent += 1
-            if self.sent % 65_536 == 0:
-                self.noise.rekey_outbound_cipher()
-        return frames
-
-    def unseal(self, frame):
-        """A whole payload, or None while more fragments are to come."""
-        plain = bytes(self.noise.decrypt(frame))
-        self.received += 1
-        if self.received % 65_536 == 0:
-            self.noise.rekey_inbound_cipher()
-        if plain[0] not in (0, 1):
-            raise Wrong("first byte")
-        self.fragments += plain[1:]
-        if plain[0] == 1:
-            return None
-        payload, self.fragments = self.fragments, b""
-        return payload
+def end_of(vector, initiator, frame_0):
+    mine, other = ("initiator", "responder") if initiator else ("responder", "initiator")
+    remote = unhex(vector[other + "_public"]) if initiator and not vector["protocol"].startswith("Noise_XX") else None
+    return End(
+        vector["protocol"], initiator, frame_0, unhex(vector[mine + "_private"]),
+        unhex(vector[mine + "_ephemeral_private"]), remote, vector["psk"] and unhex(vector["psk"]),
+    )
 
 
 def check_seed(seed, key):
@@ -513,14 +349,14 @@ def check_handshake(vector):
     frame_0 = frames[0][1]
     _, highest, pattern, _ = parse_opening(frame_0)
     is_xx = pattern == PATTERNS["XX"]
-    initiator, responder = End(vector, True, frame_0), End(vector, False, frame_0)
+    initiator, responder = end_of(vector, True, frame_0), end_of(vector, False, frame_0)
     hello, answer = unhex(vector["initiator_hello"]), unhex(vector["responder_hello"])
     made.append(("initiator", frame_0))
 
     def handshake(sender, receiver, side, payload):
-        frame = bytes(sender.noise.write_message(payload))
+        frame = sender.write_message(payload)
         made.append((side, frame))
-        same(bytes(receiver.noise.read_message(frame)), payload, f"{name}: handshake payload")
+        same(receiver.read_message(frame), payload, f"{name}: handshake payload")
         return frame
 
     def transport(sender, receiver, side, payload):
@@ -602,8 +438,8 @@ def check_openpgp(vectors):
     return "opened and verified by gpg"
 
 
-def main():
-    vectors = json.loads((VERSIONS / "v1.json").read_text())
+def main(folder):
+    vectors = json.loads((folder / "v1.json").read_text())
     checks = [
         check_documents, check_collections, check_envelopes, check_labels, check_confirmations, check_payloads,
         check_codes_of_refusals, check_openings, check_scanned_codes, check_handshakes,
@@ -611,11 +447,11 @@ def main():
     for check in checks:
         check(vectors)
         print(f"{check.__name__.removeprefix('check_').replace('_', ' ')}: as specified")
-    print("openpgp:", check_openpgp(json.loads((VERSIONS / "v1-openpgp.json").read_text())))
+    print("openpgp:", check_openpgp(json.loads((folder / "v1-openpgp.json").read_text())))
 
 
 if __name__ == "__main__":
     try:
-        main()
+        main(pathlib.Path(sys.argv[1]) if len(sys.argv) > 1 else VERSIONS)
     except (AssertionError, Wrong) as problem:
         sys.exit(f"not as specified: {problem}")

@@ -15,6 +15,7 @@
 mod frozen;
 
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
 use frozen::{handshakes, openpgp, same, values};
@@ -89,4 +90,46 @@ fn handshakes_of_version_1_are_taken_by_either_side() {
 #[test]
 fn sealed_documents_and_confirmations_of_version_1_open_and_verify() {
     openpgp::check(&frozen("v1-openpgp.json", openpgp::make));
+}
+
+/// Runs the second implementation of docs/protocol.md over the vectors in a folder.
+fn second_implementation(vectors: &Path) -> Output {
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/check_vectors.py");
+    let mut python = Command::new("python3");
+    python.env("PYTHONDONTWRITEBYTECODE", "1").arg(script).arg(vectors);
+    python
+        .output()
+        .unwrap_or_else(|error| panic!("python3 does not run ({error}); tests/tools/setup.sh installs it"))
+}
+
+#[test]
+fn a_second_implementation_of_the_specification_makes_and_reads_the_same_bytes() {
+    let Output { status, stdout, stderr } = second_implementation(&folder());
+    let (said, why) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
+    assert!(status.success(), "{said}{why}\n(what it needs is installed by tests/tools/setup.sh)");
+    assert_eq!(said.matches(": as specified\n").count(), 10, "{said}");
+    // Without gpg it would only have looked at the shapes.
+    assert!(said.ends_with("openpgp: opened and verified by gpg\n"), "{said}");
+}
+
+#[test]
+fn the_second_implementation_notices_a_changed_byte() {
+    let text = std::fs::read_to_string(folder().join("v1.json")).unwrap();
+    let vectors: Value = serde_json::from_str(&text).unwrap();
+    for place in [
+        "/documents/0/id",
+        "/payloads/3/bytes",
+        "/handshakes/1/frames/1/frame",
+        "/destination_codes/0/fingerprint",
+    ] {
+        let mut changed = vectors.clone();
+        let value = changed.pointer_mut(place).unwrap_or_else(|| panic!("no {place}"));
+        let digits = value.as_str().unwrap().to_owned();
+        let last = if digits.ends_with('0') { "1" } else { "0" };
+        *value = Value::from(format!("{}{last}", &digits[..digits.len() - 1]));
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::write(copy.path().join("v1.json"), changed.to_string()).unwrap();
+        let said = String::from_utf8(second_implementation(copy.path()).stderr).unwrap();
+        assert!(said.starts_with("not as specified: "), "{place}: {said}");
+    }
 }

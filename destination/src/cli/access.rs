@@ -19,6 +19,9 @@ use zeroize::Zeroizing;
 
 use super::Said;
 
+/// The longest name of a destination in a gateway's configuration, in bytes.
+const MAX_NAME: usize = 64;
+
 #[derive(Subcommand)]
 pub(crate) enum GatewaysCommand {
     /// Let a gateway upload; prints its token, once, and what to put into its settings.
@@ -51,7 +54,7 @@ pub(crate) fn gateways(home: &Home, command: GatewaysCommand) -> anyhow::Result<
 }
 
 fn add(home: &Home, store: &Store, name: &str, client_cert: Option<PathBuf>) -> anyhow::Result<Said> {
-    let (token, hash) = match client_cert {
+    let (token, hash) = match &client_cert {
         Some(_) => (None, None),
         None => {
             let token = new_token()?;
@@ -66,12 +69,19 @@ fn add(home: &Home, store: &Store, name: &str, client_cert: Option<PathBuf>) -> 
     let ours = slug(&home.settings().name);
     let (certificate, authority) = (home.certificate_file(), home.authority_file());
     let url = home.settings().url.clone().unwrap_or_else(|| "https://HOST:8443".to_owned());
+    // TOML's own quotes: a URL may have characters that other quotes write in another way.
+    let url = toml::Value::from(url);
     let mut snippet = format!(
-        "[[destination]]\nname = {ours:?}\nurl = {url:?}\ncertificate = \"/etc/waypost/{ours}.pgp\"\n"
+        "[[destination]]\nname = \"{ours}\"\nurl = {url}\ncertificate = \"/etc/waypost/{ours}.pgp\"\n"
     );
     match &token {
         Some(_) => snippet += &format!("token_file = \"/etc/waypost/{ours}.token\"\n"),
-        None => snippet += "# and the client certificate that was added here\n",
+        None => {
+            snippet += &format!(
+                "client_certificate = \"/etc/waypost/{ours}-client.pem\"\n\
+                 client_key = \"/etc/waypost/{ours}-client.key\"\n"
+            );
+        }
     }
     if authority.is_some() {
         snippet += &format!("ca_file = \"/etc/waypost/{ours}-ca.pem\"\n");
@@ -80,6 +90,13 @@ fn add(home: &Home, store: &Store, name: &str, client_cert: Option<PathBuf>) -> 
     if let Some(token) = &token {
         text +=
             &format!("Its token, shown this once; put it into /etc/waypost/{ours}.token:\n\n{}\n\n", **token);
+    }
+    if let Some(file) = &client_cert {
+        text += &format!(
+            "Put its client certificate ({}) into /etc/waypost/{ours}-client.pem on the gateway, and the key of it \
+             into /etc/waypost/{ours}-client.key, or change the two paths below.\n\n",
+            file.display()
+        );
     }
     text += &format!("Copy {} to /etc/waypost/{ours}.pgp", certificate.display());
     if let Some(authority) = &authority {
@@ -167,13 +184,15 @@ fn new_token() -> io::Result<Zeroizing<String>> {
     Ok(Zeroizing::new(BASE64URL_NOPAD.encode(bytes.as_slice())))
 }
 
-/// The name as part of a file's name: letters and digits, others as `-`.
+/// The name as gateways write it and name files by it: letters and digits, others as `-`, not longer than they take.
 fn slug(name: &str) -> String {
     let lower = name.to_lowercase();
     let words: Vec<_> =
         lower.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()).collect();
-    match words.is_empty() {
-        true => "destination".to_owned(),
-        false => words.join("-"),
+    let mut slug = words.join("-");
+    slug.truncate(MAX_NAME);
+    match slug.trim_end_matches('-') {
+        "" => "destination".to_owned(),
+        slug => slug.to_owned(),
     }
 }

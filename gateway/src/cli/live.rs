@@ -80,6 +80,12 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
         ));
     }
     output::line(&format!("store        {} used, room for {}", output::bytes(*used), output::bytes(*room)));
+    if let Some(networks) = &status.networks {
+        output::line(&match networks.is_empty() {
+            true => "backhaul     none: no network has a default route; connect one".to_owned(),
+            false => format!("backhaul     {}", networks.join(", ")),
+        });
+    }
     if status.destinations.is_empty() {
         output::line(match status.problems.is_empty() {
             true => "destination  none is configured: documents are refused; add a [[destination]]",

@@ -12,6 +12,7 @@ use std::time::Duration;
 use rand_core::RngCore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
+use waypost_backhaul::{Networks, Watch};
 use waypost_config::{Config, Problem};
 use waypost_lan::{Announcement, Listener};
 use waypost_link::Link;
@@ -46,6 +47,7 @@ enum Event {
     Link(Box<Link>),
     Asked(Asked),
     Upload(UploadNews),
+    Networks(Networks),
     Sweep,
     Reload,
     Stop,
@@ -67,6 +69,9 @@ pub struct Daemon {
     links: mpsc::Receiver<Link>,
     asked: mpsc::Receiver<Asked>,
     news: mpsc::Receiver<UploadNews>,
+    /// Where the kernel tells of networks; nothing where it does not.
+    watch: Option<Watch>,
+    networks: Networks,
     next_sweep: Monotonic,
     _announcement: Option<Announcement>,
     _control: ControlSocket,
@@ -177,6 +182,8 @@ impl Daemon {
             links,
             asked,
             news,
+            watch: watch_networks(),
+            networks: Networks::default(),
             next_sweep: Monotonic(SWEEP_ON),
             _announcement: announcement,
             _control: control,
@@ -229,6 +236,7 @@ impl Daemon {
                 Event::Asked(asked) => self.answer(asked),
                 Event::Upload(UploadNews::Confirmed) => self.host.new_confirmations = true,
                 Event::Upload(UploadNews::StoreFailed) => {}
+                Event::Networks(networks) => self.networks_changed(networks),
                 Event::Sweep => self.sweep(),
                 Event::Reload => {
                     self.reload();
@@ -252,12 +260,19 @@ impl Daemon {
                 None => std::future::pending().await,
             }
         };
+        let networks = async {
+            match &mut self.watch {
+                Some(watch) => watch.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             event = signals.next() => event,
             Some(asked) = self.asked.recv() => Event::Asked(asked),
             event = self.node.next_event() => Event::Node(event),
             Some(news) = self.news.recv() => Event::Upload(news),
+            networks = networks => Event::Networks(networks),
             Some(link) = self.links.recv() => Event::Link(Box::new(link)),
             () = wait => Event::Deadline,
             () = tokio::time::sleep_until(clock.instant(self.next_sweep)) => Event::Sweep,
@@ -273,6 +288,18 @@ impl Daemon {
             self.node.confirmations_changed(&mut self.host);
             self.sweep_soon();
         }
+    }
+
+    /// A network came or went: what could not be reached may be reached now.
+    fn networks_changed(&mut self, networks: Networks) {
+        let outward: Vec<String> = networks.outward().into_iter().map(|network| network.interface).collect();
+        log::info!(networks:? = outward; "networks with a way out: {}", listed(&outward));
+        if networks.adds_to(&self.networks) {
+            self.uploads.iter().for_each(|upload| upload.uploader.path_up());
+        } else if networks.is_empty() {
+            self.uploads.iter().for_each(|upload| upload.uploader.path_down());
+        }
+        self.networks = networks;
     }
 
     /// Bodies were freed: their room shall be there again.
@@ -315,6 +342,20 @@ impl Daemon {
         self.shared.writer.stop();
         log::info!("gateway has stopped");
     }
+}
+
+fn watch_networks() -> Option<Watch> {
+    match Watch::start() {
+        Ok(watch) => Some(watch),
+        Err(error) => {
+            log::warn!(error:%; "the kernel does not tell of networks ({error}); a backhaul is found by trying only");
+            None
+        }
+    }
+}
+
+fn listed(names: &[String]) -> String {
+    if names.is_empty() { "none".into() } else { names.join(", ") }
 }
 
 /// Ends uploads side by side.

@@ -84,6 +84,10 @@ impl Daemon {
             asked_for_again: counts.lost,
             used: usage.used,
             room: usage.room,
+            networks: self
+                .watch
+                .as_ref()
+                .map(|_| self.networks.outward().into_iter().map(|network| network.interface).collect()),
             destinations: self.uploads.iter().map(destination).collect(),
             problems: self.problems.clone(),
         })

@@ -26,8 +26,8 @@ const ANSWER_PER_DOCUMENT: u64 = 12 << 10;
 const MAX_PAGE: usize = 4_096;
 /// Server information in JSON may be so long.
 const MAX_INFO: u64 = 64 << 10;
-/// How much of an error's text is read.
-const MAX_ERROR_TEXT: u64 = 2 << 10;
+/// How much of an error's text is read. Problem details are JSON, which says nothing where it is cut.
+const MAX_ERROR_TEXT: u64 = 16 << 10;
 
 /// What the destination said of itself, with the tag by which it says "unchanged".
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -383,9 +383,25 @@ fn error_text(response: &mut Response<Body>) -> String {
     let mut text = Vec::new();
     // What cannot be read is not said; the status says enough.
     let _ = response.body_mut().as_reader().take(MAX_ERROR_TEXT).read_to_end(&mut text);
-    match plain(&String::from_utf8_lossy(&text)) {
+    match plain(&words_of(&text)) {
         text if text.is_empty() => text,
         text => format!(": {text}"),
+    }
+}
+
+/// What a refusal says to people: of problem details (RFC 9457) the detail, else the title; of anything else the text.
+fn words_of(body: &[u8]) -> String {
+    #[derive(serde::Deserialize)]
+    struct ProblemDetails {
+        #[serde(default)]
+        title: String,
+        #[serde(default)]
+        detail: String,
+    }
+    match serde_json::from_slice(body) {
+        Ok(ProblemDetails { title, detail }) if detail.trim().is_empty() => title,
+        Ok(ProblemDetails { detail, .. }) => detail,
+        Err(_) => String::from_utf8_lossy(body).into_owned(),
     }
 }
 
@@ -410,6 +426,16 @@ fn check_counts(bytes: &[u8], documents: usize) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn of_problem_details_people_are_told_the_detail() {
+        let problem = br#"{"type":"urn:x","title":"Not known","status":401,"detail":"give the token"}"#;
+        assert_eq!(words_of(problem), "give the token");
+        assert_eq!(words_of(br#"{"title":"Not known"}"#), "Not known");
+        assert_eq!(words_of(b"come back later\n"), "come back later\n");
+        assert_eq!(words_of(br#"{"detail":"cut"#), "{\"detail\":\"cut");
+        assert_eq!(words_of(b"{}"), "");
+    }
 
     #[test]
     fn an_answer_with_too_many_parts_is_refused_before_it_is_decoded() {

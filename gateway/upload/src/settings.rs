@@ -102,7 +102,10 @@ pub enum SettingsError {
     )]
     Token,
     /// The authorities' file holds no certificate that can be used.
-    #[error("`ca` has no usable certificate ({detail}); it must be a PEM file of one or more authorities")]
+    #[error(
+        "the authorities' file has no usable certificate ({detail}); give a PEM file of one or more authorities (a \
+         gateway's `ca_file`, a phone's `--ca FILE`)"
+    )]
     Ca {
         /// What is wrong.
         detail: String,
@@ -198,7 +201,11 @@ mod tests {
 
     #[test]
     fn a_ca_file_without_certificates_is_refused() {
-        assert!(matches!(roots(Some(b"hello")), Err(SettingsError::Ca { .. })));
+        let error = roots(Some(b"hello")).unwrap_err();
+        assert!(matches!(error, SettingsError::Ca { .. }));
+        // As the gateway's configuration and the phone's command line call it.
+        let words = error.to_string();
+        assert!(words.contains("`ca_file`") && words.contains("`--ca FILE`"), "{words}");
         assert!(!roots(None).unwrap().is_empty());
     }
 }

@@ -416,8 +416,8 @@ pub(crate) fn tls_words(error: &rustls::Error) -> String {
             }
             // Another authority of the same name as a trusted one shows as a bad signature.
             Wrong::UnknownIssuer | Wrong::BadSignature => {
-                "its certificate is from nobody that is trusted here; check the network, or set `ca` to the \
-                 authority's certificate"
+                "its certificate is from nobody that is trusted here; check the network, or give its authority's \
+                 certificate (a gateway's `ca_file`, a phone's `--ca FILE`)"
             }
             Wrong::Revoked => "its certificate was revoked; ask the destination's admin",
             other => return format!("its certificate is not acceptable ({})", plain(&format!("{other:?}"))),

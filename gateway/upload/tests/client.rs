@@ -230,6 +230,16 @@ fn what_the_server_says_is_shown_harmless_and_short() {
 }
 
 #[test]
+fn of_problem_details_only_the_sentence_for_people_is_shown() {
+    let body =
+        r#"{"type":"urn:x","title":"Not known here","status":401,"detail":"give the token \u001b[31mthat"}"#;
+    let problem = vec![("content-type", "application/problem+json".into())];
+    let shown = definite(batch_when(Play::Say(401, problem, body.into()))).to_string();
+    assert!(shown.contains("(HTTP 401: give the token \\u{1b}[31mthat)"), "{shown}");
+    assert!(!shown.contains("urn:x") && !shown.contains("detail"), "{shown}");
+}
+
+#[test]
 fn a_wait_that_the_server_asks_for_is_told() {
     let cause = definite(batch_when(Play::Say(429, vec![("retry-after", "17".into())], Bytes::new())));
     assert!(matches!(cause, Cause::ServerError { retry_after: Some(span), .. } if span.as_secs() == 17));
@@ -321,6 +331,8 @@ fn a_wrong_certificate_is_refused_with_its_reason() {
     let other_ca = good().ca_pem.into_bytes();
     let unknown = refused(good(), |settings| settings.ca_pem = Some(other_ca));
     assert!(unknown.contains("nobody that is trusted"), "{unknown}");
+    // Named as the gateway's configuration and the phone's command line have it.
+    assert!(unknown.contains("`ca_file`") && unknown.contains("`--ca FILE`"), "{unknown}");
     let public = refused(good(), |settings| settings.ca_pem = None);
     assert!(public.contains("nobody that is trusted"), "{public}");
     let expired = refused(certificates("localhost", 2000, 2010), |_| ());

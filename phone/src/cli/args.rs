@@ -28,7 +28,7 @@ pub(crate) struct Args {
 
 #[derive(Subcommand)]
 pub(crate) enum Command {
-    /// Makes the phone: its key and its store. Other commands do so where it is missing
+    /// Makes the phone: its key and its store. So do `pair` and `destination add` where it is missing
     Init(Init),
     /// Whom documents are sealed to
     #[command(subcommand)]
@@ -69,6 +69,15 @@ pub(crate) enum Command {
     Confirmations(Confirmations),
 }
 
+impl Command {
+    /// Whether a phone is made where there is none. What has nothing to work on without one would, after a typo in
+    /// --home, only show an empty one.
+    pub(crate) fn may_make_a_phone(&self) -> bool {
+        use DestinationCommand as To;
+        matches!(self, Command::Init(_) | Command::Pair(_) | Command::Destination(To::Add(_)))
+    }
+}
+
 #[derive(ClapArgs)]
 pub(crate) struct Init {
     /// What paired kiosks call this phone [default: nothing]
@@ -86,7 +95,7 @@ pub(crate) enum DestinationCommand {
     Set(SetDestination),
     /// Forgets one; its documents stay
     Remove {
-        /// The beginning of its fingerprint, or its name
+        /// Its name, or the beginning of its fingerprint
         destination: String,
     },
 }
@@ -118,7 +127,7 @@ pub(crate) struct AddDestination {
 
 #[derive(ClapArgs)]
 pub(crate) struct SetDestination {
-    /// The beginning of its fingerprint, or its name
+    /// Its name, or the beginning of its fingerprint
     pub(crate) destination: String,
     /// When this phone's copies are deleted
     #[arg(long, value_enum)]
@@ -194,7 +203,7 @@ pub(crate) struct Add {
     /// Files
     #[arg(required_unless_present = "files_from")]
     pub(crate) files: Vec<PathBuf>,
-    /// The destination, by the beginning of its fingerprint or its name [default: the only one]
+    /// The destination, by its name or the beginning of its fingerprint [default: the only one]
     #[arg(long)]
     pub(crate) destination: Option<String>,
     /// The destination's collection [default: its usual one]

@@ -14,7 +14,7 @@ use waypost_protocol::ids::MessageId;
 
 use super::args::Confirmations;
 use super::output::Out;
-use super::{Done, show};
+use super::{Done, show, words_of};
 
 pub(super) fn list(phone: &Phone, all: bool, out: &Out) -> anyhow::Result<Done> {
     let listed = phone.list(all)?;
@@ -61,7 +61,7 @@ fn each(
             }
             Err(error) => {
                 failed += 1;
-                out.error(&format!("{error:#}"));
+                out.error(&words_of(&error));
             }
         }
     }

@@ -36,20 +36,23 @@ pub(super) fn pair(phone: &Phone, pair: &Pair, out: &Out) -> anyhow::Result<Done
     let report = block_on(phone.sync_with(&gateway, search, options, &mut |event| view.show(event)))??;
     view.end();
     let gateway = phone.gateway_by_key(&gateway.key)?.unwrap_or(gateway);
-    if gateway.is_paired() {
-        out.say(format!("paired with {}", gateway.label()));
-    } else if report.key.is_none() && report.why.is_empty() {
-        out.say(format!("{} was not reached; the first sync pairs", gateway.label()));
-    } else {
-        out.say(format!(
-            "not paired with {} yet: {}; the first sync tries again",
-            gateway.label(),
-            report.why
-        ));
+    let why =
+        Some(&report.why).filter(|why| !why.is_empty()).map(|why| format!(": {why}")).unwrap_or_default();
+    let name = gateway.label();
+    let done = match (gateway.is_paired(), report.is_passing()) {
+        (true, _) => Done::Whole,
+        (false, true) => Done::Partly,
+        (false, false) => Done::Not,
+    };
+    match done {
+        Done::Whole => out.say(format!("paired with {name}")),
+        Done::Partly => {
+            out.say(format!("not paired with {name} yet{why}; it is remembered, the first sync pairs"))
+        }
+        Done::Not => out.say(format!("not paired with {name}{why}")),
     }
     out.object(&json!({ "gateway": show::gateway_object(&gateway), "report": report }));
-    let turned_away = report.goodbye.is_some();
-    Ok(if turned_away { Done::Not } else { Done::Whole })
+    Ok(done)
 }
 
 pub(super) fn run(phone: &Phone, gateways: Gateways, out: &Out) -> anyhow::Result<Done> {

@@ -49,11 +49,20 @@ pub(crate) fn main() -> ExitCode {
                 ExitCode::from(2)
             }
             Err(error) => {
-                out.error(&format!("{error:#}"));
+                out.error(&words_of(&error));
                 ExitCode::FAILURE
             }
         },
     }
+}
+
+/// An error and its causes in one line. Many an error tells its cause in its own words: that is not said again.
+pub(crate) fn words_of(error: &anyhow::Error) -> String {
+    error.chain().map(ToString::to_string).fold(String::new(), |said, cause| match said.as_str() {
+        "" => cause,
+        before if before.contains(&cause) => said,
+        before => format!("{before}: {cause}"),
+    })
 }
 
 /// What was asked for makes no sense as it was asked.
@@ -64,6 +73,11 @@ pub(crate) struct Usage(pub(crate) String);
 fn dispatch(args: Args, out: &Out) -> anyhow::Result<Done> {
     let home = args.home.map_or_else(default_home, Ok)?;
     let is_new = !Phone::exists(&home);
+    anyhow::ensure!(
+        !is_new || args.command.may_make_a_phone(),
+        "there is no phone in {0}; give its folder with --home, or make one: waypost-phone --home {0} init",
+        home.display()
+    );
     let open =
         || Phone::open(&home).with_context(|| format!("the phone in {} cannot be opened", home.display()));
     match args.command {

@@ -87,15 +87,20 @@ fn contact(
             if let Some(all) = reports.into_iter().reduce(SyncReport::followed_by) {
                 return Ok(all);
             }
-            let can_deliver = phone.destinations()?.iter().any(|one| one.url.is_some());
-            if can_deliver && phone.store().counts()?.waiting > 0 {
-                return deliver(phone, &mut show);
-            }
             let why = match phone.gateways()?.iter().any(|one| one.role == Role::Kiosk) {
                 true => "no known kiosk answers here; go nearer, or give --address",
                 false => "no kiosk is known yet; pair with one: waypost-phone pair TEXT",
             };
-            Ok(SyncReport::not_begun("", Ending::NotReached, why))
+            let can_deliver = phone.destinations()?.iter().any(|one| one.url.is_some());
+            if !can_deliver || phone.store().counts()?.waiting == 0 {
+                return Ok(SyncReport::not_begun("", Ending::NotReached, why));
+            }
+            let mut report = deliver(phone, &mut show)?;
+            if !report.ending.is_whole() {
+                // Either way would do, and its user can do something about either.
+                report.why = format!("{why}; straight to {}: {}", report.with, report.why);
+            }
+            Ok(report)
         }
     }
 }
@@ -105,6 +110,7 @@ fn deliver(phone: &Phone, show: &mut dyn FnMut(Progress)) -> anyhow::Result<Sync
     for destination in phone.destinations()?.iter().filter(|one| one.url.is_some()) {
         let report = phone.deliver(destination, show)?;
         all = Some(match all {
+            Some(before) if !before.ending.is_whole() => report.followed_by(before),
             Some(before) => before.followed_by(report),
             None => report,
         });

@@ -1,9 +1,14 @@
 //! `listen` and `run`: being there for others, and in the background.
 
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::time::Duration;
+
 use anyhow::Context as _;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::json;
+use tokio::time::Instant;
 use waypost_lan::Listener;
 use waypost_link::Link;
 use waypost_phone::{Bell, CODE_VALID, Ending, Phone, SyncReport, addresses_of};
@@ -16,27 +21,21 @@ use super::{Done, block_on, told_to_stop};
 pub(super) fn listen(phone: &Phone, listen: &Listen, out: &Out) -> anyhow::Result<Done> {
     let done = block_on(async {
         let listener = bind(&listen.listen).await?;
+        let mut door = Door::open(&listener, CODE_VALID, || invite(phone, &listener, out))?;
         let serve = async {
-            invite(phone, &listener, out)?;
             loop {
-                let Ok(link) = tokio::time::timeout(CODE_VALID, next(&listener)).await else {
-                    invite(phone, &listener, out)?;
-                    continue;
-                };
+                let link = door.next().await?;
                 let mut view = View::new(phone, *out)?;
                 let report = phone.serve_link(link, &mut |event| view.show(event)).await?;
                 view.end();
-                contact(&report, out);
+                tell(&report, out);
                 if listen.once && report.key.is_some() {
                     return Ok(match report.ending.is_whole() {
                         true => Done::Whole,
                         false => Done::Partly,
                     });
                 }
-                if report.key.is_some() {
-                    // The code is used up now.
-                    invite(phone, &listener, out)?;
-                }
+                door.served(&report)?;
             }
         };
         tokio::select! {
@@ -61,21 +60,26 @@ pub(super) fn run(phone: &Phone, run: &Run, out: &Out) -> anyhow::Result<Done> {
             }
         };
         let listener = match &run.listen {
-            Some(address) => {
-                let listener = bind(address).await?;
-                invite(phone, &listener, out)?;
-                Some(listener)
-            }
+            Some(address) => Some(bind(address).await?),
             None => None,
+        };
+        let news = RefCell::new(News::default());
+        let contact = |report: &SyncReport| {
+            if news.borrow_mut().is_in(report) {
+                tell(report, out);
+            }
         };
         let serve = async {
             let Some(listener) = &listener else { return std::future::pending().await };
+            let mut door = Door::open(listener, CODE_VALID, || invite(phone, listener, out))?;
             loop {
-                let link = next(listener).await;
-                contact(&phone.serve_link(link, &mut |_| {}).await?, out);
+                let link = door.next().await?;
+                let report = phone.serve_link(link, &mut |_| {}).await?;
+                contact(&report);
+                door.served(&report)?;
             }
         };
-        let mut told = |report: &SyncReport| contact(report, out);
+        let mut told = &contact;
         out.say("running; stop with Ctrl-C");
         tokio::select! {
             ended = phone.attend(bell.as_ref(), &mut told) => ended.map_err(anyhow::Error::from),
@@ -109,20 +113,87 @@ fn invite(phone: &Phone, listener: &Listener, out: &Out) -> anyhow::Result<()> {
     Ok(())
 }
 
+/// Where other phones come in: a code lies before it, a new one once a phone has come or the last is over.
+struct Door<'a, S> {
+    listener: &'a Listener,
+    valid: Duration,
+    show: S,
+    until: Instant,
+}
+
+impl<'a, S: FnMut() -> anyhow::Result<()>> Door<'a, S> {
+    /// Shows the first code. Each is valid for so long.
+    fn open(listener: &'a Listener, valid: Duration, show: S) -> anyhow::Result<Self> {
+        let mut door = Door { listener, valid, show, until: Instant::now() };
+        door.renew()?;
+        Ok(door)
+    }
+
+    fn renew(&mut self) -> anyhow::Result<()> {
+        (self.show)()?;
+        self.until = Instant::now() + self.valid;
+        Ok(())
+    }
+
+    /// Whoever comes next.
+    async fn next(&mut self) -> anyhow::Result<Link> {
+        loop {
+            match tokio::time::timeout_at(self.until, next(self.listener)).await {
+                Ok(link) => return Ok(link),
+                Err(_) => self.renew()?,
+            }
+        }
+    }
+
+    /// Somebody has been there. Who has shown a key has used the code up, unless it came without.
+    fn served(&mut self, report: &SyncReport) -> anyhow::Result<()> {
+        if report.key.is_some() { self.renew() } else { Ok(()) }
+    }
+}
+
+/// What is worth a line in the background: each contact that did something, and any other outcome the first time.
+#[derive(Default)]
+struct News {
+    /// How it last went, by peer.
+    last: HashMap<String, String>,
+}
+
+impl News {
+    /// Strangers have names without number.
+    const MAX_PEERS: usize = 256;
+
+    fn is_in(&mut self, report: &SyncReport) -> bool {
+        let mut outcome = match report.ending.is_whole() {
+            true => String::new(),
+            false => format!("{}: {}", report.ending, report.why),
+        };
+        report.refused.iter().for_each(|one| outcome += &format!("; {} {}", one.id, one.reason));
+        report
+            .not_served
+            .iter()
+            .for_each(|one| outcome += &format!("; {} {}", one.destination, one.documents));
+        if self.last.len() >= Self::MAX_PEERS {
+            self.last.clear();
+        }
+        let before = self.last.insert(report.with.clone(), outcome.clone());
+        report.moved() || before != Some(outcome)
+    }
+}
+
 async fn next(listener: &Listener) -> Link {
     loop {
         match listener.accept().await {
             Ok(link) => return link,
             Err(error) => {
                 log::warn!("a connection failed: {error}");
-                tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+                tokio::time::sleep(Duration::from_millis(200)).await;
             }
         }
     }
 }
 
 /// One plain line for a contact.
-fn contact(report: &SyncReport, out: &Out) {
+fn tell(report: &SyncReport, out: &Out) {
     let mut object = serde_json::to_value(report).unwrap_or_default();
     object["event"] = json!("report");
     out.object(&object);
@@ -134,4 +205,72 @@ fn contact(report: &SyncReport, out: &Out) {
     }
     parts.extend(summary(report));
     out.say(parts.join("; "));
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    fn report(ending: Ending, why: &str) -> SyncReport {
+        SyncReport::not_begun("Kiosk", ending, why)
+    }
+
+    #[test]
+    fn a_code_is_renewed_when_it_is_over_also_while_strangers_come_and_go() {
+        let begun = Instant::now();
+        let served = block_on(async {
+            let listener = Listener::bind("127.0.0.1:0").await.unwrap();
+            let address = listener.local_address().unwrap();
+            let shown = Cell::new(0u128);
+            let show = || {
+                shown.set(shown.get() + 1);
+                Ok(())
+            };
+            let mut door = Door::open(&listener, Duration::from_millis(200), show).unwrap();
+            assert_eq!(shown.get(), 1);
+            let stay = async {
+                loop {
+                    drop(door.next().await.unwrap());
+                    door.served(&report(Ending::Failed, "a stranger")).unwrap();
+                }
+            };
+            let strangers = async {
+                for _ in 0..14 {
+                    drop(tokio::net::TcpStream::connect(address).await.unwrap());
+                    tokio::time::sleep(Duration::from_millis(50)).await;
+                }
+            };
+            tokio::select! {
+                () = stay => {}
+                () = strangers => {}
+            }
+            shown.get()
+        });
+        let (shown, took) = (served.unwrap(), begun.elapsed());
+        let most = 1 + took.as_millis() / 200;
+        assert!(shown >= 2 && shown <= most, "{shown} codes in {took:?}, each valid for 200 ms");
+    }
+
+    #[test]
+    fn nothing_new_and_a_lasting_failure_are_told_once_and_what_moved_always() {
+        let mut news = News::default();
+        let moved = SyncReport { transferred: 1, ..report(Ending::Finished, "") };
+        let away = report(Ending::TurnedAway, "busy");
+        let told = [
+            (report(Ending::NothingNew, ""), true),
+            (report(Ending::NothingNew, ""), false),
+            (moved.clone(), true),
+            (moved, true),
+            (report(Ending::NothingNew, ""), false),
+            (away.clone(), true),
+            (away, false),
+            (report(Ending::NothingNew, ""), true),
+            (SyncReport { with: "Other".into(), ..report(Ending::NothingNew, "") }, true),
+        ];
+        for (at, (report, expected)) in told.into_iter().enumerate() {
+            assert_eq!(news.is_in(&report), expected, "contact {at}");
+        }
+    }
 }

@@ -147,6 +147,26 @@ fn a_server_that_is_away_and_one_that_says_no_are_told_apart() {
 }
 
 #[test]
+fn away_from_the_kiosk_and_without_internet_both_are_said_with_the_reason() {
+    let mut place = Place::start();
+    let cli = place.phone("the-token");
+    cli.add(&cli.write("form", b"form"));
+    place.server.take().unwrap().stop();
+    let said = cli.expect(1, &["sync"]);
+    assert!(said.stdout.contains("not reached: no kiosk is known yet; pair with one"), "{said:?}");
+    assert!(said.stdout.contains("; straight to Clinic: cannot connect to 127.0.0.1:"), "{said:?}");
+    let mut kiosk = Kiosk::start(Manners::serving(place.home.key()));
+    let pairing = kiosk.pairing();
+    kiosk.stop();
+    cli.expect(0, &["pair", "--later", &pairing]);
+    let report = cli.json(1, &["sync"]).last();
+    let why = report["why"].as_str().unwrap();
+    assert_eq!(report["ending"], "not reached");
+    assert!(why.starts_with("no known kiosk answers here; "), "{why}");
+    assert!(why.contains("; straight to Clinic: cannot connect to 127.0.0.1:"), "{why}");
+}
+
+#[test]
 fn a_destination_is_added_from_its_url_once_its_fingerprint_is_confirmed() {
     let place = Place::start();
     let cli = Cli::new();

@@ -1,8 +1,9 @@
 //! What the tests share: a destination's key, a phone's folder, and the command line.
 
 use std::ffi::OsStr;
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use serde_json::Value;
 use tempfile::TempDir;
@@ -121,6 +122,11 @@ impl Cli {
         assert!(said.stdout.contains("destination added"), "{said:?}");
     }
 
+    /// Makes the phone, and nothing else.
+    pub(crate) fn init(&self) {
+        self.expect(0, &["init"]);
+    }
+
     /// Pairs with a kiosk and syncs with it, however that ends.
     pub(crate) fn pair(&self, text: &str) {
         self.expect(0, &["pair", text]);
@@ -145,5 +151,54 @@ impl Cli {
         let states = self.states();
         let found = states.iter().find(|(known, _, _)| known == name);
         found.map(|(_, state, _)| state.clone()).unwrap_or_else(|| panic!("no {name} in {states:?}"))
+    }
+}
+
+/// A command that goes on, and what it says; ended when dropped.
+pub(crate) struct Running {
+    child: Child,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Running {
+    /// With `--json` or without.
+    pub(crate) fn start(cli: &Cli, arguments: &[&str]) -> Self {
+        let mut child = cli.command().args(arguments).stdout(Stdio::piped()).spawn().unwrap();
+        let lines = BufReader::new(child.stdout.take().unwrap()).lines();
+        Running { child, lines }
+    }
+
+    /// The next event of this kind.
+    pub(crate) fn until(&mut self, event: &str) -> Value {
+        loop {
+            let object: Value = serde_json::from_str(&self.lines.next().unwrap().unwrap()).unwrap();
+            if object["event"] == event {
+                return object;
+            }
+        }
+    }
+
+    /// The next plain line.
+    pub(crate) fn line(&mut self) -> String {
+        self.lines.next().unwrap().unwrap()
+    }
+
+    /// Ends it; the lines that nobody has read yet.
+    pub(crate) fn rest(mut self) -> Vec<String> {
+        assert_eq!(self.terminate(), 0);
+        self.lines.by_ref().map(Result::unwrap).collect()
+    }
+
+    pub(crate) fn terminate(&mut self) -> i32 {
+        let id = nix::unistd::Pid::from_raw(self.child.id().try_into().unwrap());
+        nix::sys::signal::kill(id, nix::sys::signal::Signal::SIGTERM).unwrap();
+        self.child.wait().unwrap().code().unwrap()
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod adding;
+mod background;
 mod confirmations;
 mod delivering;
 mod direct;
@@ -11,3 +12,4 @@ mod kit;
 mod links;
 mod phones;
 mod refusals;
+mod usage;

@@ -109,11 +109,11 @@ fn stream(
     // Opening depends on no clock: what was sealed may be older than a key's or an algorithm's end.
     let at = to_system(BUILD_FLOOR);
     let policy = StandardPolicy::at(at);
-    let helper = Helper { keys, seen };
+    let recipient = Recipient { keys, seen };
     let mut opened = DecryptorBuilder::from_reader(source)
         .map_err(damaged)?
         .buffer_size(BUFFER)
-        .with_policy(&policy, at, helper)
+        .with_policy(&policy, at, recipient)
         .map_err(damaged)?;
 
     let mut buffer = vec![0; BUFFER];
@@ -162,12 +162,13 @@ struct Seen {
     fault: Option<&'static str>,
 }
 
-struct Helper<'a> {
+/// Whoever has the keys: opens with them, and sees what comes along.
+struct Recipient<'a> {
     keys: &'a [DecryptionKey],
     seen: &'a mut Seen,
 }
 
-impl Helper<'_> {
+impl Recipient<'_> {
     fn check_packet(&mut self, parser: &PacketParser<'_>) -> Result<(), &'static str> {
         self.seen.packets += 1;
         if self.seen.packets > MAX_PACKETS {
@@ -206,7 +207,7 @@ impl Helper<'_> {
     }
 }
 
-impl VerificationHelper for Helper<'_> {
+impl VerificationHelper for Recipient<'_> {
     fn inspect(&mut self, parser: &PacketParser<'_>) -> openpgp::Result<()> {
         self.check_packet(parser).map_err(|fault| {
             self.seen.fault = Some(fault);
@@ -223,7 +224,7 @@ impl VerificationHelper for Helper<'_> {
     }
 }
 
-impl DecryptionHelper for Helper<'_> {
+impl DecryptionHelper for Recipient<'_> {
     fn decrypt(
         &mut self,
         pkesks: &[PKESK],

@@ -2,6 +2,7 @@
 
 pub(crate) mod handshakes;
 pub(crate) mod openpgp;
+mod payloads;
 pub(crate) mod values;
 
 use bytes::Bytes;

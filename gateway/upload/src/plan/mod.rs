@@ -102,7 +102,14 @@ struct Path {
     /// server that answers questions and fails all uploads must not be sent everything at full speed.
     failed_questions: u32,
     failed_uploads: u32,
+    /// Until then a path is fresh: addresses and names may not be there yet, and it may not be there for long.
+    fresh_until: Monotonic,
 }
+
+/// For so long after a path appeared failures delay the next try by less than a second.
+const FRESH: Duration = Duration::from_secs(15);
+/// How much, after the first of them and at most.
+const FRESH_DELAYS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(800)];
 
 impl Planner {
     /// A plan that begins with reading what waits. `info` saves asking where it is known from before.
@@ -115,6 +122,7 @@ impl Planner {
                 not_before: Monotonic::default(),
                 failed_questions: 0,
                 failed_uploads: 0,
+                fresh_until: Monotonic::default(),
             },
             info: info.map(|info| (info, Monotonic::default() + settings.info_age)),
             items: BTreeMap::new(),
@@ -511,6 +519,7 @@ impl Planner {
         self.path.failed_questions = 0;
         self.path.failed_uploads = 0;
         self.path.not_before = now;
+        self.path.fresh_until = now + FRESH;
         for (_, seq) in std::mem::take(&mut self.deferred) {
             self.enqueue(seq);
         }
@@ -530,7 +539,10 @@ impl Planner {
 
     fn path_failed(&mut self, error: &Error, now: Monotonic) {
         let failures = self.path.failed_questions.saturating_add(self.path.failed_uploads);
-        let mut delay = self.backoff.after(failures);
+        let mut delay = match now < self.path.fresh_until && is_the_paths(error.kind()) {
+            true => (FRESH_DELAYS[0] * failures.min(16)).min(FRESH_DELAYS[1]),
+            false => self.backoff.after(failures),
+        };
         if let Cause::ServerError { retry_after: Some(asked), .. } = error.cause() {
             delay = delay.max((*asked).min(self.settings.max_backoff.saturating_mul(4)));
         }
@@ -546,6 +558,14 @@ impl Planner {
             self.info = None;
         }
     }
+}
+
+/// Whether a path that has just come up can be the reason.
+fn is_the_paths(kind: Kind) -> bool {
+    matches!(
+        kind,
+        Kind::NoRoute | Kind::DnsFailed | Kind::ConnectFailed | Kind::Timeout | Kind::ConnectionLost
+    )
 }
 
 #[cfg(test)]

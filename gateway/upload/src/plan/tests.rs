@@ -328,3 +328,45 @@ fn what_is_gone_from_the_store_is_dropped() {
     planner.handle(Input::Uploaded(Ok(done([2]))), at(0));
     assert_eq!(planner.next(at(0)), Step::Wait(None));
 }
+
+#[test]
+fn a_path_that_has_just_appeared_is_tried_again_and_again_until_its_names_resolve() {
+    let mut planner = planner(vec![waiting(1, 1, 1)]);
+    let dns = || Cause::DnsFailed { host: "a".into(), detail: "b".into() };
+    let fail = |planner: &mut Planner, now| {
+        batch(planner, now);
+        planner.handle(Input::Uploaded(Err(Error::Definite(dns()))), now);
+    };
+    fail(&mut planner, at(0));
+    assert!(matches!(planner.next(at(0)), Step::Wait(Some(until)) if until >= at(1)), "the usual pause");
+    planner.handle(Input::PathUp, at(0));
+    let mut now = at(0);
+    let mut tries = 0;
+    while now < at(10) {
+        match planner.next(now) {
+            Step::Wait(until) => now = until.unwrap(),
+            Step::Probe => planner.handle(Input::Info(Err(Error::Definite(dns()))), now),
+            Step::Scan { .. } => {
+                planner.handle(Input::Scanned { documents: vec![], more: false, owed: false }, now)
+            }
+            Step::Batch(_) => planner.handle(Input::Uploaded(Err(Error::Definite(dns()))), now),
+            other => panic!("{other:?}"),
+        }
+        tries += 1;
+    }
+    assert!((10..40).contains(&tries), "{tries} tries in 10 s");
+    // Later, the usual pauses: a network without names costs little.
+    let mut pauses = Vec::new();
+    while now < at(1_000) {
+        match planner.next(now) {
+            Step::Wait(until) => {
+                pauses.push(until.unwrap().since(now));
+                now = until.unwrap();
+            }
+            Step::Probe => planner.handle(Input::Info(Err(Error::Definite(dns()))), now),
+            Step::Batch(_) => planner.handle(Input::Uploaded(Err(Error::Definite(dns()))), now),
+            other => panic!("{other:?}"),
+        }
+    }
+    assert!(pauses.len() < 30, "{pauses:?}");
+}
