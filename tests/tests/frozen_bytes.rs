@@ -95,7 +95,8 @@ fn sealed_documents_and_confirmations_of_version_1_open_and_verify() {
 /// Runs the second implementation of docs/protocol.md over the vectors in a folder.
 fn second_implementation(vectors: &Path) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/check_vectors.py");
-    let mut python = Command::new("python3");
+    // Debian's own: another one on the path does not have Debian's modules.
+    let mut python = Command::new("/usr/bin/python3");
     python.env("PYTHONDONTWRITEBYTECODE", "1").arg(script).arg(vectors);
     python
         .output()

@@ -27,9 +27,9 @@ pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
 need gpg gnupg
 need curl curl
 need ip iproute2
-need python3 python3
+need /usr/bin/python3 python3
 # The second implementation of the protocol, which checks the frozen vectors.
-python3 -c 'import cryptography' 2>/dev/null || missing+=(python3-cryptography)
+/usr/bin/python3 -c 'import cryptography' 2>/dev/null || missing+=(python3-cryptography)
 [ ${#missing[@]} -eq 0 ] && exit 0
 
 echo "Installing Debian packages: ${missing[*]}"
