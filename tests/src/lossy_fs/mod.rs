@@ -49,7 +49,7 @@ const SIZE: u64 = 64 << 30;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a disk could not be mounted or unmounted.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum LossyError {
     /// No FUSE, or no right to it.
     #[error(
@@ -74,6 +74,14 @@ pub enum LossyError {
         #[source]
         source: io::Error,
     },
+}
+
+/// As people read it: `unwrap` in a test prints this.
+impl std::fmt::Debug for LossyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")?;
+        std::error::Error::source(self).map_or(Ok(()), |source| write!(f, " ({source})"))
+    }
 }
 
 /// State that the file system shares with the test.

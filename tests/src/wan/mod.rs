@@ -38,7 +38,7 @@ const INTERFACE: &str = "wan0";
 const BATCH: usize = 64;
 
 /// Why there is no network.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum WanError {
     /// No right to make a namespace, or none in this kernel.
     #[error("can't make a network namespace: run the tests with `make test`, or as root")]
@@ -51,6 +51,14 @@ pub enum WanError {
     /// The machine is out of threads or descriptors.
     #[error("can't start carrying packets")]
     Start(#[source] io::Error),
+}
+
+/// As people read it: `unwrap` in a test prints this.
+impl std::fmt::Debug for WanError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")?;
+        std::error::Error::source(self).map_or(Ok(()), |source| write!(f, " ({source})"))
+    }
 }
 
 /// An end of the line.
