@@ -7,9 +7,19 @@
 
 SHELL := /bin/bash
 CARGO ?= cargo
-TARGET := $(or $(CARGO_TARGET_DIR),target)
-export CARGO_TARGET_DIR := $(abspath $(TARGET))
+# The last line of `make demo JSON=1` is the object, with -C too from make 4.4 on; older ones need the flag on the command line.
+MAKEFLAGS += --no-print-directory
+# Paths reach the shell as variables of the environment, whatever characters they have: make expands none of them.
+override export FOLDER := $(value FOLDER)
+ifneq ($(value CARGO_TARGET_DIR),)
+override export CARGO_TARGET_DIR := $(value CARGO_TARGET_DIR)
+endif
+# Where cargo puts the programs; used in double quotes.
+BUILT := $${CARGO_TARGET_DIR:-target}
 PROGRAMS := -p waypost-gateway -p waypost-phone -p waypost-destination
+
+# Test programs that need root get it, or say how they would.
+AS_ROOT := --config "target.'cfg(unix)'.runner = [\"$$PWD/tests/tools/run-test.sh\"]"
 
 .PHONY: setup build demo test lint bench deny
 
@@ -21,14 +31,11 @@ build: setup
 
 demo: setup
 	@$(CARGO) build --locked --quiet $(PROGRAMS)
-	@"$(CARGO_TARGET_DIR)/debug/waypost" demo $(if $(JSON),--json) $(if $(FOLDER),-- "$$FOLDER")
-
-# The folder reaches the shell as a variable of the environment, whatever characters it has.
-demo: export FOLDER := $(FOLDER)
+	@"$(BUILT)/debug/waypost" demo $(if $(JSON),--json) $${FOLDER:+-- "$$FOLDER"}
 
 test: setup
 	@tests/tools/step.sh "build" $(CARGO) build --locked --workspace --all-targets
-	@tests/tools/step.sh "unit tests and scenarios" $(CARGO) test --locked --workspace --no-fail-fast
+	@tests/tools/step.sh "unit tests and scenarios" $(CARGO) $(AS_ROOT) test --locked --workspace --no-fail-fast
 
 lint: setup
 	@tests/tools/step.sh "format" $(CARGO) fmt --all --check
@@ -45,4 +52,4 @@ deny: setup
 
 bench: setup
 	@$(CARGO) build --locked --release --workspace
-	@"$(CARGO_TARGET_DIR)/release/waypost-bench" $(FIGURES)
+	@"$(BUILT)/release/waypost-bench" $(FIGURES)

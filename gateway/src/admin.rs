@@ -154,6 +154,8 @@ pub struct DestinationStatus {
     pub set_aside: BTreeMap<MessageId, String>,
     /// Documents uploaded since the start.
     pub uploaded: u64,
+    /// Bytes of the requests that they went in.
+    pub uploaded_bytes: u64,
     /// Documents confirmed since the start.
     pub confirmed: u64,
     /// Bytes of the upload under way: sent and in all.

@@ -77,12 +77,15 @@ pub fn inspect(config: &Config) -> Vec<Problem> {
 }
 
 fn store_options(config: &Config) -> Options {
+    let defaults = Options::default();
     Options {
         map_size: config.store.map_size.bytes(),
         quota: config.store.quota.map_or(u64::MAX, |quota| quota.bytes()),
         disk: Arc::new(FreeAbove { reserve: config.store.reserve.bytes() }),
         remember: config.store.remember.duration(),
-        ..Options::default()
+        // The largest document that is taken has to fit by itself.
+        max_partial_bytes: defaults.max_partial_bytes.max(config.limits.max_document.bytes()),
+        ..defaults
     }
 }
 

@@ -7,6 +7,7 @@ use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
@@ -30,14 +31,21 @@ fn write(folder: &Path, name: &[u8], bytes: &[u8]) {
 
 /// Runs the demo to its end; its exit status, and the last line that it printed.
 fn demo(work: &Path, folder: Option<&Path>) -> (i32, Value) {
+    demo_with(&[], work, folder)
+}
+
+fn demo_with(options: &[&str], work: &Path, folder: Option<&Path>) -> (i32, Value) {
     let mut command = Command::new(program("waypost").unwrap());
-    command.args(["demo", "--json", "--work"]).arg(work).arg("--").args(folder);
-    let Output { status, stdout, stderr } = command.output().unwrap();
+    command.args(["demo", "--json"]).args(options).arg("--work").arg(work).arg("--").args(folder);
+    let output = command.output().unwrap();
+    (output.status.code().unwrap(), last_object(&output))
+}
+
+fn last_object(Output { stdout, stderr, .. }: &Output) -> Value {
     let last = stdout.split(|byte| *byte == b'\n').rfind(|line| !line.is_empty()).unwrap_or_default();
-    let object = serde_json::from_slice(last).unwrap_or_else(|error| {
-        panic!("the last line is no JSON ({error}); {}", String::from_utf8_lossy(&stderr))
-    });
-    (status.code().unwrap(), object)
+    serde_json::from_slice(last).unwrap_or_else(|error| {
+        panic!("the last line is no JSON ({error}); {}", String::from_utf8_lossy(stderr))
+    })
 }
 
 /// Every file below a folder, by its path within.
@@ -174,11 +182,66 @@ fn a_thousand_small_files_arrive() {
 }
 
 #[test]
-fn without_a_folder_it_shows_files_of_its_own() {
+fn without_a_folder_it_sends_files_of_the_repository() {
     let place = TempDir::new().unwrap();
     let (status, result) = demo(&place.path().join("work"), None);
     assert_eq!(status, 0, "{result}");
-    assert!(result["documents"].as_u64() > Some(0) && result["delivered"] == result["documents"], "{result}");
+    let inbox = files(Path::new(result["inbox"].as_str().unwrap()));
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    for (name, at) in [("README.md", "README.md"), ("openapi.json", "destination/openapi.json")] {
+        assert!(inbox[Path::new(name)] == fs::read(root.join(at)).unwrap(), "{name}");
+    }
+    assert!(inbox.len() > 2 && result["delivered"] == inbox.len(), "{result}");
+}
+
+#[test]
+fn a_document_that_the_destination_does_not_take_is_named_at_once_and_the_rest_arrives() {
+    let place = TempDir::new().unwrap();
+    let (folder, work) = (place.path().join("folder"), place.path().join("work"));
+    write(&folder, b"small", b"small");
+    write(&folder, b"sub/large", &noise(5, 300_000));
+    let started = Instant::now();
+    let (status, result) = demo_with(&["--max-document", "100000"], &work, Some(&folder));
+    // Well within the time that it waits while nothing moves.
+    assert!(started.elapsed() < Duration::from_secs(60), "{result}");
+    assert_eq!((status, &result["documents"], &result["delivered"]), (1, &2.into(), &1.into()), "{result}");
+    let failed = result["failed"].as_array().unwrap();
+    assert!(failed.len() == 1 && failed[0]["path"] == "sub/large", "{result}");
+    let reason = failed[0]["reason"].as_str().unwrap();
+    assert!(reason.contains("takes 100000"), "{result}");
+    assert_eq!((&result["left_on_phone"], &result["skipped"]), (&1.into(), &Value::Array(vec![])));
+}
+
+#[test]
+fn people_see_a_table_times_and_a_line_that_bash_runs_as_it_stands() {
+    let place = TempDir::new().unwrap();
+    let (folder, work) = (place.path().join("folder"), place.path().join("it's a \"cafe\u{301}\" $HOME"));
+    write(&folder, b"one", b"one");
+    let mut command = Command::new(program("waypost").unwrap());
+    let Output { status, stdout, stderr } =
+        command.args(["demo", "--work"]).arg(&work).arg(&folder).output().unwrap();
+    let said = String::from_utf8_lossy(&stdout).into_owned();
+    assert!(status.success(), "{said}{}", String::from_utf8_lossy(&stderr));
+    let rows = said.lines().filter(|line| line.starts_with("sealed ")).collect::<Vec<_>>();
+    let last = "sealed 1/1 3 B  at the kiosk 1/1 3 B  uploaded 1/1 3 B  at the server 1/1 3 B  deleted on the phone 1/1 3 B";
+    assert_eq!(rows.last(), Some(&last), "{said}");
+    for part in ["sealing ", "to the kiosk ", "upload ", "confirmations ", " s in all"] {
+        assert!(
+            said.lines().any(|line| line.starts_with("sealing") && line.contains(part)),
+            "{part}: {said}"
+        );
+    }
+    let line = said.lines().find(|line| line.contains("gpg --verify")).unwrap();
+    let pasted = Command::new("bash")
+        .args(["-c", &format!("{line}\nstatus=$?; echo \"home=$GNUPGHOME\"; exit $status")])
+        .env("LC_ALL", "C")
+        .env("TMPDIR", place.path())
+        .env_remove("GNUPGHOME")
+        .output()
+        .unwrap();
+    let gpg = String::from_utf8_lossy(&pasted.stderr);
+    assert!(pasted.status.success() && gpg.contains("Good signature"), "{line}: {gpg}");
+    assert_eq!(pasted.stdout, b"home=\n", "the reader's shell has another keyring now");
 }
 
 #[test]
@@ -187,8 +250,11 @@ fn what_keeps_it_from_running_is_said() {
     let run = |folder: &str, work: &str| {
         let mut command = Command::new(program("waypost").unwrap());
         command.args(["demo", "--json", "--work", work, folder]).current_dir(place.path());
-        let Output { status, stderr, .. } = command.output().unwrap();
-        (status.code(), String::from_utf8_lossy(&stderr).into_owned())
+        let output = command.output().unwrap();
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        let error = last_object(&output)["error"].as_str().unwrap().to_owned();
+        assert!(said.contains(&error), "{said}");
+        (output.status.code(), said)
     };
     let (status, said) = run("no such folder", "work");
     assert!(status == Some(1) && said.contains("no such folder"), "{said}");

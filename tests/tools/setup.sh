@@ -2,8 +2,16 @@
 # Installs what building and testing need and the machine lacks: Debian packages by name. Says so when it can't.
 set -euo pipefail
 
-if ! command -v cargo >/dev/null; then
-    echo "A Rust toolchain is missing (1.88 or newer): install rustup's, or Debian's cargo, then run this again." >&2
+# Debian's own cargo is older than what the workspace asks for, up to bookworm; rustup's never is.
+wanted=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$(dirname "$0")/../../Cargo.toml")
+found=$(rustc --version 2>/dev/null | cut -d' ' -f2) || found=
+if ! command -v "${CARGO:-cargo}" >/dev/null || [ -z "$found" ]; then
+    echo "A Rust toolchain is missing ($wanted or newer): install one with rustup (https://rustup.rs), then run this again." >&2
+    exit 1
+fi
+if [ "$(printf '%s\n' "$wanted" "$found" | sort -V | head -n 1)" != "$wanted" ]; then
+    echo "The Rust toolchain is $found, and $wanted or newer is needed: \`rustup update stable\`, or install rustup" \
+        "(https://rustup.rs) where there is none, then run this again." >&2
     exit 1
 fi
 

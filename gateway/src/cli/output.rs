@@ -32,7 +32,7 @@ pub(super) fn error(error: &anyhow::Error, json: bool) {
 }
 
 /// The causes, each once: many say themselves what lies beneath.
-fn words(error: &anyhow::Error) -> String {
+pub(super) fn words(error: &anyhow::Error) -> String {
     let mut words: Vec<String> = Vec::new();
     for cause in error.chain() {
         let text = printable(&cause.to_string());

@@ -66,6 +66,7 @@ pub(super) fn start(
         trouble: None,
         set_aside: BTreeMap::new(),
         uploaded: 0,
+        uploaded_bytes: 0,
         confirmed: 0,
         progress: None,
     }));
@@ -94,6 +95,7 @@ pub(super) fn start(
         clock: shared.clock,
         news: shared.news.clone(),
         status: status.clone(),
+        request: 0,
     };
     let uploader = Uploader::start(settings, source, sink).map_err(|error| ("url", error.to_string()))?;
     Ok(Upload { served: served.clone(), uploader, status })
@@ -179,6 +181,8 @@ struct DaemonSink {
     clock: Clock,
     news: mpsc::Sender<UploadNews>,
     status: Arc<Mutex<DestinationStatus>>,
+    /// Bytes of the request under way.
+    request: u64,
 }
 
 impl DaemonSink {
@@ -229,10 +233,14 @@ impl Sink for DaemonSink {
             }
             Event::Progress { sent, total } => {
                 self.status().progress = (sent < total).then_some((sent, total));
+                self.request = total;
             }
             Event::Sent { ids } => {
                 log::info!(destination, documents = ids.len(); "uploaded");
-                self.status().uploaded += ids.len() as u64;
+                let bytes = std::mem::take(&mut self.request);
+                let mut status = self.status();
+                status.uploaded += ids.len() as u64;
+                status.uploaded_bytes += bytes;
             }
             Event::Failed { documents, error } => {
                 match documents.len() {

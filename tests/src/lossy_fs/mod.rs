@@ -15,7 +15,7 @@
 //! ([`LossyDisk::trace`]), and a test may attach faults to them: run a hook and cut the power ([`LossyDisk::at`],
 //! [`LossyDisk::when`]), return an error, lie about syncs ([`LossyDisk::lie`]), be full ([`LossyDisk::fill`]).
 //!
-//! It needs `/dev/fuse` and the right to mount (root). If the process that runs it is killed, its mount points stay behind,
+//! It needs `/dev/fuse` and the right to mount: root, or root of a user namespace (`tests/tools/run-test.sh`). If the process that runs it is killed, its mount points stay behind,
 //! dead, until they are unmounted by hand.
 
 mod content;
@@ -49,15 +49,15 @@ const SIZE: u64 = 64 << 30;
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// Why a disk could not be mounted or unmounted.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum LossyError {
     /// No FUSE, or no right to it.
     #[error(
-        "FUSE is not available, /dev/fuse can't be opened: run as root on a kernel with fuse (modprobe fuse)"
+        "FUSE is not available, /dev/fuse can't be opened: run the tests with `make test`, or as root, on a kernel with fuse (modprobe fuse)"
     )]
     NoFuse(#[source] io::Error),
     /// The mount was refused.
-    #[error("can't mount on {path}: the folder must exist and the tests must run as root")]
+    #[error("can't mount on {path}: the folder must exist, and the tests run with `make test`, or as root")]
     Mount {
         /// The mount point.
         path: PathBuf,
@@ -74,6 +74,14 @@ pub enum LossyError {
         #[source]
         source: io::Error,
     },
+}
+
+/// As people read it: `unwrap` in a test prints this.
+impl std::fmt::Debug for LossyError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")?;
+        std::error::Error::source(self).map_or(Ok(()), |source| write!(f, " ({source})"))
+    }
 }
 
 /// State that the file system shares with the test.

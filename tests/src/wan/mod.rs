@@ -5,7 +5,7 @@
 //! for traffic shaping is needed. What runs inside reaches the other side and itself, nothing else. The namespaces have no
 //! names and vanish with the [`Wan`] and the processes inside.
 //!
-//! It needs `/dev/net/tun` and the right to make namespaces (root).
+//! It needs `/dev/net/tun` and the right to make namespaces: root, or root of a user namespace (`tests/tools/run-test.sh`).
 
 mod device;
 mod line;
@@ -38,17 +38,27 @@ const INTERFACE: &str = "wan0";
 const BATCH: usize = 64;
 
 /// Why there is no network.
-#[derive(Debug, Error)]
+#[derive(Error)]
 pub enum WanError {
     /// No right to make a namespace, or none in this kernel.
-    #[error("can't make a network namespace: run the tests as root")]
+    #[error("can't make a network namespace: run the tests with `make test`, or as root")]
     Namespace(#[source] io::Error),
     /// No TUN in this kernel, or no right to it.
-    #[error("can't make a TUN interface: run the tests as root on a kernel with /dev/net/tun (modprobe tun)")]
+    #[error(
+        "can't make a TUN interface: run the tests with `make test`, or as root, on a kernel with /dev/net/tun (modprobe tun)"
+    )]
     Tun(#[source] io::Error),
     /// The machine is out of threads or descriptors.
     #[error("can't start carrying packets")]
     Start(#[source] io::Error),
+}
+
+/// As people read it: `unwrap` in a test prints this.
+impl std::fmt::Debug for WanError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{self}")?;
+        std::error::Error::source(self).map_or(Ok(()), |source| write!(f, " ({source})"))
+    }
 }
 
 /// An end of the line.

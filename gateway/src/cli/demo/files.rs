@@ -4,6 +4,8 @@ use std::fs::{self, File};
 use std::io::Read;
 use std::path::{Path, PathBuf};
 
+use super::progress::Count;
+
 /// What is in a folder.
 #[derive(Debug, Default)]
 pub(super) struct Found {
@@ -59,6 +61,18 @@ fn sort(folder: &Path, relative: PathBuf, found: &mut Found, folders: &mut Vec<P
 fn can_be_read(path: &Path) -> std::io::Result<()> {
     let mut byte = [0];
     File::open(path)?.read(&mut byte).map(|_| ())
+}
+
+/// How many files there are below `folder`, and how large they are together.
+pub(super) fn count(folder: &Path) -> Count {
+    let files = scan(folder).files;
+    let size = |file: &PathBuf| fs::metadata(folder.join(file)).map_or(0, |metadata| metadata.len());
+    Count { documents: files.len(), bytes: files.iter().map(size).sum() }
+}
+
+/// Whether a file can be read to its end.
+pub(super) fn is_readable(path: &Path) -> bool {
+    File::open(path).and_then(|mut file| std::io::copy(&mut file, &mut std::io::sink())).is_ok()
 }
 
 /// Whether two files have the same bytes.

@@ -2,39 +2,66 @@
 
 mod backhaul;
 mod files;
+mod ledger;
+mod paste;
 mod processes;
 mod progress;
 mod stage;
 mod summary;
+mod way;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 
+use self::ledger::Ledger;
 use self::progress::{Progress, Step};
 use self::stage::Stage;
-use super::output;
+use self::summary::Outcome;
+use self::way::Way;
 
 /// How long the demo waits while nothing moves.
 const PATIENCE: Duration = Duration::from_secs(120);
 
+/// What is sent where no folder is named: files that the repository has anyway, under their own names.
+const OWN_FILES: [(&str, &[u8]); 5] = [
+    ("README.md", include_bytes!("../../../../README.md")),
+    ("LICENSE-MIT", include_bytes!("../../../../LICENSE-MIT")),
+    ("gateway.toml", include_bytes!("../../../../config/gateway.toml")),
+    ("openapi.json", include_bytes!("../../../../destination/openapi.json")),
+    ("Cargo.lock", include_bytes!("../../../../Cargo.lock")),
+];
+
 /// Arguments of `waypost demo`.
 #[derive(Debug, clap::Args)]
 pub(super) struct DemoArgs {
-    /// Folder whose files are sent; without it, a few files that the demo writes.
+    /// Folder whose files are sent; without it, a few files of Waypost's own repository.
     folder: Option<PathBuf>,
     /// Where destination, gateway and phone keep their things; made anew, and left for you to look at.
     #[arg(long)]
     work: Option<PathBuf>,
+    /// The largest document that the destination takes, in bytes, to see what becomes of larger ones; without it, any.
+    #[arg(long, value_name = "BYTES")]
+    max_document: Option<u64>,
 }
 
 /// Exit status 0: every file arrived byte for byte, and every copy on the phone was deleted on a verified confirmation.
 /// 3: all that could be read did, some were skipped. 1: otherwise.
 pub(super) fn demo(args: &DemoArgs, json: bool) -> anyhow::Result<ExitCode> {
     let started = Instant::now();
+    let mut outcome = Outcome::default();
+    let done = prepare(args, &mut outcome).and_then(|()| show(args, &mut outcome, json));
+    outcome.times.total = started.elapsed();
+    outcome.error = done.err();
+    summary::report(outcome, json)
+}
+
+/// Finds out where everything is and which files there are.
+fn prepare(args: &DemoArgs, outcome: &mut Outcome) -> anyhow::Result<()> {
     let work = work_folder(args.work.clone())?;
+    outcome.work = Some(work.clone());
     let folder = match &args.folder {
         Some(folder) => folder.canonicalize().with_context(|| format!("cannot read {}", folder.display()))?,
         None => own_files(&work)?,
@@ -43,50 +70,65 @@ pub(super) fn demo(args: &DemoArgs, json: bool) -> anyhow::Result<ExitCode> {
     if found.files.is_empty() && found.skipped.is_empty() {
         bail!("{} has no files; name a folder that has some", folder.display());
     }
-    let progress = Progress::new(found.files.len(), json);
+    outcome.skipped = found.skipped;
+    outcome.ledger = Ledger::new(&folder, found.files);
+    Ok(())
+}
+
+/// Starts the three, goes the way with them, and ends them.
+fn show(args: &DemoArgs, outcome: &mut Outcome, json: bool) -> anyhow::Result<()> {
+    let Some(work) = outcome.work.clone() else { bail!("there is no folder to work in") };
+    let progress = Progress::new(outcome.ledger.total(), json);
     progress.say(&format!(
         "{} files of {}; everything is kept in {}",
-        found.files.len(),
-        folder.display(),
+        outcome.ledger.entries.len(),
+        outcome.ledger.folder.display(),
         work.display()
     ));
-
     progress.say("starting destination, gateway and phone as three processes; the backhaul is cut");
-    let mut stage = Stage::start(&work)?;
+    let mut stage = Stage::start(&work, args.max_document)?;
+    let done = go(&mut stage, outcome, &progress);
+    progress.end();
+    outcome.link_bytes = stage.link_bytes;
+    outcome.upload_bytes = stage.backhaul.bytes();
+    outcome.left = stage.left_on_phone().ok();
+    stage.stop();
+    done
+}
+
+fn go(stage: &mut Stage, outcome: &mut Outcome, progress: &Progress) -> anyhow::Result<()> {
     stage.pair()?;
     progress.say("the phone has scanned the gateway's code");
-    let mut skipped = found.skipped;
-    skipped.extend(stage.seal(&folder, &found.files, &progress)?);
-    let sealed = progress.count(Step::Sealed);
-
-    stage.sync(&progress)?;
-    if stage.confirmed()? != 0 {
+    let mut way = Way { stage, ledger: &mut outcome.ledger, progress };
+    timed(&mut outcome.times.sealing, || way.seal())?;
+    timed(&mut outcome.times.to_kiosk, || way.meet())?;
+    if way.stage.confirmed()? != 0 {
         bail!("a document was confirmed while the backhaul was cut");
     }
-    stage.expect_nothing_at_the_server()?;
-    progress.say(&format!(
-        "no backhaul: {} documents wait at the kiosk, none is at the server",
-        stage.waiting()?
-    ));
+    way.stage.expect_nothing_at_the_server()?;
+    let waiting = way.stage.waiting()?;
+    progress.say(&format!("no backhaul: {waiting} documents wait at the kiosk, none is at the server"));
 
-    stage.backhaul.set(true);
+    way.stage.backhaul.set(true);
     progress.say("the backhaul is back");
-    stage.wait_for_uploads(&progress, PATIENCE)?;
-    stage.sync(&progress)?;
-    let left = stage.left_on_phone()?;
-    progress.end();
+    loop {
+        let uploaded = timed(&mut outcome.times.upload, || way.wait_for_uploads(PATIENCE));
+        let before = way.ledger.count(Step::AtKiosk);
+        timed(&mut outcome.times.confirmations, || way.meet())?;
+        uploaded?;
+        // A kiosk that was full takes more now that some of its documents are delivered.
+        if way.ledger.count(Step::AtKiosk).documents == before.documents {
+            return Ok(());
+        }
+    }
+}
 
-    let outcome = summary::Outcome {
-        sealed,
-        left,
-        skipped,
-        seconds: started.elapsed().as_secs_f64(),
-        uploaded_bytes: stage.backhaul.bytes(),
-        link_bytes: stage.link_bytes,
-    };
-    let code = summary::report(&stage, &folder, &found.files, outcome, json)?;
-    stage.stop();
-    Ok(code)
+/// Adds the time that `work` takes.
+fn timed<T>(time: &mut Duration, work: impl FnOnce() -> T) -> T {
+    let started = Instant::now();
+    let done = work();
+    *time += started.elapsed();
+    done
 }
 
 fn work_folder(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
@@ -99,26 +141,11 @@ fn work_folder(named: Option<PathBuf>) -> anyhow::Result<PathBuf> {
     Ok(work.canonicalize()?)
 }
 
-/// A few files, for those who named no folder.
-fn own_files(work: &std::path::Path) -> anyhow::Result<PathBuf> {
+fn own_files(work: &Path) -> anyhow::Result<PathBuf> {
     let folder = work.join("files");
     std::fs::create_dir_all(&folder)?;
-    for (name, text) in [
-        ("household-17.xml", "<form><household>17</household><children>3</children></form>\n"),
-        ("notes — Straße & 村.txt", "Names in any script arrive as they were.\n"),
-        ("empty", ""),
-    ] {
-        std::fs::write(folder.join(name), text)?;
+    for (name, bytes) in OWN_FILES {
+        std::fs::write(folder.join(name), bytes)?;
     }
-    let photo: Vec<u8> = (0..300_000u32).map(|at| at.wrapping_mul(2_654_435_761).to_be_bytes()[0]).collect();
-    std::fs::write(folder.join("photo.jpg"), photo)?;
     Ok(folder)
-}
-
-/// A line for people that is none of the table's.
-fn say(json: bool, text: &str) {
-    match json {
-        true => output::note(text),
-        false => output::line(text),
-    }
 }

@@ -1,13 +1,17 @@
-//! The demo's table: how many documents have come how far, while they do.
+//! The demo's table: how many documents, and bytes of them, have come how far, while they do.
 
-use std::cell::{Cell, RefCell};
-use std::collections::BTreeSet;
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-/// How often a terminal's line is drawn, and how often a line is printed where there is none.
-const ON_TERMINAL: Duration = Duration::from_millis(100);
-const IN_A_FILE: Duration = Duration::from_secs(2);
+use indicatif::{MultiProgress, ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::cli::output;
+
+/// How often a line is printed where there is no terminal.
+const EVERY: Duration = Duration::from_secs(1);
+/// How often a terminal is drawn, in a second.
+const HERTZ: u8 = 10;
 
 /// A step of the way.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +24,8 @@ pub(super) enum Step {
 }
 
 impl Step {
-    const ALL: [(Step, &'static str); 5] = [
+    /// All of them, in order, with what people call them.
+    pub(super) const ALL: [(Step, &'static str); 5] = [
         (Step::Sealed, "sealed"),
         (Step::AtKiosk, "at the kiosk"),
         (Step::Uploaded, "uploaded"),
@@ -29,90 +34,125 @@ impl Step {
     ];
 }
 
-/// Counts and shows them. With `json` everything goes to standard error, so that standard output is left to objects.
+/// Documents, and bytes of the files that they were made of.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Count {
+    pub(super) documents: usize,
+    pub(super) bytes: u64,
+}
+
+/// Shows how far they have come: a table on a terminal, lines elsewhere. With `json` it goes to standard error, so that
+/// standard output is left to objects.
 pub(super) struct Progress {
-    total: usize,
     json: bool,
-    terminal: bool,
-    counts: [Cell<usize>; 5],
-    seen: RefCell<BTreeSet<(u8, String)>>,
-    drawn: Cell<Option<Instant>>,
+    table: Option<(MultiProgress, Vec<ProgressBar>)>,
+    state: Mutex<State>,
+}
+
+struct State {
+    total: Count,
+    counts: [Count; 5],
+    printed: Option<(Instant, String)>,
 }
 
 impl Progress {
-    pub(super) fn new(total: usize, json: bool) -> Self {
-        let terminal = !json && std::io::stdout().is_terminal();
-        let progress = Progress {
-            total,
-            json,
-            terminal,
-            counts: Default::default(),
-            seen: RefCell::default(),
-            drawn: Cell::new(None),
+    /// A table of so many documents in all.
+    pub(super) fn new(total: Count, json: bool) -> Self {
+        let (is_terminal, target) = match json {
+            true => (std::io::stderr().is_terminal(), ProgressDrawTarget::stderr_with_hz(HERTZ)),
+            false => (std::io::stdout().is_terminal(), ProgressDrawTarget::stdout_with_hz(HERTZ)),
         };
-        let headings: Vec<&str> = Step::ALL.iter().map(|(_, name)| *name).collect();
-        progress.say(&headings.join(" → "));
+        let table = is_terminal.then(|| {
+            let multi = MultiProgress::with_draw_target(target);
+            let style = ProgressStyle::with_template("{prefix:20} {bar:30} {msg}")
+                .unwrap_or_else(|_| ProgressStyle::default_bar());
+            let bar = |(_, name): &(Step, &'static str)| {
+                multi.add(ProgressBar::new(1).with_style(style.clone()).with_prefix(*name))
+            };
+            let bars = Step::ALL.iter().map(bar).collect();
+            (multi, bars)
+        });
+        let state = Mutex::new(State { total, counts: Default::default(), printed: None });
+        let progress = Progress { json, table, state };
+        progress.show(&mut progress.state(), false);
         progress
     }
 
-    pub(super) fn count(&self, step: Step) -> usize {
-        self.counts[step as usize].get()
+    /// So many are to go the way: fewer than were found, where some could not be read.
+    pub(super) fn expect(&self, total: Count) {
+        let mut state = self.state();
+        state.total = total;
+        self.show(&mut state, false);
     }
 
-    /// One more document has come so far; the same one counts once.
-    pub(super) fn one(&self, step: Step, id: &str) {
-        if self.seen.borrow_mut().insert((step as u8, id.to_owned())) {
-            self.set(step, self.count(step) + 1);
+    /// So many have come so far.
+    pub(super) fn set(&self, step: Step, count: Count) {
+        let mut state = self.state();
+        if std::mem::replace(&mut state.counts[step as usize], count) != count {
+            self.show(&mut state, false);
         }
     }
 
-    /// So many documents have come so far.
-    pub(super) fn set(&self, step: Step, count: usize) {
-        if self.counts[step as usize].replace(count) != count {
-            self.draw(count == self.total);
-        }
-    }
-
-    /// A line beside the table.
+    /// A line above the table.
     pub(super) fn say(&self, text: &str) {
-        self.clear();
-        super::say(self.json, text);
-    }
-
-    /// Draws the last state.
-    pub(super) fn end(&self) {
-        self.draw(true);
-        if self.terminal {
-            self.print("\n");
+        let say = || match self.json {
+            true => output::note(text),
+            false => output::line(text),
+        };
+        match &self.table {
+            Some((table, _)) => table.suspend(say),
+            None => say(),
         }
     }
 
-    fn draw(&self, now: bool) {
-        let every = if self.terminal { ON_TERMINAL } else { IN_A_FILE };
-        if !now && self.drawn.get().is_some_and(|drawn| drawn.elapsed() < every) {
+    /// Shows the last state, which stays.
+    pub(super) fn end(&self) {
+        self.show(&mut self.state(), true);
+        if let Some((_, bars)) = &self.table {
+            bars.iter().for_each(ProgressBar::abandon);
+            if self.json {
+                // The table leaves its last line open, and the object is to stand on one of its own.
+                output::note("");
+            }
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn show(&self, state: &mut State, is_last: bool) {
+        let State { total, counts, .. } = *state;
+        if let Some((_, bars)) = &self.table {
+            for (bar, count) in bars.iter().zip(counts) {
+                // Empty files have no bytes that a bar could show.
+                let (done, all) = match total.bytes {
+                    0 => (count.documents as u64, total.documents as u64),
+                    _ => (count.bytes, total.bytes),
+                };
+                bar.set_length(all.max(1));
+                bar.set_position(done);
+                let (done, all) = (output::bytes(count.bytes), output::bytes(total.bytes));
+                bar.set_message(format!("{}/{} ({done} of {all})", count.documents, total.documents));
+            }
             return;
         }
-        self.drawn.set(Some(Instant::now()));
+        let due = state.printed.as_ref().is_none_or(|(at, _)| at.elapsed() >= EVERY);
+        let nothing_yet = counts == [Count::default(); 5];
+        if !(due || is_last) || nothing_yet {
+            return;
+        }
         let cells: Vec<String> = Step::ALL
             .iter()
-            .map(|(step, name)| format!("{name} {}/{}", self.count(*step), self.total))
+            .zip(counts)
+            .map(|((_, name), Count { documents, bytes })| {
+                format!("{name} {documents}/{} {}", total.documents, output::bytes(bytes))
+            })
             .collect();
         let line = cells.join("  ");
-        match self.terminal {
-            true => self.print(&format!("\r\x1b[2K{line}")),
-            false => super::say(self.json, &line),
+        if state.printed.as_ref().is_none_or(|(_, printed)| *printed != line) {
+            self.say(&line);
+            state.printed = Some((Instant::now(), line));
         }
-    }
-
-    fn clear(&self) {
-        if self.terminal && self.drawn.get().is_some() {
-            self.print("\r\x1b[2K");
-        }
-    }
-
-    fn print(&self, text: &str) {
-        let mut out = std::io::stdout();
-        // A terminal that has gone needs no table.
-        let _ = out.write_all(text.as_bytes()).and_then(|()| out.flush());
     }
 }

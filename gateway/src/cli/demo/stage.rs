@@ -2,22 +2,23 @@
 
 use std::ffi::OsStr;
 use std::net::{SocketAddr, TcpListener, TcpStream};
-use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use serde_json::Value;
+use toml::{Table, Value as Setting};
 
 use super::backhaul::Backhaul;
-use super::processes::{Running, program, run_json};
-use super::progress::{Progress, Step};
+use super::processes::{Ended, Heard, Running, program, run_json};
+use super::progress::Count;
 use crate::admin::{Answer, Request, Status};
 use crate::control;
 
 /// The collection that the demo's files go to.
-const COLLECTION: &str = "demo";
+pub(super) const COLLECTION: &str = "demo";
+/// What destination and kiosk take, in bytes, unless the reader wants to see documents refused: all that the disk holds.
+const ANY_SIZE: u64 = 1 << 40;
 
 /// Destination, gateway and phone.
 pub(super) struct Stage {
@@ -34,7 +35,8 @@ pub(super) struct Stage {
 
 impl Stage {
     /// Sets all three up below `work` and starts destination and gateway; the backhaul is cut.
-    pub(super) fn start(work: &Path) -> anyhow::Result<Self> {
+    /// The destination takes documents up to `max_document` bytes.
+    pub(super) fn start(work: &Path, max_document: Option<u64>) -> anyhow::Result<Self> {
         let destination_program = program("waypost-destination")?;
         let phone_program = program("waypost-phone")?;
         let home = work.join("destination");
@@ -57,8 +59,10 @@ impl Stage {
             "--collection",
             COLLECTION,
         ];
-        run_json(&mut destination_command(&init), None, &log, |_| {})?;
-        let added = run_json(&mut destination_command(&["gateways", "add", "kiosk"]), None, &log, |_| {})?;
+        run_json(&mut destination_command(&init), None, &log, |_| {})?.done()?;
+        take_documents_up_to(max_document.unwrap_or(ANY_SIZE), &home.join("destination.toml"))?;
+        let mut add = destination_command(&["gateways", "add", "kiosk"]);
+        let added = run_json(&mut add, None, &log, |_| {})?.done()?;
         let listen = server.to_string();
         let mut destination = Running::start(destination_command(&["run", "--listen", &listen]), &log)?;
         destination.wait_until("the destination", || TcpStream::connect(server).is_ok())?;
@@ -68,7 +72,7 @@ impl Stage {
         std::fs::create_dir_all(&folder)?;
         let token = added["token"].as_str().context("the destination gave no token")?;
         std::fs::write(folder.join("demo.token"), token)?;
-        std::fs::write(folder.join("gateway.toml"), configuration(work, backhaul.address()))?;
+        std::fs::write(folder.join("gateway.toml"), configuration(work, backhaul.address())?)?;
         let socket = folder.join("control.sock");
         let mut command = Command::new(std::env::current_exe()?);
         command.arg("--config").arg(folder.join("gateway.toml")).arg("run");
@@ -85,92 +89,25 @@ impl Stage {
             destination_program,
             socket,
         };
-        stage.phone(&["init", "--name", "demo phone"], None, |_| {})?;
+        stage.phone(&["init", "--name", "demo phone"], None, |_| {})?.done()?;
         let code = stage.destination(&["phone-code"])?;
         let text = code["text"].as_str().context("the destination gave no code for phones")?;
-        stage.phone(&["destination", "add", text, "--yes"], None, |_| {})?;
+        stage.phone(&["destination", "add", text, "--yes"], None, |_| {})?.done()?;
         Ok(stage)
     }
 
     /// The phone takes the gateway's code.
     pub(super) fn pair(&mut self) -> anyhow::Result<()> {
         let Answer::Code { text, .. } = self.ask(&Request::Pair)? else { bail!("the gateway gave no code") };
-        let paired = self.phone(&["pair", &text], None, |_| {})?;
+        let paired = self.phone(&["pair", &text], None, |_| {})?.done()?;
         self.count_link_bytes(&paired);
         Ok(())
     }
 
-    /// Seals files of `folder` on the phone; those that it could not read, and why.
-    pub(super) fn seal(
-        &mut self,
-        folder: &Path,
-        files: &[PathBuf],
-        progress: &Progress,
-    ) -> anyhow::Result<Vec<(PathBuf, String)>> {
-        let mut list = Vec::new();
-        for file in files {
-            list.extend(folder.join(file).as_os_str().as_bytes());
-            list.push(0);
-        }
-        let mut skipped: Vec<(PathBuf, String)> = Vec::new();
-        let args = ["add", "--collection", COLLECTION, "--files-from", "-", "--base"].map(OsStr::new);
-        let args = [&args[..], &[folder.as_os_str()]].concat();
-        self.phone(&args, Some(list), |event| match (event["event"].as_str(), event["id"].as_str()) {
-            (Some("added"), Some(id)) => progress.one(Step::Sealed, id),
-            (Some("skipped"), _) => {
-                // JSON holds a name that is not UTF-8 with replacements: the file that has such a name is the one.
-                let shown = event["path"].as_str().unwrap_or_default();
-                let is_it = |file: &&PathBuf| {
-                    folder.join(file).to_string_lossy() == shown
-                        && skipped.iter().all(|(known, _)| known != *file)
-                };
-                let path = files.iter().find(is_it).cloned().unwrap_or_else(|| shown.into());
-                skipped.push((path, event["reason"].as_str().unwrap_or_default().to_owned()));
-            }
-            _ => {}
-        })?;
-        Ok(skipped)
-    }
-
-    /// The phone meets the gateway.
-    pub(super) fn sync(&mut self, progress: &Progress) -> anyhow::Result<()> {
-        let report =
-            self.phone(&["sync"], None, |event| match (event["event"].as_str(), event["id"].as_str()) {
-                (Some("at-kiosk"), Some(id)) => progress.one(Step::AtKiosk, id),
-                (Some("confirmed"), Some(id)) => progress.one(Step::Deleted, id),
-                _ => {}
-            })?;
-        self.count_link_bytes(&report);
-        Ok(())
-    }
-
-    fn count_link_bytes(&mut self, report: &Value) {
+    /// Adds the bytes of a contact that the phone reports.
+    pub(super) fn count_link_bytes(&mut self, report: &Value) {
         let count = |key: &str| report[key].as_u64().unwrap_or(0);
         self.link_bytes += count("bytes_in") + count("bytes_out");
-    }
-
-    /// Waits until the gateway has nothing left to upload; gives up when nothing moves for `patience`.
-    pub(super) fn wait_for_uploads(&mut self, progress: &Progress, patience: Duration) -> anyhow::Result<()> {
-        let mut moved = (Instant::now(), 0);
-        loop {
-            let status = self.status()?;
-            let done = usize::try_from(status.opened + status.held + status.rejected).unwrap_or(usize::MAX);
-            progress.set(Step::Uploaded, done);
-            progress.set(Step::AtServer, self.at_server()?);
-            if status.waiting == 0 {
-                return Ok(());
-            }
-            let now = self.backhaul.bytes();
-            if now != moved.1 {
-                moved = (Instant::now(), now);
-            }
-            if moved.0.elapsed() > patience {
-                let trouble =
-                    status.destinations.iter().find_map(|one| one.trouble.clone()).unwrap_or_default();
-                bail!("{} documents were not uploaded: {trouble}", status.waiting);
-            }
-            std::thread::sleep(Duration::from_millis(100));
-        }
     }
 
     /// Documents at the gateway that wait for the backhaul.
@@ -186,35 +123,25 @@ impl Stage {
 
     /// Documents that are still on the phone.
     pub(super) fn left_on_phone(&self) -> anyhow::Result<usize> {
-        let listed = self.phone(&["list"], None, |_| {})?;
+        let listed = self.phone(&["list"], None, |_| {})?.done()?;
         listed["documents"].as_array().map(Vec::len).context("the phone gave no list of its documents")
     }
 
     /// Nothing may have reached the inbox.
     pub(super) fn expect_nothing_at_the_server(&self) -> anyhow::Result<()> {
-        match self.at_server()? {
+        match self.at_server().documents {
             0 => Ok(()),
             count => bail!("{count} files are at the server, though the backhaul is cut"),
         }
     }
 
-    fn at_server(&self) -> anyhow::Result<usize> {
-        Ok(super::files::scan(&self.inbox()).files.len())
+    /// Files in the inbox.
+    pub(super) fn at_server(&self) -> Count {
+        super::files::count(&self.inbox())
     }
 
-    /// Where the destination puts what it has opened.
-    pub(super) fn inbox(&self) -> PathBuf {
-        self.work.join("destination/inbox").join(COLLECTION)
-    }
-
-    /// Where the destination writes its confirmations as files.
-    pub(super) fn confirmations(&self) -> PathBuf {
-        self.work.join("destination/confirmations")
-    }
-
-    /// The destination's OpenPGP certificate.
-    pub(super) fn certificate(&self) -> PathBuf {
-        certificate(&self.work)
+    fn inbox(&self) -> PathBuf {
+        inbox(&self.work)
     }
 
     /// Ends gateway and destination in order.
@@ -223,23 +150,26 @@ impl Stage {
         self.destination.stop();
     }
 
-    fn status(&self) -> anyhow::Result<Status> {
+    /// How the gateway is.
+    pub(super) fn status(&self) -> anyhow::Result<Status> {
         match self.ask(&Request::Status)? {
             Answer::Status(status) => Ok(*status),
             _ => bail!("the gateway gave no status"),
         }
     }
 
-    fn ask(&self, request: &Request) -> anyhow::Result<Answer> {
+    /// Asks the gateway as an admin does.
+    pub(super) fn ask(&self, request: &Request) -> anyhow::Result<Answer> {
         control::ask(&self.socket, request)?.map_err(|message| anyhow::anyhow!(message))
     }
 
-    fn phone(
+    /// Runs a command of the phone.
+    pub(super) fn phone(
         &self,
         args: &[impl AsRef<OsStr>],
         input: Option<Vec<u8>>,
-        each: impl FnMut(&Value),
-    ) -> anyhow::Result<Value> {
+        each: impl FnMut(Heard<'_>),
+    ) -> anyhow::Result<Ended> {
         let mut command = Command::new(&self.phone_program);
         command.arg("--home").arg(self.work.join("phone")).arg("--json").args(args);
         run_json(&mut command, input, &self.work.join("phone.log"), each)
@@ -248,11 +178,22 @@ impl Stage {
     fn destination(&self, args: &[&str]) -> anyhow::Result<Value> {
         let mut command = Command::new(&self.destination_program);
         command.arg("--home").arg(self.work.join("destination")).arg("--json").args(args);
-        run_json(&mut command, None, &self.work.join("destination.log"), |_| {})
+        run_json(&mut command, None, &self.work.join("destination.log"), |_| {})?.done()
     }
 }
 
-fn certificate(work: &Path) -> PathBuf {
+/// Where the destination puts what it has opened.
+pub(super) fn inbox(work: &Path) -> PathBuf {
+    work.join("destination/inbox").join(COLLECTION)
+}
+
+/// Where the destination writes its confirmations as files.
+pub(super) fn confirmations(work: &Path) -> PathBuf {
+    work.join("destination/confirmations")
+}
+
+/// The destination's OpenPGP certificate.
+pub(super) fn certificate(work: &Path) -> PathBuf {
     work.join("destination/certificate.pgp")
 }
 
@@ -261,23 +202,70 @@ fn free_address() -> anyhow::Result<SocketAddr> {
     Ok(TcpListener::bind(("127.0.0.1", 0))?.local_addr()?)
 }
 
+/// Changes the destination's settings, as its admin would.
+fn take_documents_up_to(bytes: u64, settings: &Path) -> anyhow::Result<()> {
+    let mut table: Table = std::fs::read_to_string(settings)?.parse()?;
+    for key in ["max_document", "max_content"] {
+        table.insert(key.into(), Setting::Integer(i64::try_from(bytes)?));
+    }
+    std::fs::write(settings, table.to_string())
+        .with_context(|| format!("cannot write {}", settings.display()))
+}
+
 /// The gateway's configuration, as an admin would write it.
-fn configuration(work: &Path, destination: SocketAddr) -> String {
-    let path = |relative: &str| format!("{:?}", work.join(relative).display().to_string());
-    format!(
-        "name = \"Demo kiosk\"\n\n\
-         [store]\npath = {store}\n\n\
-         [identity]\nkey_file = {identity}\n\n\
-         [lan]\nlisten = [\"127.0.0.1:0\"]\nadvertise = false\n\n\
-         [upload]\nprobe_interval = \"1s\"\nmax_backoff = \"1s\"\n\n\
-         [control]\nsocket = {socket}\n\n\
-         [[destination]]\nname = \"demo\"\nurl = \"https://{destination}\"\ncertificate = {certificate}\n\
-         token_file = {token}\nca_file = {ca}\n",
-        store = path("gateway/store"),
-        identity = path("gateway/identity.key"),
-        socket = path("gateway/control.sock"),
-        certificate = format_args!("{:?}", certificate(work).display().to_string()),
-        token = path("gateway/demo.token"),
-        ca = path("destination/tls/ca.pem"),
-    )
+fn configuration(work: &Path, destination: SocketAddr) -> anyhow::Result<String> {
+    let text = |text: &str| Setting::String(text.to_owned());
+    let path = |path: PathBuf| match path.to_str() {
+        Some(path) => Ok(text(path)),
+        None => bail!(
+            "{} is no UTF-8, which a configuration must be; name another folder with --work",
+            path.display()
+        ),
+    };
+    let table = |entries: Vec<(&str, Setting)>| {
+        Setting::Table(entries.into_iter().map(|(key, value)| (key.to_owned(), value)).collect())
+    };
+    let gateway = work.join("gateway");
+    let sections = [
+        ("name", text("Demo kiosk")),
+        ("store", table(vec![("path", path(gateway.join("store"))?)])),
+        ("identity", table(vec![("key_file", path(gateway.join("identity.key"))?)])),
+        ("limits", table(vec![("max_document", Setting::Integer(i64::try_from(ANY_SIZE)?))])),
+        (
+            "lan",
+            table(vec![
+                ("listen", Setting::Array(vec![text("127.0.0.1:0")])),
+                ("advertise", Setting::Boolean(false)),
+            ]),
+        ),
+        ("upload", table(vec![("probe_interval", text("1s")), ("max_backoff", text("1s"))])),
+        ("control", table(vec![("socket", path(gateway.join("control.sock"))?)])),
+        (
+            "destination",
+            Setting::Array(vec![table(vec![
+                ("name", text("demo")),
+                ("url", text(&format!("https://{destination}"))),
+                ("certificate", path(certificate(work))?),
+                ("token_file", path(gateway.join("demo.token"))?),
+                ("ca_file", path(work.join("destination/tls/ca.pem"))?),
+            ])]),
+        ),
+    ];
+    Ok(toml::to_string(&table(sections.to_vec()))?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_configuration_holds_every_path_as_it_is() {
+        for name in ["plain", "cafe\u{301}", "quo\"te's", "new\nline \u{7f}", "村 \\u0041"] {
+            let work = Path::new("/tmp").join(name);
+            let written = configuration(&work, SocketAddr::from(([127, 0, 0, 1], 1))).unwrap();
+            let read: Table = written.parse().unwrap();
+            assert_eq!(read["store"]["path"].as_str(), work.join("gateway/store").to_str());
+            assert_eq!(read["destination"][0]["certificate"].as_str(), certificate(&work).to_str());
+        }
+    }
 }
