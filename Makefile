@@ -1,7 +1,8 @@
 # The two commands are `make demo` and `make test`; both set up what they need.
 #   make demo [FOLDER=path] [JSON=1]   the way of a folder's files: phone, kiosk, server, and back
 #   make test                          every test
-#   make lint                          format, clippy, documentation, all warnings denied; licences where cargo-deny is
+#   make lint                          format, notices, clippy, documentation, all warnings denied
+#   make deny                          licences, bans and sources of all dependencies, by cargo-deny
 #   make bench [FIGURES="a b"]         the figures of docs/performance.md
 #   make build                         the programs, for use from target/debug
 
@@ -42,13 +43,13 @@ lint: setup
 	@tests/tools/step.sh "third-party notices" tests/tools/third-party.sh --check
 	@tests/tools/step.sh "clippy" $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" tests/tools/step.sh "docs" $(CARGO) doc --locked --workspace --no-deps --quiet
-	@if $(CARGO) deny --version >/dev/null 2>&1; then \
-	    tests/tools/step.sh "licences, bans, sources" $(CARGO) deny --offline check bans licenses sources; \
-	else echo "== licences, bans, sources: left out, cargo-deny is not installed (make deny installs it)"; fi
 
+# Its own copy, so that nothing is installed for the user; built once, some minutes.
 deny: setup
-	@$(CARGO) deny --version >/dev/null 2>&1 || $(CARGO) install --locked cargo-deny
-	@$(CARGO) deny check bans licenses sources
+	@export PATH="$(BUILT)/tools/bin:$$PATH"; \
+	cargo-deny --version >/dev/null 2>&1 || tests/tools/step.sh "cargo-deny" \
+	    $(CARGO) install --locked --quiet --root "$(BUILT)/tools" --version ^0.20 cargo-deny && \
+	tests/tools/step.sh "licences, bans, sources" $(CARGO) deny --locked check bans licenses sources
 
 bench: setup
 	@$(CARGO) build --locked --release --workspace
