@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use waypost_protocol::ids::PeerKey;
 
+use crate::backhaul::{self, Backhaul};
 use crate::destination::{Destination, Draft};
 use crate::quantity::{Period, Size};
 use crate::setting::section;
@@ -31,6 +32,9 @@ section! {
         [] control: Control = Control::default();
         /// What is logged.
         [] log: Log = Log::default();
+        /// Ways to the internet, the preferred one first.
+        #[schemars(with = "Vec<backhaul::Draft>")]
+        [] backhaul: Vec<Backhaul> = Vec::new();
         /// The destinations, in the order of the files.
         #[schemars(with = "Vec<Draft>")]
         [] destination: Vec<Destination> = Vec::new();

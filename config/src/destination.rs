@@ -13,6 +13,7 @@ use crate::diff::Change;
 use crate::problem::{Origin, Problem, Severity};
 use crate::reader::{Reader, cut};
 use crate::setting::{Setting, Shape, read_leaf, section};
+use crate::tables::{self, Entry};
 use crate::value::{HttpsUrl, Keep, Name};
 
 /// At most so many destinations: as many as a gateway can name to phones (protocol.md §8).
@@ -144,10 +145,25 @@ section! {
     }
 }
 
-impl Draft {
-    /// The destination, unless something is wrong; that is noted.
+impl Entry for Destination {
+    type Draft = Draft;
+    const KEY: &'static str = "destination";
+    const MOST: usize = MAX_DESTINATIONS;
+
+    fn name(&self) -> &Name {
+        &self.name
+    }
+
+    fn origin(&self) -> Option<&Origin> {
+        self.origin.as_ref()
+    }
+
+    fn changed(&self, other: &Self) -> Vec<&'static str> {
+        Destination::changed(self, other).collect()
+    }
+
     fn finish(
-        self,
+        draft: Draft,
         table: &DeTable<'_>,
         header: Range<usize>,
         reader: &mut Reader<'_>,
@@ -173,7 +189,7 @@ impl Draft {
             ca_file,
             collections,
             keep,
-        } = self;
+        } = draft;
         let credentials = match (token_file, client_certificate, client_key) {
             (Some(token_file), None, None) => Credentials::Token { token_file },
             (None, Some(client_certificate), Some(client_key)) => {
@@ -216,42 +232,13 @@ impl Draft {
     }
 }
 
-/// Each file's destinations are added to those before.
 impl Setting for Vec<Destination> {
     fn update(&mut self, value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) {
-        let Some(array) = value.get_ref().as_array() else {
-            return reader.mismatch(
-                value,
-                "a list of tables",
-                "write [[destination]] with two brackets on each side",
-            );
-        };
-        for (read, element) in array.iter().enumerate() {
-            // Wrong ones count too, so that a file full of them costs bounded time.
-            if self.len().max(read) >= MAX_DESTINATIONS {
-                return reader.error(element.span(), || {
-                    format!(
-                        "more than {MAX_DESTINATIONS} destinations; this one and those after it are left out"
-                    )
-                });
-            }
-            if let Some(destination) = read_destination(element, self, reader) {
-                self.push(destination);
-            }
-        }
+        tables::update(self, value, reader);
     }
 
     fn diff(&self, new: &Self, key: &str, needs_restart: bool, changes: &mut Vec<Change>) {
-        let mut note = |key: String| changes.push(Change { key, needs_restart });
-        for old in self {
-            match new.iter().find(|new| new.name == old.name) {
-                Some(new) => old.changed(new).for_each(|part| note(format!("{key}.{}.{part}", old.name))),
-                None => note(format!("{key}.{}", old.name)),
-            }
-        }
-        for added in new.iter().filter(|new| !self.iter().any(|old| old.name == new.name)) {
-            note(format!("{key}.{}", added.name));
-        }
+        tables::diff(self, new, key, needs_restart, changes);
     }
 
     fn shape() -> Shape {
@@ -260,36 +247,6 @@ impl Setting for Vec<Destination> {
             other => other,
         }
     }
-}
-
-/// One destination, or none and a line that says so.
-fn read_destination(
-    element: &Spanned<DeValue<'_>>,
-    known: &[Destination],
-    reader: &mut Reader<'_>,
-) -> Option<Destination> {
-    let before = reader.errors();
-    let mut draft = Draft::default();
-    draft.update(element, reader);
-    let table = element.get_ref().as_table()?;
-    let destination = draft.finish(table, element.span(), reader);
-    let twin = destination.as_ref().and_then(|new| known.iter().find(|old| old.name == new.name));
-    if let Some(twin) = twin {
-        let place = table.get_key_value("name").map_or(element.span(), |(key, _)| key.span());
-        reader.error(place, || match &twin.origin {
-            Some(origin) => format!("another destination has this name, at {origin}; choose another one"),
-            None => "another destination has this name; choose another one".to_owned(),
-        });
-    }
-    if reader.errors() == before {
-        return destination;
-    }
-    let name = table.get("name").and_then(|name| name.get_ref().as_str());
-    reader.error(element.span(), || match name {
-        Some(name) => format!("destination \"{}\" is left out until its errors are mended", cut(name)),
-        None => "this destination is left out until its errors are mended".to_owned(),
-    });
-    None
 }
 
 /// A collection that cannot be read is left out; the destination stays.

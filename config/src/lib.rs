@@ -6,6 +6,7 @@
 //! `UPDATE_CONFIG_FILES=1`, which writes that file and the JSON Schema anew.
 
 mod annotated;
+mod backhaul;
 mod config;
 mod destination;
 mod diff;
@@ -17,9 +18,11 @@ mod reader;
 mod schema;
 mod setting;
 mod source;
+mod tables;
 mod value;
 
 pub use annotated::annotated;
+pub use backhaul::{Backhaul, MAX_BACKHAULS, Pattern, Window};
 pub use config::{Access, Config, Control, Identity, Lan, Limits, Log, Store, Upload};
 pub use destination::{Collection, Credentials, Destination, MAX_DESTINATIONS};
 pub use diff::{Change, after_reload, reload_diff};
@@ -29,4 +32,4 @@ pub use problem::{MAX_PROBLEMS, Origin, Problem, Severity, printable};
 pub use quantity::{Period, QuantityError, Size};
 pub use schema::schema;
 pub use source::{MAX_DROP_INS, MAX_FILE, Source, drop_in_directory};
-pub use value::{AccessMode, HostPort, HttpsUrl, Keep, LogLevel, Name};
+pub use value::{AccessMode, Cost, HostPort, HttpsUrl, Keep, LogLevel, Name};

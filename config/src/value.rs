@@ -24,7 +24,7 @@ pub(crate) trait Leaf: Sized + Clone + PartialEq + Serialize {
 }
 
 /// A value that is written as text.
-fn text<'a>(value: &'a DeValue<'_>) -> Result<&'a str, String> {
+pub(crate) fn text<'a>(value: &'a DeValue<'_>) -> Result<&'a str, String> {
     value.as_str().ok_or_else(String::new)
 }
 
@@ -216,6 +216,16 @@ words!(
         Paired = "paired",
         /// Only those whose keys the configuration lists.
         Listed = "listed",
+    }
+);
+
+words!(
+    /// Whether bytes over a backhaul cost money (design R16).
+    Cost, "\"free\" or \"metered\"", {
+        /// They do not.
+        Free = "free",
+        /// They do.
+        Metered = "metered",
     }
 );
 

@@ -133,10 +133,31 @@ pub struct Status {
     pub room: u64,
     /// Interfaces with a default route, the one that the kernel prefers first; absent where the kernel does not tell.
     pub networks: Option<Vec<String>>,
+    /// Each backhaul of the configuration, in its order.
+    pub backhauls: Vec<BackhaulStatus>,
     /// Each destination that is served.
     pub destinations: Vec<DestinationStatus>,
     /// What of the configuration could not be used, as `waypost check` prints it: destinations left out, for example.
     pub problems: Vec<String>,
+}
+
+/// How it stands with a backhaul.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct BackhaulStatus {
+    /// Its name in the configuration.
+    pub name: String,
+    /// In use, connected, not connected, or why it is not used.
+    pub state: String,
+    /// "free" or "metered".
+    pub cost: String,
+    /// Bytes of the day that is under way.
+    pub day: u64,
+    /// How many it may have.
+    pub day_budget: Option<u64>,
+    /// Bytes of the month that is under way.
+    pub month: u64,
+    /// How many it may have.
+    pub month_budget: Option<u64>,
 }
 
 /// How it stands with a destination.

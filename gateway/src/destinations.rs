@@ -3,6 +3,7 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
+use std::sync::Arc;
 
 use waypost_config::{Config, Credentials, Destination, Keep, Problem, Severity};
 use waypost_openpgp::{Certificate, VerifyError, verify_confirmation};
@@ -12,6 +13,8 @@ use waypost_protocol::sync::{self, Accepts};
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Free, Freeing};
 
+use waypost_upload::settings::TimeFloor;
+use waypost_upload::way::Way;
 use waypost_upload::{Client, ClientCertificate, Settings, Token};
 use zeroize::Zeroizing;
 
@@ -116,7 +119,12 @@ impl Served {
     }
 
     /// A client of its API. An error names the configuration's key.
-    pub fn client(&self, config: &Config, time_floor: UnixTime) -> Result<Client, (&'static str, String)> {
+    pub fn client(
+        &self,
+        config: &Config,
+        time_floor: TimeFloor,
+        way: Arc<dyn Way>,
+    ) -> Result<Client, (&'static str, String)> {
         let mut settings = Settings::new(self.config.url.as_str(), Some(self.fingerprint));
         settings.token = self.files.token.as_ref().map(|bytes| {
             let text = Zeroizing::new(String::from_utf8_lossy(bytes).into_owned());
@@ -128,7 +136,7 @@ impl Served {
             .clone()
             .map(|(chain_pem, key_pem)| ClientCertificate { chain_pem, key_pem });
         settings.ca_pem = self.files.ca.clone();
-        settings.time_floor = time_floor;
+        (settings.time_floor, settings.way) = (time_floor, way);
         settings.connect_timeout = config.upload.connect_timeout.duration();
         settings.stall_timeout = config.upload.idle_timeout.duration();
         Client::new(&settings).map_err(|error| ("url", error.to_string()))

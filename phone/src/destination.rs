@@ -9,6 +9,7 @@ use waypost_protocol::ids::{Fingerprint, GroupId};
 use waypost_protocol::invite;
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Free, Freeing};
+use waypost_upload::settings::TimeFloor;
 use waypost_upload::{Client, Settings, SettingsError, Token};
 use zeroize::Zeroizing;
 
@@ -210,7 +211,7 @@ impl Destination {
 fn settings(url: &str, ca_pem: Option<&str>, fingerprint: Option<Fingerprint>) -> Settings {
     Settings {
         ca_pem: ca_pem.map(|pem| pem.as_bytes().to_vec()),
-        time_floor: waypost_openpgp::BUILD_FLOOR,
+        time_floor: TimeFloor::new(waypost_openpgp::BUILD_FLOOR),
         connect_timeout: std::time::Duration::from_secs(10),
         ..Settings::new(url, fingerprint)
     }

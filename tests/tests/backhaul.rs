@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use waypost_tests::scenario::{Destination, Gateway, Phone, Site, content, folder, wait_until};
-use waypost_tests::wan::{Conditions, Wan};
+use waypost_tests::wan::{Conditions, Direction, Wan};
 
 /// Runs `scene` inside the gateway's network; the destination is at the other end of the line.
 fn over_a_line(
@@ -252,4 +252,92 @@ fn who_cannot_prove_to_be_the_destination_is_named_as_what_it_is() {
     site.gateway.reach(site.destination.backhaul.address());
     site.gateway.run(&["reload"]);
     wait_until("the document", || (site.destination.inbox().len() == 1).then_some(()));
+}
+
+/// Bytes that have crossed the line, headers and all.
+fn crossed(wan: &Wan) -> u64 {
+    [Direction::Out, Direction::Back].map(|direction| wan.counters(direction).bytes).iter().sum()
+}
+
+#[test]
+fn a_budget_ends_an_upload_in_the_middle_outlives_a_kill_and_is_never_exceeded() {
+    const BUDGET: u64 = 900_000;
+    over_a_line(Conditions::default(), |wan, destination, gateway, phone| {
+        let modem = |budget: &str| {
+            format!(
+                "[[backhaul]]\nname = \"modem\"\ninterfaces = [\"wan*\"]\ncost = \"metered\"\nday = \"{budget}\"\n"
+            )
+        };
+        gateway.configure("60-modem", &modem("900KB"));
+        gateway.run(&["reload"]);
+        default_route(wan);
+        wait_until("the network", || {
+            (gateway_status(gateway, "/backhauls/0/state") == "in use").then_some(())
+        });
+        let before = crossed(wan);
+        let photos: Vec<(String, Vec<u8>)> =
+            (0..6).map(|number| (format!("{number}.jpg"), content(number, 250_000))).collect();
+        let files: Vec<(&str, &[u8])> =
+            photos.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect();
+        phone.add(&files);
+        phone.sync();
+        wait_until("the end of the budget", || (state(gateway) == "backhaul closed").then_some(()));
+        let why = trouble(gateway);
+        assert!(why.contains("the budget of modem is spent") && why.contains("24 h"), "{why}");
+        // The server keeps what came whole before the request broke off.
+        let arrived =
+            wait_until("the first of them", || Some(destination.inbox().len()).filter(|count| *count > 0));
+        std::thread::sleep(Duration::from_secs(1));
+        let arrived = destination.inbox().len().max(arrived);
+        assert!((1..=3).contains(&arrived), "{arrived} documents for {BUDGET} bytes");
+        let spent = || gateway_status(gateway, "/backhauls/0/day").as_u64().unwrap();
+        let (said, really) = (spent(), crossed(wan) - before);
+        assert!(said <= BUDGET && said > BUDGET - 300_000, "{said} bytes are said to be spent");
+        assert!(really <= BUDGET, "{really} bytes were really sent for a budget of {BUDGET}");
+        assert!(really > said * 8 / 10, "{really} bytes were sent, {said} counted");
+
+        gateway.kill9();
+        gateway.start();
+        phone.add(&[("form.xml", b"<form/>")]);
+        phone.sync();
+        wait_until("the closed door", || (state(gateway) == "backhaul closed").then_some(()));
+        assert_eq!(destination.inbox().len(), arrived, "a restart spends nothing again");
+        gateway.configure("60-modem", &modem("9MB"));
+        gateway.run(&["reload"]);
+        wait_until("the rest", || (destination.inbox().len() == 7).then_some(()));
+        wait_until("its verdicts", || (gateway.status()["waiting"] == 0).then_some(()));
+        assert_eq!(gateway_status(gateway, "/backhauls/0/state"), "in use");
+    });
+}
+
+fn gateway_status(gateway: &Gateway, pointer: &str) -> serde_json::Value {
+    gateway.status().pointer(pointer).unwrap().clone()
+}
+
+#[test]
+fn outside_its_hours_a_backhaul_is_not_used() {
+    over_a_line(Conditions::default(), |wan, destination, gateway, phone| {
+        let clock = std::process::Command::new("date").arg("+%H").output().unwrap();
+        let hour: u32 = String::from_utf8(clock.stdout).unwrap().trim().parse().unwrap();
+        let modem = |from: u32, to: u32| {
+            format!(
+                "[[backhaul]]\nname = \"modem\"\ninterfaces = [\"wan0\"]\nwindows = [\"{}:00-{}:00\"]\n",
+                (hour + from) % 24,
+                (hour + to) % 24
+            )
+        };
+        gateway.configure("60-modem", &modem(3, 5));
+        gateway.run(&["reload"]);
+        default_route(wan);
+        wait_until("the network", || (gateway.status()["networks"] == json!(["wan0"])).then_some(()));
+        let before = crossed(wan);
+        phone.add(&[("form.xml", b"<form/>")]);
+        phone.sync();
+        wait_until("the closed door", || (state(gateway) == "backhaul closed").then_some(()));
+        assert!(trouble(gateway).contains("modem is outside its hours"), "{}", trouble(gateway));
+        assert_eq!(crossed(wan), before, "not a byte");
+        gateway.configure("60-modem", &modem(23, 3));
+        gateway.run(&["reload"]);
+        wait_until("the document", || (destination.inbox().len() == 1).then_some(()));
+    });
 }

@@ -1,38 +1,76 @@
 //! A request's body, pumped to a blocking thread through a bounded channel.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 use std::time::Instant;
 
 use axum::body::Body;
 use bytes::{Buf as _, Bytes};
 use http_body_util::BodyExt as _;
-use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
 
 use super::STALL;
 use super::digest::Digests;
 use crate::intake::Incoming;
 
-/// Pieces under way between the two; each is as large as the TLS records that came together, some tens of KiB.
-const DEPTH: usize = 16;
+/// Bytes under way between the two. While documents are opened or flushed the body goes on being read: a window that
+/// shrinks meanwhile costs a client far away a round trip for each time.
+const DEPTH: usize = 1 << 20;
 /// After the first minute, an upload slower than this is ended: bytes per second on average.
 const SLOWEST: u64 = 64;
 
 /// The reading end, for the blocking thread.
 pub(super) struct BodyReader {
-    pieces: Receiver<io::Result<Bytes>>,
+    pieces: UnboundedReceiver<Piece>,
     current: Bytes,
+    /// Room that the current piece takes.
+    taken: Option<OwnedSemaphorePermit>,
     digests: Digests,
 }
 
+/// What came together, with the room that it takes.
+type Piece = io::Result<(Bytes, OwnedSemaphorePermit)>;
+
+/// The writing end.
+pub(super) struct BodyWriter {
+    pieces: UnboundedSender<Piece>,
+    room: Arc<Semaphore>,
+}
+
+impl BodyWriter {
+    /// Waits for room. False where nobody reads any more.
+    async fn send(&self, piece: io::Result<Bytes>) -> bool {
+        let piece = match piece {
+            Ok(bytes) => {
+                // A piece larger than all the room goes when there is nothing else.
+                let size = u32::try_from(bytes.len().min(DEPTH)).unwrap_or(u32::MAX);
+                let room = self.room.clone().acquire_many_owned(size);
+                let room = tokio::select! {
+                    room = room => room,
+                    () = self.pieces.closed() => return false,
+                };
+                match room {
+                    Ok(room) => Ok((bytes, room)),
+                    Err(_) => return false,
+                }
+            }
+            Err(error) => Err(error),
+        };
+        self.pieces.send(piece).is_ok()
+    }
+}
+
 /// The two ends of a pump.
-pub(super) fn pipe(digests: Digests) -> (Sender<io::Result<Bytes>>, BodyReader) {
-    let (sender, pieces) = channel(DEPTH);
-    (sender, BodyReader { pieces, current: Bytes::new(), digests })
+pub(super) fn pipe(digests: Digests) -> (BodyWriter, BodyReader) {
+    let (sender, pieces) = unbounded_channel();
+    let writer = BodyWriter { pieces: sender, room: Arc::new(Semaphore::new(DEPTH)) };
+    (writer, BodyReader { pieces, current: Bytes::new(), taken: None, digests })
 }
 
 /// Moves the body into the pipe until it ends, stalls, fails, or nobody reads any more.
-pub(super) async fn pump(mut body: Body, sender: Sender<io::Result<Bytes>>) {
+pub(super) async fn pump(mut body: Body, writer: BodyWriter) {
     let begun = Instant::now();
     let mut bytes = 0u64;
     loop {
@@ -53,7 +91,7 @@ pub(super) async fn pump(mut body: Body, sender: Sender<io::Result<Bytes>>) {
             false => piece,
         };
         let failed = piece.is_err();
-        if sender.send(piece).await.is_err() || failed {
+        if !writer.send(piece).await || failed {
             return;
         }
     }
@@ -71,13 +109,19 @@ impl Read for BodyReader {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         while self.current.is_empty() {
             match self.pieces.blocking_recv() {
-                Some(piece) => self.current = piece?,
+                Some(piece) => {
+                    let (bytes, room) = piece?;
+                    (self.current, self.taken) = (bytes, Some(room));
+                }
                 None => return Ok(0),
             }
             self.digests.update(&self.current);
         }
         let count = self.current.len().min(buffer.len());
         self.current.copy_to_slice(&mut buffer[..count]);
+        if self.current.is_empty() {
+            self.taken = None;
+        }
         Ok(count)
     }
 }

@@ -2,10 +2,13 @@
 
 use std::path::Path;
 use std::process::ExitCode;
+use std::sync::Arc;
 
 use anyhow::bail;
 use serde::Serialize;
 use waypost_config::{Config, Loaded, Problem, Severity, load};
+use waypost_upload::settings::TimeFloor;
+use waypost_upload::way::AnyWay;
 
 use super::output;
 use crate::admin::{Answer, Request};
@@ -54,7 +57,8 @@ pub(super) fn check(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
         loaded.problems.extend(found);
         loaded.problems.extend(setup::inspect(&loaded.config));
         for served in &destinations.0 {
-            if let Err((key, message)) = served.client(&loaded.config, waypost_openpgp::BUILD_FLOOR) {
+            if let Err((key, message)) = served.client(&loaded.config, TimeFloor::default(), Arc::new(AnyWay))
+            {
                 loaded.problems.push(served.config.problem(Severity::Error, key, &message));
             }
         }

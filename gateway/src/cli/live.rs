@@ -80,10 +80,24 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
         ));
     }
     output::line(&format!("store        {} used, room for {}", output::bytes(*used), output::bytes(*room)));
+    for one in &status.backhauls {
+        let of = |spent: u64, budget: Option<u64>| {
+            let bound = budget.map_or(String::new(), |budget| format!(" of {}", output::bytes(budget)));
+            format!("{}{bound}", output::bytes(spent))
+        };
+        output::line(&format!(
+            "backhaul     {} ({}): {}; {} today, {} this month",
+            printable(&one.name),
+            one.cost,
+            printable(&one.state),
+            of(one.day, one.day_budget),
+            of(one.month, one.month_budget)
+        ));
+    }
     if let Some(networks) = &status.networks {
         output::line(&match networks.is_empty() {
-            true => "backhaul     none: no network has a default route; connect one".to_owned(),
-            false => format!("backhaul     {}", networks.join(", ")),
+            true => "networks     none with a default route; connect a backhaul".to_owned(),
+            false => format!("networks     {}", networks.join(", ")),
         });
     }
     if status.destinations.is_empty() {

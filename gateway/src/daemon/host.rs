@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use waypost_config::Config;
 use waypost_link::LinkInfo;
-use waypost_node::{Clock, ContactSummary, ConversationId, Ending, Grant, Host, StoredNow};
+use waypost_node::{ContactSummary, ConversationId, Ending, Grant, Host, StoredNow};
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::PeerKey;
 use waypost_protocol::refusal::Goodbye;
@@ -13,6 +13,7 @@ use waypost_protocol::sync::Event;
 use waypost_store::{Freeing, Store};
 
 use super::access;
+use super::time::TrustedTime;
 use crate::destinations::Destinations;
 
 /// What the node's callbacks need, and what they leave for the event loop.
@@ -20,7 +21,7 @@ pub(super) struct GatewayHost {
     pub(super) config: Arc<Config>,
     pub(super) destinations: Arc<Destinations>,
     pub(super) store: Store,
-    pub(super) clock: Clock,
+    pub(super) time: TrustedTime,
     /// Documents have come since the loop last looked.
     pub(super) new_documents: bool,
     /// Confirmations have come since the loop last looked.
@@ -44,7 +45,9 @@ impl Host for GatewayHost {
     }
 
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
-        self.destinations.verify(confirmation, self.clock.wall()).map_err(|error| error.to_string())
+        self.destinations.verify(confirmation, self.time.now()).map_err(|error| error.to_string())?;
+        self.time.heard(confirmation.statement.time());
+        Ok(())
     }
 
     fn freeing(&self, confirmation: &Confirmation) -> Freeing {

@@ -1,8 +1,10 @@
 //! The daemon: one event loop. Next event, one exhaustive match, drain outputs.
 
 mod access;
+mod backhaul;
 mod host;
 mod requests;
+mod time;
 mod uploads;
 
 use std::path::{Path, PathBuf};
@@ -22,7 +24,9 @@ use waypost_protocol::session::Identity;
 use waypost_protocol::time::Monotonic;
 use waypost_store::{Writer, WriterOptions};
 
+use self::backhaul::Backhauls;
 use self::host::GatewayHost;
+use self::time::TrustedTime;
 use self::uploads::{Shared, Upload, UploadNews};
 use crate::control::{Asked, ControlSocket};
 use crate::destinations::{Destinations, Served};
@@ -36,6 +40,8 @@ const SWEEP_ON: Duration = Duration::from_millis(200);
 const SWEEP_AGAIN: Duration = Duration::from_secs(10);
 /// How often the store is swept when nothing happens.
 const SWEEP_EVERY: Duration = Duration::from_secs(900);
+/// How often the hours and budgets of backhauls are looked at, where there are any.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
 /// How long uploads and links may take to end on SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
 /// How long a disk is left alone whose error has stopped the store.
@@ -48,6 +54,7 @@ enum Event {
     Asked(Asked),
     Upload(UploadNews),
     Networks(Networks),
+    Minute,
     Sweep,
     Reload,
     Stop,
@@ -72,6 +79,9 @@ pub struct Daemon {
     /// Where the kernel tells of networks; nothing where it does not.
     watch: Option<Watch>,
     networks: Networks,
+    backhauls: Arc<Backhauls>,
+    /// When hours and budgets are looked at again.
+    next_look: Monotonic,
     next_sweep: Monotonic,
     _announcement: Option<Announcement>,
     _control: ControlSocket,
@@ -157,17 +167,26 @@ impl Daemon {
         let (listening, port) = listen(&config, links_in).await;
         let announcement =
             port.filter(|_| config.lan.advertise).and_then(|port| announce(&config, &identity, port));
+        let time = TrustedTime::load(store.clone(), writer.clone());
+        let backhauls = Arc::new(Backhauls::new(
+            config.backhaul.clone(),
+            store.clone(),
+            writer.clone(),
+            time.clone(),
+            news_in.clone(),
+        ));
         let host = GatewayHost {
             config: config.clone(),
             destinations: destinations.clone(),
             store: store.clone(),
-            clock: node.clock(),
+            time: time.clone(),
             new_documents: false,
             new_confirmations: false,
             contacts: 0,
             link_bytes: 0,
         };
-        let shared = Shared { store, writer, clock: node.clock(), news: news_in };
+        let way = backhauls.clone();
+        let shared = Shared { store, writer, clock: node.clock(), time, way, news: news_in };
         let mut daemon = Daemon {
             path: path.to_owned(),
             config,
@@ -184,10 +203,15 @@ impl Daemon {
             news,
             watch: watch_networks(),
             networks: Networks::default(),
+            backhauls,
+            next_look: Monotonic(LOOK_EVERY),
             next_sweep: Monotonic(SWEEP_ON),
             _announcement: announcement,
             _control: control,
         };
+        if daemon.watch.is_none() {
+            daemon.backhauls.look(None, Some(Vec::new()));
+        }
         daemon.start_uploads(true);
         log::info!(
             name = daemon.config.name.as_str(), key:% = daemon.identity.public(), listening:? = daemon.listening,
@@ -236,6 +260,7 @@ impl Daemon {
                 Event::Asked(asked) => self.answer(asked),
                 Event::Upload(UploadNews::Confirmed) => self.host.new_confirmations = true,
                 Event::Upload(UploadNews::StoreFailed) => {}
+                Event::Upload(UploadNews::Backhaul) | Event::Minute => self.look_at_backhauls(None, None),
                 Event::Networks(networks) => self.networks_changed(networks),
                 Event::Sweep => self.sweep(),
                 Event::Reload => {
@@ -260,6 +285,13 @@ impl Daemon {
                 None => std::future::pending().await,
             }
         };
+        let look = self.backhauls.depends_on_time().then(|| clock.instant(self.next_look));
+        let minute = async {
+            match look {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let networks = async {
             match &mut self.watch {
                 Some(watch) => watch.changed().await,
@@ -273,6 +305,7 @@ impl Daemon {
             event = self.node.next_event() => Event::Node(event),
             Some(news) = self.news.recv() => Event::Upload(news),
             networks = networks => Event::Networks(networks),
+            () = minute => Event::Minute,
             Some(link) = self.links.recv() => Event::Link(Box::new(link)),
             () = wait => Event::Deadline,
             () = tokio::time::sleep_until(clock.instant(self.next_sweep)) => Event::Sweep,
@@ -292,14 +325,28 @@ impl Daemon {
 
     /// A network came or went: what could not be reached may be reached now.
     fn networks_changed(&mut self, networks: Networks) {
-        let outward: Vec<String> = networks.outward().into_iter().map(|network| network.interface).collect();
-        log::info!(networks:? = outward; "networks with a way out: {}", listed(&outward));
+        let outward = networks.outward();
+        let names: Vec<String> = outward.iter().map(|network| network.interface.clone()).collect();
+        log::info!(networks:? = names; "networks with a way out: {}", listed(&names));
+        self.look_at_backhauls(None, Some(outward));
         if networks.adds_to(&self.networks) {
             self.uploads.iter().for_each(|upload| upload.uploader.path_up());
         } else if networks.is_empty() {
             self.uploads.iter().for_each(|upload| upload.uploader.path_down());
         }
         self.networks = networks;
+    }
+
+    /// Another backhaul may be used now.
+    fn look_at_backhauls(
+        &mut self,
+        configured: Option<Vec<waypost_config::Backhaul>>,
+        outward: Option<Vec<waypost_backhaul::Network>>,
+    ) {
+        self.next_look = self.node.clock().now() + LOOK_EVERY;
+        if self.backhauls.look(configured, outward) {
+            self.uploads.iter().for_each(|upload| upload.uploader.path_up());
+        }
     }
 
     /// Bodies were freed: their room shall be there again.
@@ -451,6 +498,7 @@ impl Daemon {
         self.node.set_limits(setup::limits(&self.config));
         self.node.set_hello(setup::hello(&self.config, &self.shared.store, &self.destinations));
         self.end_unserved();
+        self.look_at_backhauls(Some(self.config.backhaul.clone()), None);
         self.start_uploads(upload_changed);
         log::info!(changed = changes.len(); "configuration read again");
         for change in &changes {

@@ -96,6 +96,7 @@ impl Daemon {
                 .watch
                 .as_ref()
                 .map(|_| outward.iter().map(|network| network.interface.clone()).collect()),
+            backhauls: self.backhauls.status(),
             destinations: self.uploads.iter().map(destination).collect(),
             problems: self.problems.clone(),
         })

@@ -17,6 +17,8 @@ use waypost_upload::plan::{self, Waiting};
 use waypost_upload::uploader::{Event, Settings, Sink, Source, Uploader};
 use waypost_upload::{CachedInfo, Cause, PathState};
 
+use super::backhaul::Backhauls;
+use super::time::TrustedTime;
 use crate::admin::DestinationStatus;
 use crate::destinations::{Destinations, Served};
 
@@ -31,6 +33,8 @@ const EVERYBODY: PeerKey = PeerKey([0; 32]);
 pub(super) enum UploadNews {
     /// New confirmations are durable.
     Confirmed,
+    /// The backhaul's budget is spent.
+    Backhaul,
     /// The store failed.
     StoreFailed,
 }
@@ -47,6 +51,8 @@ pub(super) struct Shared {
     pub(super) store: Store,
     pub(super) writer: Writer,
     pub(super) clock: Clock,
+    pub(super) time: TrustedTime,
+    pub(super) way: Arc<Backhauls>,
     pub(super) news: mpsc::Sender<UploadNews>,
 }
 
@@ -58,7 +64,7 @@ pub(super) fn start(
     shared: &Shared,
     seed: u64,
 ) -> Result<Upload, (&'static str, String)> {
-    let client = served.client(config, waypost_openpgp::BUILD_FLOOR)?;
+    let client = served.client(config, shared.time.floor(), shared.way.clone())?;
     let status = Arc::new(Mutex::new(DestinationStatus {
         name: served.config.name.to_string(),
         fingerprint: served.fingerprint,
@@ -92,7 +98,7 @@ pub(super) fn start(
         writer: shared.writer.clone(),
         served: served.clone(),
         destinations: destinations.clone(),
-        clock: shared.clock,
+        time: shared.time.clone(),
         news: shared.news.clone(),
         status: status.clone(),
         request: 0,
@@ -178,7 +184,7 @@ struct DaemonSink {
     writer: Writer,
     served: Served,
     destinations: Arc<Destinations>,
-    clock: Clock,
+    time: TrustedTime,
     news: mpsc::Sender<UploadNews>,
     status: Arc<Mutex<DestinationStatus>>,
     /// Bytes of the request under way.
@@ -290,12 +296,13 @@ impl Sink for DaemonSink {
                     continue;
                 }
             };
-            let now = self.clock.wall();
+            let now = self.time.now();
             if let Err(error) = verify_confirmation(&confirmation, &self.served.certificates, now) {
                 log::error!(destination = self.name(), error:%; "a confirmation does not verify and is not taken: {error}");
                 self.status().trouble = Some(error.to_string());
                 continue;
             }
+            self.time.heard(confirmation.statement.time());
             let ids: Vec<MessageId> = confirmation.statement.verdicts().iter().map(|(id, _)| *id).collect();
             let freeing = self.destinations.freeing(&confirmation);
             let change = Change::Confirmation { confirmation: Box::new(confirmation), freeing, from: None };

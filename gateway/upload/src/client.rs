@@ -17,6 +17,7 @@ use crate::body::{Outgoing, encoded_len, framed_len};
 use crate::error::{Cause, Error, Phase, plain};
 use crate::portal;
 use crate::settings::{Settings, SettingsError, bearer, parse_url, tls_config};
+use crate::way::{Toll, closed};
 use crate::wire::{Line, NamedResolver, TlsConnector, is_client_certificate_alert, tls_error, tls_words};
 
 /// No answer may be longer, in bytes.
@@ -47,6 +48,7 @@ pub struct Client {
     authorization: Option<HeaderValue>,
     fingerprint: Option<Fingerprint>,
     line: Arc<Line>,
+    toll: Arc<Toll>,
 }
 
 /// Ends a client's requests from another thread, for good.
@@ -91,14 +93,21 @@ impl Client {
             .timeout_recv_response(Some(settings.answer_timeout))
             .timeout_recv_body(Some(settings.answer_timeout))
             .build();
-        let connector = TlsConnector { config: Arc::new(tls_config(settings)?), line: line.clone() };
+        let toll = Arc::new(Toll::new(settings.way.clone()));
+        let connector =
+            TlsConnector { config: Arc::new(tls_config(settings)?), line: line.clone(), toll: toll.clone() };
         let agent = Agent::with_parts(config, connector, NamedResolver::default());
-        Ok(Client { agent, base, host, authorization, fingerprint: settings.fingerprint, line })
+        Ok(Client { agent, base, host, authorization, fingerprint: settings.fingerprint, line, toll })
     }
 
     /// Host and port of the URL.
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Nothing is asked or sent for a while: leave to move bytes that was not used is given back.
+    pub fn rest(&self) {
+        self.toll.settle();
     }
 
     /// A handle that ends this client's requests.
@@ -336,6 +345,10 @@ impl Client {
             _ => false,
         };
         // A host with an address of its own is asked on the port for pages; its port for Waypost counts for nothing.
+        // Over an interface of its own the page cannot be asked for; then the cause stays as it is.
+        if !matches!(self.toll.way().interface(), Ok(None)) {
+            return cause;
+        }
         let host = self.base.parse::<ureq::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
         match host.filter(|_| is_suspect).and_then(|host| portal::login_page(&host)) {
             Some(page) => Cause::CaptivePortal { page },
@@ -362,6 +375,9 @@ impl Client {
                     _ => Phase::Answering,
                 };
                 Cause::Timeout { host: host(), during }
+            }
+            ureq::Error::Io(error) if closed(&error).is_some() => {
+                Cause::BackhaulClosed { detail: plain(&error.to_string()) }
             }
             ureq::Error::Io(error) => match tls_error(&error) {
                 Some(alert) if is_client_certificate_alert(alert) => {

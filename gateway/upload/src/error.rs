@@ -80,6 +80,12 @@ pub enum Cause {
         /// Why, and what to do about it.
         detail: String,
     },
+    /// No backhaul may be used now: its hours or its budget are over.
+    #[error("{detail}")]
+    BackhaulClosed {
+        /// Which, why, and what to do.
+        detail: String,
+    },
     /// The network answers in the place of the destination.
     #[error(
         "the network wants a login first: open {page} in a browser behind this gateway's connection, and log in"
@@ -228,6 +234,7 @@ pub enum Kind {
     ConnectFailed,
     TlsRefused,
     CaptivePortal,
+    BackhaulClosed,
     NotAuthorised,
     WrongServer,
     Incompatible,
@@ -252,6 +259,7 @@ impl Cause {
             Cause::ConnectFailed { .. } => Kind::ConnectFailed,
             Cause::TlsRefused { .. } => Kind::TlsRefused,
             Cause::CaptivePortal { .. } => Kind::CaptivePortal,
+            Cause::BackhaulClosed { .. } => Kind::BackhaulClosed,
             Cause::NotAuthorised { .. } => Kind::NotAuthorised,
             Cause::WrongServer { .. } => Kind::WrongServer,
             Cause::Incompatible { .. } => Kind::Incompatible,

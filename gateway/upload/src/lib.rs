@@ -9,6 +9,7 @@ pub mod plan;
 mod portal;
 pub mod settings;
 pub mod uploader;
+pub mod way;
 mod wire;
 
 pub use client::{CachedInfo, Client};

@@ -1,6 +1,7 @@
 //! Where a destination is, whom to trust for it, and how to prove who we are.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rustls::{ClientConfig, RootCertStore};
@@ -12,6 +13,7 @@ use waypost_protocol::time::UnixTime;
 use zeroize::Zeroizing;
 
 use crate::error::plain;
+use crate::way::{AnyWay, Way};
 use crate::wire::FlooredClock;
 
 /// A bearer token, wiped when dropped and never printed.
@@ -46,6 +48,27 @@ impl std::fmt::Debug for ClientCertificate {
     }
 }
 
+/// What time it is at least, in Unix seconds; may be raised while clients use it.
+#[derive(Debug, Clone, Default)]
+pub struct TimeFloor(Arc<AtomicU64>);
+
+impl TimeFloor {
+    /// Begins with this.
+    pub fn new(time: UnixTime) -> Self {
+        TimeFloor(Arc::new(AtomicU64::new(time.0)))
+    }
+
+    /// It is at least this now; it never goes back.
+    pub fn raise(&self, time: UnixTime) {
+        self.0.fetch_max(time.0, Ordering::Relaxed);
+    }
+
+    /// What it is at least.
+    pub fn get(&self) -> UnixTime {
+        UnixTime(self.0.load(Ordering::Relaxed))
+    }
+}
+
 /// Where the destination is and how to prove who we are. [`Settings::new`] has the defaults.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -60,7 +83,9 @@ pub struct Settings {
     /// Authorities, PEM, trusted instead of the public ones. Default: the public ones (webpki-roots).
     pub ca_pem: Option<Vec<u8>>,
     /// Certificates are judged at the wall clock's time or at this one, whichever is later. Default: 0.
-    pub time_floor: UnixTime,
+    pub time_floor: TimeFloor,
+    /// The way that connections take. Default: the system's routes, without bounds.
+    pub way: Arc<dyn Way>,
     /// For the name, and again for TCP and TLS together. Default: 30 s.
     pub connect_timeout: Duration,
     /// The longest that sending may stand still. Default: 60 s.
@@ -79,7 +104,8 @@ impl Settings {
             token: None,
             certificate: None,
             ca_pem: None,
-            time_floor: UnixTime(0),
+            time_floor: TimeFloor::default(),
+            way: Arc::new(AnyWay),
             connect_timeout: Duration::from_secs(30),
             stall_timeout: Duration::from_secs(60),
             answer_timeout: Duration::from_secs(180),
@@ -145,7 +171,7 @@ pub(crate) fn bearer(token: &Token) -> Result<HeaderValue, SettingsError> {
 /// What TLS trusts and shows.
 pub(crate) fn tls_config(settings: &Settings) -> Result<ClientConfig, SettingsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let clock = Arc::new(FlooredClock(settings.time_floor));
+    let clock = Arc::new(FlooredClock(settings.time_floor.clone()));
     let builder = ClientConfig::builder_with_details(provider, clock)
         .with_safe_default_protocol_versions()
         .map_err(|error| SettingsError::Ca { detail: plain(&error.to_string()) })?

@@ -258,6 +258,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
                     continue;
                 }
                 Step::Wait(until) => {
+                    self.client.rest();
                     if !self.take_signals(Some(until)) {
                         return;
                     }

@@ -1,20 +1,21 @@
 //! TCP and TLS under `ureq`: certain causes of failure, a clock that may start in 1970, and an ear for early answers.
 
 use std::io::{self, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use crate::error::{Cause, Phase, plain};
+use crate::settings::TimeFloor;
+use crate::way::{CONNECTION, Toll, closed};
 use rustls::{ClientConfig, ClientConnection};
 use rustls_pki_types::ServerName;
+use socket2::{Domain, Socket, Type};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
 };
-use waypost_protocol::time::UnixTime;
-
-use crate::error::{Cause, Phase, plain};
 
 /// Used where `ureq` sets no timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
@@ -50,11 +51,11 @@ impl Line {
 
 /// The wall clock, but never earlier than what is known to have passed: boards boot in 1970.
 #[derive(Debug)]
-pub(crate) struct FlooredClock(pub(crate) UnixTime);
+pub(crate) struct FlooredClock(pub(crate) TimeFloor);
 
 impl rustls::time_provider::TimeProvider for FlooredClock {
     fn current_time(&self) -> Option<rustls_pki_types::UnixTime> {
-        let floor = rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(self.0.0));
+        let floor = rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(self.0.get().0));
         Some(rustls_pki_types::UnixTime::now().max(floor))
     }
 }
@@ -94,6 +95,7 @@ fn host_of(uri: &ureq::http::Uri) -> String {
 #[derive(Debug)]
 pub(crate) struct TlsConnector {
     pub(crate) config: Arc<ClientConfig>,
+    pub(crate) toll: Arc<Toll>,
     pub(crate) line: Arc<Line>,
 }
 
@@ -108,7 +110,10 @@ impl Connector<()> for TlsConnector {
         let budget = details.timeout.not_zero().map_or(CONNECT_TIMEOUT, |budget| *budget);
         let deadline = Instant::now() + budget;
         let host = host_of(details.uri);
-        let tcp = Arc::new(open(details, deadline, &host).map_err(certain)?);
+        let shut = |why| certain(Cause::BackhaulClosed { detail: why });
+        let interface = self.toll.way().interface().map_err(shut)?;
+        self.toll.pay(CONNECTION).map_err(|error| shut(error.to_string()))?;
+        let tcp = Arc::new(open(details, interface.as_deref(), deadline, &host).map_err(certain)?);
         let handle: Arc<dyn ShutdownHandle> = tcp.clone();
         (details.register_shutdown)(Arc::downgrade(&handle))?;
         // Small requests would otherwise wait for the ACK of the one before.
@@ -117,7 +122,8 @@ impl Connector<()> for TlsConnector {
         self.line.set_deaf(false);
         let buffers =
             LazyBuffers::new(details.config.input_buffer_size(), details.config.output_buffer_size());
-        Ok(Some(TlsTransport { buffers, tls, tcp, line: self.line.clone(), done_for: false }))
+        let (line, toll) = (self.line.clone(), self.toll.clone());
+        Ok(Some(TlsTransport { buffers, tls, tcp, line, toll, done_for: false }))
     }
 }
 
@@ -135,8 +141,11 @@ impl TlsConnector {
             .map_err(|_| refused("the url's host is no name that a certificate can have".to_owned()))?;
         let mut tls =
             ClientConnection::new(self.config.clone(), name).map_err(|error| refused(tls_words(&error)))?;
-        match tls.complete_io(&mut Timed { tcp, deadline: Some(deadline), stall: None }) {
+        match tls.complete_io(&mut Timed { tcp, toll: &self.toll, deadline: Some(deadline), stall: None }) {
             Ok(_) => Ok(tls),
+            Err(error) if closed(&error).is_some() => {
+                Err(Cause::BackhaulClosed { detail: error.to_string() })
+            }
             Err(error) if is_timeout(&error) => {
                 Err(Cause::Timeout { host: host.to_owned(), during: Phase::Connecting })
             }
@@ -152,14 +161,19 @@ impl TlsConnector {
 }
 
 /// Tries one address after the other, each with its share of what time is left.
-fn open(details: &ConnectionDetails, deadline: Instant, host: &str) -> Result<TcpStream, Cause> {
+fn open(
+    details: &ConnectionDetails,
+    interface: Option<&str>,
+    deadline: Instant,
+    host: &str,
+) -> Result<TcpStream, Cause> {
     let mut last = None;
-    let addresses: &[std::net::SocketAddr] = &details.addrs;
+    let addresses: &[SocketAddr] = &details.addrs;
     for (at, address) in addresses.iter().enumerate() {
         let left = deadline.saturating_duration_since(Instant::now());
         let others = u32::try_from(addresses.len() - at).unwrap_or(u32::MAX);
         let share = (left / others).max(MIN_PER_ADDRESS).min(left.max(Duration::from_millis(1)));
-        match TcpStream::connect_timeout(address, share) {
+        match connect(address, interface, share) {
             Ok(tcp) => return Ok(tcp),
             Err(error) => last = Some(error),
         }
@@ -173,12 +187,22 @@ fn open(details: &ConnectionDetails, deadline: Instant, host: &str) -> Result<Tc
     })
 }
 
+/// Opens a connection, over one interface where one is named (`SO_BINDTODEVICE`, socket(7)).
+fn connect(address: &SocketAddr, interface: Option<&str>, within: Duration) -> io::Result<TcpStream> {
+    let Some(interface) = interface else { return TcpStream::connect_timeout(address, within) };
+    let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
+    socket.bind_device(Some(interface.as_bytes()))?;
+    socket.connect_timeout(&(*address).into(), within)?;
+    Ok(socket.into())
+}
+
 /// A connection that `ureq` sends requests over.
 pub(crate) struct TlsTransport {
     buffers: LazyBuffers,
     tls: ClientConnection,
     tcp: Arc<TcpStream>,
     line: Arc<Line>,
+    toll: Arc<Toll>,
     /// Half a request went out, or half an answer came in: no further request may use this connection.
     done_for: bool,
 }
@@ -196,7 +220,7 @@ impl Transport for TlsTransport {
             return Ok(());
         }
         let timeout = timeout.for_write();
-        let mut tcp = Timed::new(&self.tcp, timeout);
+        let mut tcp = Timed::new(&self.tcp, &self.toll, timeout);
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         let mut stream = rustls::Stream::new(&mut self.tls, &mut tcp);
         match stream.write_all(output).and_then(|()| stream.flush()) {
@@ -243,7 +267,7 @@ impl TlsTransport {
     /// Reads without first writing what is left to write, unlike [`rustls::Stream`]: an answer that was there before
     /// the connection broke is still to be had, while writing would only fail.
     fn receive(&mut self, timeout: NextTimeout) -> io::Result<usize> {
-        let mut tcp = Timed::new(&self.tcp, timeout);
+        let mut tcp = Timed::new(&self.tcp, &self.toll, timeout);
         loop {
             match self.tls.reader().read(self.buffers.input_append_buf()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -298,6 +322,7 @@ impl std::fmt::Debug for TlsTransport {
 /// A socket whose every call ends in time.
 struct Timed<'a> {
     tcp: &'a TcpStream,
+    toll: &'a Toll,
     /// When all must be over.
     deadline: Option<Instant>,
     /// The longest that one call may take.
@@ -305,8 +330,16 @@ struct Timed<'a> {
 }
 
 impl<'a> Timed<'a> {
-    fn new(tcp: &'a TcpStream, timeout: NextTimeout) -> Self {
-        Timed { tcp, deadline: None, stall: timeout.not_zero().map(|after| *after) }
+    fn new(tcp: &'a TcpStream, toll: &'a Toll, timeout: NextTimeout) -> Self {
+        Timed { tcp, toll, deadline: None, stall: timeout.not_zero().map(|after| *after) }
+    }
+
+    /// Pays for what is about to be sent: what the socket has taken cannot be called back.
+    fn paid_before(&self, length: usize, write: impl Fn(&Self) -> io::Result<usize>) -> io::Result<usize> {
+        self.toll.pay(length as u64)?;
+        let written = uninterrupted(|| write(self));
+        self.toll.refund((length - *written.as_ref().unwrap_or(&0)) as u64);
+        written
     }
 
     fn left(&self) -> io::Result<Option<Duration>> {
@@ -325,22 +358,24 @@ impl Read for Timed<'_> {
             let mut tcp = self.tcp;
             tcp.read(buffer)
         })
+        .and_then(|count| self.toll.pay(count as u64).map(|()| count))
     }
 }
 
 impl Write for Timed<'_> {
     fn write(&mut self, buffer: &[u8]) -> io::Result<usize> {
-        uninterrupted(|| {
-            self.tcp.set_write_timeout(self.left()?)?;
-            let mut tcp = self.tcp;
+        self.paid_before(buffer.len(), |timed| {
+            timed.tcp.set_write_timeout(timed.left()?)?;
+            let mut tcp = timed.tcp;
             tcp.write(buffer)
         })
     }
 
     fn write_vectored(&mut self, buffers: &[io::IoSlice<'_>]) -> io::Result<usize> {
-        uninterrupted(|| {
-            self.tcp.set_write_timeout(self.left()?)?;
-            let mut tcp = self.tcp;
+        let length = buffers.iter().map(|buffer| buffer.len()).sum();
+        self.paid_before(length, |timed| {
+            timed.tcp.set_write_timeout(timed.left()?)?;
+            let mut tcp = timed.tcp;
             tcp.write_vectored(buffers)
         })
     }

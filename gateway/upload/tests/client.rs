@@ -19,6 +19,7 @@ use waypost_protocol::document::{Description, Document};
 use waypost_protocol::ids::Fingerprint;
 use waypost_protocol::time::UnixTime;
 use waypost_upload::error::{Cause, Error, Kind, Phase};
+use waypost_upload::settings::TimeFloor;
 use waypost_upload::{Client, Settings};
 
 type Part = (Description, std::io::Cursor<Bytes>);
@@ -345,7 +346,7 @@ fn a_wrong_certificate_is_refused_with_its_reason() {
 fn a_clock_that_is_behind_is_raised_to_the_floor() {
     let server = Server::with(certificates("localhost", 2090, 2100), false, "127.0.0.1:0");
     let mut settings = server.settings();
-    settings.time_floor = UnixTime(3_800_000_000);
+    settings.time_floor = TimeFloor::new(UnixTime(3_800_000_000));
     Client::new(&settings).unwrap().info(None).unwrap();
 }
 

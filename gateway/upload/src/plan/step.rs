@@ -143,6 +143,7 @@ impl std::fmt::Display for PathState {
                 Kind::NoRoute => "no network",
                 Kind::DnsFailed => "DNS dead",
                 Kind::CaptivePortal => "captive portal",
+                Kind::BackhaulClosed => "backhaul closed",
                 Kind::TlsRefused => "TLS refused",
                 Kind::ServerError => "server in trouble",
                 _ => "unreachable",

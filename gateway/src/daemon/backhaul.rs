@@ -1,0 +1,234 @@
+//! The backhaul that uploads take: chosen when networks, hours or budgets change, paid for byte by byte.
+
+use std::collections::BTreeMap;
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use jiff::{Timestamp, tz::TimeZone};
+use tokio::sync::mpsc;
+use waypost_backhaul::{Choice, Closed, Ledger, Moment, Network, Situation, budget, choose};
+use waypost_config::Backhaul;
+use waypost_store::{Change, Store, Writer};
+use waypost_upload::way::Way;
+
+use super::time::TrustedTime;
+use super::uploads::UploadNews;
+use crate::admin::BackhaulStatus;
+
+/// Where the ledger is kept among the store's settings.
+const LEDGER: &str = "backhaul/ledger";
+
+/// What all uploaders share.
+pub(super) struct Backhauls {
+    inner: Mutex<Inner>,
+    store: Store,
+    writer: Writer,
+    time: TrustedTime,
+    news: mpsc::Sender<UploadNews>,
+}
+
+struct Inner {
+    configured: Vec<Backhaul>,
+    outward: Vec<Network>,
+    ledger: Ledger,
+    choice: Choice,
+    /// Whether the kernel has told of its networks, or never will: before that one that costs money might be used.
+    is_known: bool,
+}
+
+impl Backhauls {
+    pub(super) fn new(
+        configured: Vec<Backhaul>,
+        store: Store,
+        writer: Writer,
+        time: TrustedTime,
+        news: mpsc::Sender<UploadNews>,
+    ) -> Self {
+        let ledger = store.setting(LEDGER).ok().flatten();
+        let ledger = ledger.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
+        let inner =
+            Inner { configured, outward: Vec::new(), ledger, choice: Choice::System, is_known: false };
+        Backhauls { inner: Mutex::new(inner), store, writer, time, news }
+    }
+
+    /// Looks again, after networks or the configuration have changed or time has passed. Whether another one is used, or
+    /// the same under other conditions.
+    pub(super) fn look(&self, configured: Option<Vec<Backhaul>>, outward: Option<Vec<Network>>) -> bool {
+        let now = self.now();
+        let mut inner = self.inner();
+        inner.is_known |= outward.is_some();
+        let is_new = configured.as_ref().is_some_and(|new| *new != inner.configured);
+        inner.configured = configured.unwrap_or_else(|| std::mem::take(&mut inner.configured));
+        inner.outward = outward.unwrap_or_else(|| std::mem::take(&mut inner.outward));
+        let situation =
+            Situation { outward: &inner.outward, ledger: &inner.ledger, now, minute: self.minute_of_day() };
+        let choice = choose(&inner.configured, situation);
+        let before = std::mem::replace(&mut inner.choice, choice.clone());
+        drop(inner);
+        let is_another = !is_same(&before, &choice);
+        if is_another {
+            log::info!("backhaul: {}", words(&choice));
+        }
+        is_another || is_new
+    }
+
+    /// Whether hours or budgets are configured, so that the choice may change as time passes.
+    pub(super) fn depends_on_time(&self) -> bool {
+        let bounded = |one: &Backhaul| !one.windows.is_empty() || one.day.is_some() || one.month.is_some();
+        self.inner().configured.iter().any(bounded)
+    }
+
+    /// For `waypost status`.
+    pub(super) fn status(&self) -> Vec<BackhaulStatus> {
+        let now = self.now();
+        let inner = self.inner();
+        let used = match &inner.choice {
+            Choice::Interface { backhaul, .. } => backhaul.as_deref(),
+            _ => None,
+        };
+        let closed: BTreeMap<&str, String> = match &inner.choice {
+            Choice::Closed { backhaul, why } => {
+                BTreeMap::from([(backhaul.as_str(), closed_words(backhaul, *why))])
+            }
+            _ => BTreeMap::new(),
+        };
+        let status = |one: &Backhaul| {
+            let name = one.name.as_str();
+            let [day, month] = inner.ledger.spent(name, now);
+            let is_connected = inner.outward.iter().any(|network| one.has(&network.interface));
+            BackhaulStatus {
+                name: name.to_owned(),
+                state: match (used == Some(name), closed.get(name), is_connected) {
+                    (true, ..) => "in use".to_owned(),
+                    (false, Some(why), _) => why.clone(),
+                    (false, None, true) => "connected".to_owned(),
+                    (false, None, false) => "not connected".to_owned(),
+                },
+                cost: one.cost.to_string(),
+                day,
+                day_budget: one.day.map(|size| size.bytes()),
+                month,
+                month_budget: one.month.map(|size| size.bytes()),
+            }
+        };
+        inner.configured.iter().map(status).collect()
+    }
+
+    fn inner(&self) -> MutexGuard<'_, Inner> {
+        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Moment {
+        Moment { uptime: self.store.uptime(), trusted: self.time.vouched_for().map(|time| time.0) }
+    }
+
+    /// By the system's time zone; nothing while the wall clock is known to be wrong.
+    fn minute_of_day(&self) -> Option<u16> {
+        let wall = self.time.wall()?;
+        let time = Timestamp::from_second(i64::try_from(wall.0).ok()?).ok()?.to_zoned(TimeZone::system());
+        u16::try_from(i32::from(time.hour()) * 60 + i32::from(time.minute())).ok()
+    }
+
+    /// Written down before the bytes are moved: a power cut in between costs bytes of the budget, never the reverse.
+    fn save(&self, ledger: &Ledger) -> Result<(), String> {
+        let value = serde_json::to_vec(ledger).map_err(|error| error.to_string())?;
+        let put = Change::Put { key: LEDGER.to_owned(), value: Some(value) };
+        self.writer.apply(put).map(|_| ()).map_err(|error| error.to_string())
+    }
+}
+
+impl std::fmt::Debug for Backhauls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Backhauls").field("choice", &self.inner().choice).finish_non_exhaustive()
+    }
+}
+
+impl Way for Backhauls {
+    fn interface(&self) -> Result<Option<String>, String> {
+        let inner = self.inner();
+        match &inner.choice {
+            Choice::System if !inner.is_known && !inner.configured.is_empty() => {
+                Err("the kernel has not told its networks so far".to_owned())
+            }
+            Choice::System => Ok(None),
+            Choice::Interface { interface, .. } => Ok(Some(interface.clone())),
+            Choice::Closed { backhaul, why } => Err(closed_words(backhaul, *why)),
+        }
+    }
+
+    fn lease(&self, bytes: u64) -> Result<u64, String> {
+        let now = self.now();
+        let mut inner = self.inner();
+        let name = match &inner.choice {
+            Choice::System | Choice::Interface { backhaul: None, .. } => return Ok(bytes),
+            Choice::Interface { backhaul: Some(name), .. } => name.clone(),
+            Choice::Closed { backhaul, why } => return Err(closed_words(backhaul, *why)),
+        };
+        let Some(bounds) = inner.configured.iter().find(|one| one.name.as_str() == name).map(budget) else {
+            return Ok(bytes);
+        };
+        let granted = inner.ledger.left(&name, bounds, now).unwrap_or(bytes).min(bytes);
+        if granted == 0 {
+            let why = Closed::Spent(inner.ledger.wait(&name, bounds, now));
+            drop(inner);
+            // The loop chooses anew; it is gone only when the daemon ends.
+            let _ = self.news.try_send(UploadNews::Backhaul);
+            return Err(closed_words(&name, why));
+        }
+        inner.ledger.spend(&name, granted, now);
+        let ledger = inner.ledger.clone();
+        drop(inner);
+        match self.save(&ledger) {
+            Ok(()) => Ok(granted),
+            Err(why) => {
+                self.inner().ledger.give_back(&name, granted);
+                Err(format!("what is sent over {name} cannot be written down: {why}"))
+            }
+        }
+    }
+
+    fn give_back(&self, bytes: u64) {
+        let mut inner = self.inner();
+        let Choice::Interface { backhaul: Some(name), .. } = &inner.choice else { return };
+        let name = name.clone();
+        inner.ledger.give_back(&name, bytes);
+        let ledger = inner.ledger.clone();
+        drop(inner);
+        if let Err(error) = self.save(&ledger) {
+            log::warn!(error = error.as_str(); "the backhauls' ledger could not be saved: {error}");
+        }
+    }
+}
+
+/// Whether nothing has changed but how long one stays closed.
+fn is_same(before: &Choice, now: &Choice) -> bool {
+    match (before, now) {
+        (
+            Choice::Closed { backhaul: before, why: Closed::Spent(_) },
+            Choice::Closed { backhaul: now, why: Closed::Spent(_) },
+        ) => before == now,
+        (before, now) => before == now,
+    }
+}
+
+fn words(choice: &Choice) -> String {
+    match choice {
+        Choice::System => "the system's routes decide".to_owned(),
+        Choice::Interface { interface, backhaul: Some(name), .. } => format!("{name} ({interface})"),
+        Choice::Interface { interface, backhaul: None, .. } => {
+            format!("{interface}, which none is configured for")
+        }
+        Choice::Closed { backhaul, why } => closed_words(backhaul, *why),
+    }
+}
+
+fn closed_words(name: &str, why: Closed) -> String {
+    match why {
+        Closed::Hours => format!("{name} is outside its hours; connect another one, or change its windows"),
+        Closed::Spent(seconds) => {
+            let hours = seconds.div_ceil(3_600);
+            format!(
+                "the budget of {name} is spent, for {hours} h at most; connect another one, or raise its day or month"
+            )
+        }
+    }
+}

@@ -1,0 +1,95 @@
+//! What time it is at least: boards boot in 1970, so what destinations sign is remembered (design §7).
+
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use serde::{Deserialize, Serialize};
+use waypost_protocol::time::UnixTime;
+use waypost_store::{Change, Store, Writer};
+use waypost_upload::settings::TimeFloor;
+
+/// Where it is kept among the store's settings.
+const KEY: &str = "time/vouched-for";
+/// One source alone moves the time by at most so much.
+const STEP: u64 = 86_400;
+
+/// A time that somebody vouched for, and the store's clock at that moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Vouched {
+    time: UnixTime,
+    uptime: u64,
+}
+
+/// The time as far as it can be relied on; clones are the same.
+#[derive(Clone)]
+pub(super) struct TrustedTime {
+    vouched: Arc<Mutex<Option<Vouched>>>,
+    floor: TimeFloor,
+    store: Store,
+    writer: Writer,
+}
+
+impl TrustedTime {
+    /// Goes on from what was saved, and not before the program was built.
+    pub(super) fn load(store: Store, writer: Writer) -> Self {
+        let saved = store.setting(KEY).ok().flatten();
+        let saved: Option<Vouched> = saved.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let time = TrustedTime {
+            vouched: Arc::new(Mutex::new(saved)),
+            floor: TimeFloor::new(waypost_openpgp::BUILD_FLOOR),
+            store,
+            writer,
+        };
+        time.floor.raise(time.at_least());
+        time
+    }
+
+    /// For TLS, whose certificates are judged by it.
+    pub(super) fn floor(&self) -> TimeFloor {
+        self.floor.clone()
+    }
+
+    /// The wall clock, but not earlier than what is known: for signatures.
+    pub(super) fn now(&self) -> UnixTime {
+        wall().max(self.at_least())
+    }
+
+    /// The wall clock, unless it is known to be behind.
+    pub(super) fn wall(&self) -> Option<UnixTime> {
+        Some(wall()).filter(|wall| wall.0 + STEP >= self.at_least().0)
+    }
+
+    /// What somebody vouched for, and the time that has passed since; it is not later than that.
+    pub(super) fn vouched_for(&self) -> Option<UnixTime> {
+        let uptime = self.store.uptime();
+        self.vouched().map(|vouched| UnixTime(vouched.time.0 + uptime.saturating_sub(vouched.uptime)))
+    }
+
+    /// A destination has signed that it is `time`. Alone it moves what is known by a day at most; where the wall clock
+    /// says about the same, the two of them are believed.
+    pub(super) fn heard(&self, time: UnixTime) {
+        let known = self.at_least();
+        let agrees = wall().0.abs_diff(time.0) <= STEP;
+        let believed = if agrees { time } else { time.min(UnixTime(known.0 + STEP)) };
+        if believed <= known {
+            return;
+        }
+        let vouched = Vouched { time: believed, uptime: self.store.uptime() };
+        *self.vouched() = Some(vouched);
+        self.floor.raise(believed);
+        let value = serde_json::to_vec(&vouched).ok();
+        self.writer.submit(Change::Put { key: KEY.to_owned(), value }, |_| ());
+    }
+
+    fn at_least(&self) -> UnixTime {
+        self.vouched_for().unwrap_or(UnixTime(0)).max(waypost_openpgp::BUILD_FLOOR)
+    }
+
+    fn vouched(&self) -> MutexGuard<'_, Option<Vouched>> {
+        self.vouched.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn wall() -> UnixTime {
+    UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs())
+}
