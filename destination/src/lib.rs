@@ -17,6 +17,7 @@ pub mod opener;
 pub mod server;
 pub mod store;
 pub mod tls;
+mod window;
 
 pub use home::Home;
 pub use server::Server;

@@ -182,6 +182,7 @@ async fn accept(
         while connections.try_join_next().is_some() {}
         match accepted {
             Ok((stream, peer, permit)) => {
+                crate::window::open_wide(&stream);
                 let (tls, router, stopped) = (tls.clone(), router.clone(), stopped.clone());
                 connections.spawn(async move {
                     if let Err(error) = serve(stream, tls, router, stopped).await {
