@@ -51,8 +51,8 @@ section! {
         /// Its network interfaces (`ip link`); `*` stands for any end of a name. Needed.
         #[schemars(with = "Vec<String>")]
         [reload] interfaces: Vec<Pattern> = Vec::new();
-        /// "free", or "metered" where bytes cost money: then only what waits is sent, and nothing is asked for that can
-        /// wait until a free one is there.
+        /// "free", or "metered" where bytes cost money: then documents go all the same, but verdicts that a destination
+        /// gives later (`held` documents that were opened) are asked for once a day in place of every 15 minutes.
         [reload] cost: Cost = Cost::Free;
         /// At most this much in 24 hours, both ways, counted with what TCP and TLS add. Absent, no bound. What is left of
         /// a large document goes on the next day where it stopped.

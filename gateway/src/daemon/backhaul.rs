@@ -186,6 +186,10 @@ impl Way for Backhauls {
         }
     }
 
+    fn is_metered(&self) -> bool {
+        matches!(self.inner().choice, Choice::Interface { metered: true, .. })
+    }
+
     fn give_back(&self, bytes: u64) {
         let mut inner = self.inner();
         let Choice::Interface { backhaul: Some(name), .. } = &inner.choice else { return };

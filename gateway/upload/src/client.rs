@@ -105,6 +105,11 @@ impl Client {
         &self.host
     }
 
+    /// Whether bytes cost money on the way that is taken now.
+    pub fn is_metered(&self) -> bool {
+        self.toll.way().is_metered()
+    }
+
     /// Nothing is asked or sent for a while: leave to move bytes that was not used is given back.
     pub fn rest(&self) {
         self.toll.settle();

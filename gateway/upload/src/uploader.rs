@@ -246,6 +246,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
     fn run(mut self) {
         while self.take_signals(None) {
             let now = (self.clock)();
+            self.planner.set_metered(self.client.is_metered());
             let input = match self.planner.next(now) {
                 Step::Scan { after, limit } => Some(self.scan(after, limit)),
                 Step::Probe => Some(self.probe()),

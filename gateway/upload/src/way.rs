@@ -20,6 +20,11 @@ pub trait Way: Send + Sync + std::fmt::Debug {
 
     /// Leave that was not used.
     fn give_back(&self, bytes: u64);
+
+    /// Whether bytes cost money: then what can wait is asked for rarely.
+    fn is_metered(&self) -> bool {
+        false
+    }
 }
 
 /// The system's routes, without bounds.

@@ -64,6 +64,8 @@ pub struct Planner {
     losses: u32,
     /// When later verdicts are asked for; none while none is owed.
     fetch_at: Option<Monotonic>,
+    /// Bytes cost money: those verdicts are asked for only so much later.
+    patience: Duration,
 }
 
 #[derive(Debug)]
@@ -138,7 +140,17 @@ impl Planner {
             shrink: 0,
             losses: 0,
             fetch_at: None,
+            patience: Duration::ZERO,
         }
+    }
+
+    /// Whether bytes cost money now.
+    pub fn set_metered(&mut self, is_metered: bool) {
+        self.patience = if is_metered { self.settings.confirmations_every_metered } else { Duration::ZERO };
+    }
+
+    fn fetch_due(&self) -> Option<Monotonic> {
+        self.fetch_at.map(|at| at + self.patience)
     }
 
     /// How the destination can be reached.
@@ -155,11 +167,11 @@ impl Planner {
             return Step::Wait(None);
         }
         self.wake(now);
-        let fetch = self.fetch_at.is_some_and(|at| at <= now);
+        let fetch = self.fetch_due().is_some_and(|at| at <= now);
         let idle = self.asks.is_empty() && self.lanes.is_empty() && self.retries.is_empty() && !fetch;
         if idle && self.scan.wanted.is_none() {
             let first = self.deferred.first().map(|(at, _)| *at);
-            return Step::Wait([first, self.fetch_at, self.scan.retry_at].into_iter().flatten().min());
+            return Step::Wait([first, self.fetch_due(), self.scan.retry_at].into_iter().flatten().min());
         }
         if now < self.path.not_before {
             return Step::Wait(Some(self.path.not_before));

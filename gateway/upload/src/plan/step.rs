@@ -170,6 +170,8 @@ pub struct Settings {
     pub info_age: Duration,
     /// How often verdicts that may change are asked for. Default: 15 min.
     pub confirmations_every: Duration,
+    /// How much later where bytes cost money. Default: 24 h.
+    pub confirmations_every_metered: Duration,
     /// Bytes that a depositor may send before it is another's turn. Default: 64 KiB.
     pub quantum: u64,
 }
@@ -184,6 +186,7 @@ impl Default for Settings {
             max_backoff: Duration::from_secs(300),
             info_age: Duration::from_secs(86_400),
             confirmations_every: Duration::from_secs(900),
+            confirmations_every_metered: Duration::from_secs(86_400),
             quantum: 64 << 10,
         }
     }

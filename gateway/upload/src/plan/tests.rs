@@ -370,3 +370,18 @@ fn a_path_that_has_just_appeared_is_tried_again_and_again_until_its_names_resolv
     }
     assert!(pauses.len() < 30, "{pauses:?}");
 }
+
+#[test]
+fn later_verdicts_are_asked_for_rarely_where_bytes_cost_money() {
+    let mut planner = planner(vec![]);
+    planner.handle(Input::Nudge, at(0));
+    assert!(matches!(planner.next(at(0)), Step::Scan { .. }));
+    planner.handle(Input::Scanned { documents: vec![], more: false, owed: true }, at(0));
+    assert_eq!(planner.next(at(0)), Step::FetchConfirmations);
+    planner.handle(Input::Fetched(Ok(true)), at(0));
+    assert_eq!(planner.next(at(0)), Step::Wait(Some(at(900))));
+    planner.set_metered(true);
+    assert_eq!(planner.next(at(900)), Step::Wait(Some(at(900 + 86_400))));
+    planner.set_metered(false);
+    assert_eq!(planner.next(at(900)), Step::FetchConfirmations, "a free one is there");
+}
