@@ -5,7 +5,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{Timestamp, tz::TimeZone};
 use tokio::sync::mpsc;
-use waypost_backhaul::{Choice, Closed, Ledger, Moment, Network, Situation, budget, choose};
+use waypost_backhaul::{Budget, Choice, Closed, Ledger, Moment, Network, Situation, budget, choose};
 use waypost_config::Backhaul;
 use waypost_store::{Change, Store, Writer};
 use waypost_upload::way::Way;
@@ -175,6 +175,10 @@ impl Way for Backhauls {
             return Err(closed_words(&name, why));
         }
         inner.ledger.spend(&name, granted, now);
+        if bounds == Budget::default() {
+            // Only shown; written down with the next that is given back.
+            return Ok(granted);
+        }
         let ledger = inner.ledger.clone();
         drop(inner);
         match self.save(&ledger) {

@@ -186,8 +186,13 @@ impl Sender {
             // Its turn comes.
             return true;
         }
-        // Over a pipe that doubles payloads this would be a REQUEST that was answered long ago.
-        let room = self.pipe == Pipe::Ordered && self.again.len() < MAX_UNANSWERED;
+        if self.pipe != Pipe::Ordered {
+            // Over a pipe that doubles payloads this may be a REQUEST that was answered long ago.
+            return false;
+        }
+        // Also where it cannot be sent now: then it is offered at the next contact.
+        out.event(Event::LostByPeer { store: to.store, id: *id });
+        let room = self.again.len() < MAX_UNANSWERED;
         let found = match room.then(|| holdings.outgoing_again(to, id)).transpose() {
             Ok(found) => found.flatten(),
             Err(error) => {
@@ -197,7 +202,6 @@ impl Sender {
         };
         let known = found.is_some();
         if let Some(document) = found {
-            out.event(Event::LostByPeer { store: to.store, id: *id });
             self.again.push_back(Outgoing { maybe_held: false, ..document });
         }
         known
