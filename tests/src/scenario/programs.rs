@@ -115,8 +115,8 @@ mod tests {
 
     #[test]
     fn sources_are_read_from_cargos_list_of_them() {
-        let list = "/t/debug/waypost: /work/a\\ b/lib.rs /work/main.rs\n";
-        assert_eq!(sources(list), [PathBuf::from("/work/a b/lib.rs"), PathBuf::from("/work/main.rs")]);
+        let list = "/t/debug/waypost: /src/a\\ b/lib.rs /src/main.rs\n";
+        assert_eq!(sources(list), [PathBuf::from("/src/a b/lib.rs"), PathBuf::from("/src/main.rs")]);
     }
 
     #[test]
