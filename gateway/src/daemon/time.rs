@@ -93,3 +93,57 @@ impl TrustedTime {
 fn wall() -> UnixTime {
     UnixTime(SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO).as_secs())
 }
+
+#[cfg(test)]
+mod tests {
+    use waypost_store::{Options, StoreKey, WriterOptions};
+
+    use super::*;
+
+    fn open(folder: &std::path::Path) -> (TrustedTime, Writer) {
+        let options = Options { map_size: 16 << 20, reserve: 0, ..Options::default() };
+        let store = Store::open(folder, &StoreKey::new([1; 32]), options).unwrap();
+        let writer = Writer::start(store.clone(), WriterOptions::default()).unwrap();
+        (TrustedTime::load(store, writer.clone()), writer)
+    }
+
+    #[test]
+    fn one_source_moves_the_time_by_a_day_two_that_agree_by_any_span_and_it_is_remembered() {
+        let folder = tempfile::tempdir().unwrap();
+        let now = wall().0;
+        {
+            let (time, writer) = open(folder.path());
+            assert_eq!(time.vouched_for(), None);
+            assert_eq!(time.floor().get(), waypost_openpgp::BUILD_FLOOR);
+            // The wall clock says about the same.
+            time.heard(UnixTime(now - 3_600));
+            assert!(time.vouched_for().unwrap().0.abs_diff(now - 3_600) <= 2);
+            // Alone against the wall clock: a day at most, however far ahead.
+            time.heard(UnixTime(now + 1_000 * STEP));
+            let moved = time.vouched_for().unwrap().0;
+            assert!(moved.abs_diff(now - 3_600 + STEP) <= 2, "{moved}");
+            assert_eq!(time.floor().get().0, moved);
+            // It never goes back.
+            time.heard(UnixTime(5));
+            assert!(time.vouched_for().unwrap().0 >= moved);
+            assert_eq!(time.now().0, moved.max(time.now().0));
+            writer.flush();
+            writer.stop();
+        }
+        let (time, writer) = open(folder.path());
+        assert!(time.floor().get().0 >= now - 3_600 + STEP, "after a restart it is not 1970 again");
+        assert!(time.now().0 > wall().0, "signatures are judged by what is known");
+        writer.stop();
+    }
+
+    #[test]
+    fn a_wall_clock_that_is_behind_what_is_known_tells_no_hours() {
+        let folder = tempfile::tempdir().unwrap();
+        let (time, writer) = open(folder.path());
+        assert!(time.wall().is_some());
+        let far = wall().0 + 10 * STEP;
+        *time.vouched() = Some(Vouched { time: UnixTime(far), uptime: time.store.uptime() });
+        assert_eq!(time.wall(), None);
+        writer.stop();
+    }
+}
