@@ -8,7 +8,7 @@ use tokio::sync::mpsc;
 use waypost_backhaul::{Budget, Choice, Closed, Ledger, Moment, Network, Situation, budget, choose};
 use waypost_config::Backhaul;
 use waypost_store::{Change, Store, Writer};
-use waypost_upload::way::Way;
+use waypost_upload::way::{Route, Way};
 
 use super::time::TrustedTime;
 use super::uploads::UploadNews;
@@ -20,6 +20,8 @@ const LEDGER: &str = "backhaul/ledger";
 /// What all uploaders share.
 pub(super) struct Backhauls {
     inner: Mutex<Inner>,
+    /// Held while the ledger is saved, so that what is on the disk only ever gets newer.
+    saving: Mutex<()>,
     store: Store,
     writer: Writer,
     time: TrustedTime,
@@ -47,7 +49,7 @@ impl Backhauls {
         let ledger = ledger.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default();
         let inner =
             Inner { configured, outward: Vec::new(), ledger, choice: Choice::System, is_known: false };
-        Backhauls { inner: Mutex::new(inner), store, writer, time, news }
+        Backhauls { inner: Mutex::new(inner), saving: Mutex::new(()), store, writer, time, news }
     }
 
     /// Looks again, after networks or the configuration have changed or time has passed. Whether another one is used, or
@@ -129,8 +131,9 @@ impl Backhauls {
     }
 
     /// Written down before the bytes are moved: a power cut in between costs bytes of the budget, never the reverse.
-    fn save(&self, ledger: &Ledger) -> Result<(), String> {
-        let value = serde_json::to_vec(ledger).map_err(|error| error.to_string())?;
+    fn save(&self) -> Result<(), String> {
+        let _saving = self.saving.lock().unwrap_or_else(PoisonError::into_inner);
+        let value = serde_json::to_vec(&self.inner().ledger).map_err(|error| error.to_string())?;
         let put = Change::Put { key: LEDGER.to_owned(), value: Some(value) };
         self.writer.apply(put).map(|_| ()).map_err(|error| error.to_string())
     }
@@ -143,48 +146,49 @@ impl std::fmt::Debug for Backhauls {
 }
 
 impl Way for Backhauls {
-    fn interface(&self) -> Result<Option<String>, String> {
+    fn route(&self) -> Result<Route, String> {
+        self.time.raise_floor();
         let inner = self.inner();
         match &inner.choice {
             Choice::System if !inner.is_known && !inner.configured.is_empty() => {
                 Err("the kernel has not told its networks so far".to_owned())
             }
-            Choice::System => Ok(None),
-            Choice::Interface { interface, .. } => Ok(Some(interface.clone())),
+            Choice::System => Ok(Route::default()),
+            Choice::Interface { interface, backhaul, .. } => {
+                Ok(Route { interface: Some(interface.clone()), account: backhaul.clone() })
+            }
             Choice::Closed { backhaul, why } => Err(closed_words(backhaul, *why)),
         }
     }
 
-    fn lease(&self, bytes: u64) -> Result<u64, String> {
+    fn lease(&self, route: &Route, bytes: u64) -> Result<u64, String> {
         let now = self.now();
         let mut inner = self.inner();
-        let name = match &inner.choice {
-            Choice::System | Choice::Interface { backhaul: None, .. } => return Ok(bytes),
-            Choice::Interface { backhaul: Some(name), .. } => name.clone(),
-            Choice::Closed { backhaul, why } => return Err(closed_words(backhaul, *why)),
-        };
+        if let Choice::Closed { backhaul, why } = &inner.choice {
+            return Err(closed_words(backhaul, *why));
+        }
+        let Some(name) = route.account.as_deref() else { return Ok(bytes) };
         let Some(bounds) = inner.configured.iter().find(|one| one.name.as_str() == name).map(budget) else {
             return Ok(bytes);
         };
-        let granted = inner.ledger.left(&name, bounds, now).unwrap_or(bytes).min(bytes);
+        let granted = inner.ledger.left(name, bounds, now).unwrap_or(bytes).min(bytes);
         if granted == 0 {
-            let why = Closed::Spent(inner.ledger.wait(&name, bounds, now));
+            let why = Closed::Spent(inner.ledger.wait(name, bounds, now));
             drop(inner);
             // The loop chooses anew; it is gone only when the daemon ends.
             let _ = self.news.try_send(UploadNews::Backhaul);
-            return Err(closed_words(&name, why));
+            return Err(closed_words(name, why));
         }
-        inner.ledger.spend(&name, granted, now);
+        inner.ledger.spend(name, granted, now);
         if bounds == Budget::default() {
             // Only shown; written down with the next that is given back.
             return Ok(granted);
         }
-        let ledger = inner.ledger.clone();
         drop(inner);
-        match self.save(&ledger) {
+        match self.save() {
             Ok(()) => Ok(granted),
             Err(why) => {
-                self.inner().ledger.give_back(&name, granted);
+                self.inner().ledger.give_back(name, granted);
                 Err(format!("what is sent over {name} cannot be written down: {why}"))
             }
         }
@@ -194,14 +198,10 @@ impl Way for Backhauls {
         matches!(self.inner().choice, Choice::Interface { metered: true, .. })
     }
 
-    fn give_back(&self, bytes: u64) {
-        let mut inner = self.inner();
-        let Choice::Interface { backhaul: Some(name), .. } = &inner.choice else { return };
-        let name = name.clone();
-        inner.ledger.give_back(&name, bytes);
-        let ledger = inner.ledger.clone();
-        drop(inner);
-        if let Err(error) = self.save(&ledger) {
+    fn give_back(&self, route: &Route, bytes: u64) {
+        let Some(name) = route.account.as_deref() else { return };
+        self.inner().ledger.give_back(name, bytes);
+        if let Err(error) = self.save() {
             log::warn!(error = error.as_str(); "the backhauls' ledger could not be saved: {error}");
         }
     }

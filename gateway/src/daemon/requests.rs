@@ -21,8 +21,13 @@ impl Daemon {
         let answer = match request {
             Request::CheckStore => {
                 let store = self.shared.store.clone();
-                let check = move || admin::answer(&store, &Request::CheckStore);
-                tokio::task::spawn_blocking(move || reply.send(check()));
+                // Not one of the runtime's threads: the runtime's end would wait for it.
+                let check = move || {
+                    let _ = reply.send(admin::answer(&store, &Request::CheckStore));
+                };
+                if let Err(error) = std::thread::Builder::new().name("store-check".to_owned()).spawn(check) {
+                    log::warn!(error:% = error; "no thread for a check of the store: {error}");
+                }
                 return;
             }
             request => self.answer_now(&request),

@@ -40,13 +40,18 @@ impl TrustedTime {
             store,
             writer,
         };
-        time.floor.raise(time.at_least());
+        time.raise_floor();
         time
     }
 
     /// For TLS, whose certificates are judged by it.
     pub(super) fn floor(&self) -> TimeFloor {
         self.floor.clone()
+    }
+
+    /// Brings the floor forward by the time that has passed, before a certificate is judged.
+    pub(super) fn raise_floor(&self) {
+        self.floor.raise(self.at_least());
     }
 
     /// The wall clock, but not earlier than what is known: for signatures.

@@ -349,13 +349,15 @@ impl Client {
             Cause::Timeout { during, .. } => *during == Phase::Connecting,
             _ => false,
         };
-        // A host with an address of its own is asked on the port for pages; its port for Waypost counts for nothing.
-        // Over an interface of its own the page cannot be asked for; then the cause stays as it is.
-        if !matches!(self.toll.way().interface(), Ok(None)) {
+        // The page is asked for as the system's routes go; where connections are bound to an interface, it would come
+        // from elsewhere, or cost what nobody counts.
+        let is_bound = || self.toll.way().route().map_or(true, |route| route.interface.is_some());
+        if !is_suspect || is_bound() {
             return cause;
         }
+        // On the port for pages; the URL's own counts for nothing.
         let host = self.base.parse::<ureq::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
-        match host.filter(|_| is_suspect).and_then(|host| portal::login_page(&host)) {
+        match host.and_then(|host| portal::login_page(&host)) {
             Some(page) => Cause::CaptivePortal { page },
             None => cause,
         }

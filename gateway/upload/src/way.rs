@@ -1,25 +1,32 @@
 //! The way that connections take out of this device, and who pays for their bytes.
 
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 /// So many bytes are asked for at once.
 const LEASE: u64 = 256 << 10;
 /// Names, the three packets that open a connection and the four that close it.
 pub(crate) const CONNECTION: u64 = 600;
 
+/// How one connection leaves the device, and who pays for its bytes as long as it lives.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Route {
+    /// The network interface that the connection is bound to; `None`: the system's routes decide.
+    pub interface: Option<String>,
+    /// Whose budget its bytes are taken from; `None`: nobody counts them.
+    pub account: Option<String>,
+}
+
 /// Decides over connections and their bytes. Called from the thread that sends; may wait for a disk.
 pub trait Way: Send + Sync + std::fmt::Debug {
-    /// The network interface that a connection is bound to; `None`: the system's routes decide. An error says why no
-    /// connection may be made now, and what to do.
-    fn interface(&self) -> Result<Option<String>, String>;
+    /// The route that a connection made now takes. An error says why none may be made, and what to do.
+    fn route(&self) -> Result<Route, String>;
 
-    /// Leave to move this many bytes more, or fewer, both ways; an error where nothing may be moved.
-    fn lease(&self, bytes: u64) -> Result<u64, String>;
+    /// Leave to move this many bytes more, or fewer, both ways on `route`; an error where nothing may be moved.
+    fn lease(&self, route: &Route, bytes: u64) -> Result<u64, String>;
 
-    /// Leave that was not used.
-    fn give_back(&self, bytes: u64);
+    /// Leave that was had for `route` and not used.
+    fn give_back(&self, route: &Route, bytes: u64);
 
     /// Whether bytes cost money: then what can wait is asked for rarely.
     fn is_metered(&self) -> bool {
@@ -32,15 +39,15 @@ pub trait Way: Send + Sync + std::fmt::Debug {
 pub struct AnyWay;
 
 impl Way for AnyWay {
-    fn interface(&self) -> Result<Option<String>, String> {
-        Ok(None)
+    fn route(&self) -> Result<Route, String> {
+        Ok(Route::default())
     }
 
-    fn lease(&self, _: u64) -> Result<u64, String> {
+    fn lease(&self, _: &Route, _: u64) -> Result<u64, String> {
         Ok(u64::MAX / 2)
     }
 
-    fn give_back(&self, _: u64) {}
+    fn give_back(&self, _: &Route, _: u64) {}
 }
 
 /// Why nothing may be moved; travels inside an IO error.
@@ -48,47 +55,70 @@ impl Way for AnyWay {
 #[error("{0}")]
 pub(crate) struct Closed(pub(crate) String);
 
-/// Pays for the bytes of one client.
+/// Pays for the bytes of one client, which has one connection at a time.
 #[derive(Debug)]
 pub(crate) struct Toll {
     way: Arc<dyn Way>,
-    left: AtomicU64,
+    purse: Mutex<Purse>,
+}
+
+/// What was leased and not used so far, and the route that it is for.
+#[derive(Debug, Default)]
+struct Purse {
+    route: Route,
+    left: u64,
 }
 
 impl Toll {
     pub(crate) fn new(way: Arc<dyn Way>) -> Self {
-        Toll { way, left: AtomicU64::new(0) }
+        Toll { way, purse: Mutex::default() }
     }
 
     pub(crate) fn way(&self) -> &dyn Way {
         &*self.way
     }
 
+    /// From now on `route` is paid for; what was leased for another one goes back to where it came from.
+    pub(crate) fn take(&self, route: Route) {
+        self.settle();
+        self.purse().route = route;
+    }
+
+    /// Whether a connection made now would take the route that is paid for.
+    pub(crate) fn is_current(&self) -> bool {
+        self.way.route().is_ok_and(|route| route == self.purse().route)
+    }
+
     /// Pays for bytes of a TCP stream, and for the headers around them: 52 bytes for a segment of 1,448,
     /// and as many for each second one that comes back.
     pub(crate) fn pay(&self, bytes: u64) -> io::Result<()> {
         let cost = cost(bytes);
-        let mut left = self.left.load(Ordering::Relaxed);
-        while left < cost {
-            let lease = self.way.lease(LEASE.max(cost - left));
-            left = left.saturating_add(lease.map_err(|why| io::Error::other(Closed(why)))?.max(1));
-            self.left.store(left, Ordering::Relaxed);
+        let mut purse = self.purse();
+        while purse.left < cost {
+            let lease = self.way.lease(&purse.route, LEASE.max(cost - purse.left));
+            purse.left =
+                purse.left.saturating_add(lease.map_err(|why| io::Error::other(Closed(why)))?.max(1));
         }
-        self.left.store(left - cost, Ordering::Relaxed);
+        purse.left -= cost;
         Ok(())
     }
 
     /// So many bytes of those that were paid for were not moved after all.
     pub(crate) fn refund(&self, bytes: u64) {
-        self.left.fetch_add(cost(bytes), Ordering::Relaxed);
+        self.purse().left += cost(bytes);
     }
 
     /// Nothing is moved for a while.
     pub(crate) fn settle(&self) {
-        let left = self.left.swap(0, Ordering::Relaxed);
+        let mut purse = self.purse();
+        let left = std::mem::take(&mut purse.left);
         if left > 0 {
-            self.way.give_back(left);
+            self.way.give_back(&purse.route, left);
         }
+    }
+
+    fn purse(&self) -> MutexGuard<'_, Purse> {
+        self.purse.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -103,42 +133,89 @@ pub(crate) fn closed(error: &io::Error) -> Option<&Closed> {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+
     use super::*;
 
+    /// What is left of each account, and the one that is used.
     #[derive(Debug)]
-    struct Purse(AtomicU64);
+    struct Accounts {
+        left: Mutex<BTreeMap<String, u64>>,
+        used: Mutex<&'static str>,
+    }
 
-    impl Way for Purse {
-        fn interface(&self) -> Result<Option<String>, String> {
-            Ok(None)
+    impl Accounts {
+        fn new(accounts: &[(&str, u64)]) -> Arc<Self> {
+            let left = accounts.iter().map(|&(name, bytes)| (name.to_owned(), bytes)).collect();
+            Arc::new(Accounts { left: Mutex::new(left), used: Mutex::new("") })
         }
 
-        fn lease(&self, bytes: u64) -> Result<u64, String> {
-            let left = self.0.load(Ordering::SeqCst);
-            let granted = left.min(bytes);
-            self.0.store(left - granted, Ordering::SeqCst);
+        fn left(&self, account: &str) -> u64 {
+            self.left.lock().unwrap()[account]
+        }
+    }
+
+    fn account(route: &Route) -> String {
+        route.account.clone().unwrap()
+    }
+
+    impl Way for Accounts {
+        fn route(&self) -> Result<Route, String> {
+            Ok(Route { interface: None, account: Some((*self.used.lock().unwrap()).to_owned()) })
+        }
+
+        fn lease(&self, route: &Route, bytes: u64) -> Result<u64, String> {
+            let mut accounts = self.left.lock().unwrap();
+            let left = accounts.get_mut(&account(route)).unwrap();
+            let granted = bytes.min(*left);
+            *left -= granted;
             if granted == 0 { Err("nothing is left".into()) } else { Ok(granted) }
         }
 
-        fn give_back(&self, bytes: u64) {
-            self.0.fetch_add(bytes, Ordering::SeqCst);
+        fn give_back(&self, route: &Route, bytes: u64) {
+            *self.left.lock().unwrap().get_mut(&account(route)).unwrap() += bytes;
         }
     }
 
     #[test]
     fn every_byte_is_paid_for_and_what_was_leased_and_not_used_comes_back() {
-        let purse = Arc::new(Purse(AtomicU64::new(1_000_000)));
-        let toll = Toll::new(purse.clone());
+        let accounts = Accounts::new(&[("", 1_000_000)]);
+        let toll = Toll::new(accounts.clone());
+        toll.take(accounts.route().unwrap());
         for _ in 0..9 {
             toll.pay(16_000).unwrap();
         }
         toll.settle();
-        assert_eq!(purse.0.load(Ordering::SeqCst), 1_000_000 - 9 * 17_000);
+        assert_eq!(accounts.left(""), 1_000_000 - 9 * 17_000);
         while toll.pay(16_000).is_ok() {}
         let why = toll.pay(16_000).unwrap_err();
         assert_eq!(closed(&why).unwrap().to_string(), "nothing is left");
         toll.settle();
-        let spent = 1_000_000 - purse.0.load(Ordering::SeqCst);
+        let spent = 1_000_000 - accounts.left("");
         assert_eq!(spent, 1_000_000 / 17_000 * 17_000, "never more than there is");
+    }
+
+    #[test]
+    fn each_account_pays_for_its_own_connections_alone() {
+        let accounts = Accounts::new(&[("cable", 1_000_000), ("modem", 1_000_000)]);
+        *accounts.used.lock().unwrap() = "cable";
+        let toll = Toll::new(accounts.clone());
+        toll.take(accounts.route().unwrap());
+        toll.pay(16_000).unwrap();
+        assert!(toll.is_current());
+
+        *accounts.used.lock().unwrap() = "modem";
+        assert!(!toll.is_current(), "the connection is to be made anew");
+        toll.pay(16_000).unwrap();
+        assert_eq!(accounts.left("modem"), 1_000_000, "the old connection goes on at the old one's expense");
+
+        toll.take(accounts.route().unwrap());
+        assert!(toll.is_current());
+        toll.pay(16_000).unwrap();
+        toll.settle();
+        assert_eq!(
+            (accounts.left("cable"), accounts.left("modem")),
+            (1_000_000 - 2 * 17_000, 1_000_000 - 17_000)
+        );
     }
 }

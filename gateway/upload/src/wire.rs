@@ -111,7 +111,9 @@ impl Connector<()> for TlsConnector {
         let deadline = Instant::now() + budget;
         let host = host_of(details.uri);
         let shut = |why| certain(Cause::BackhaulClosed { detail: why });
-        let interface = self.toll.way().interface().map_err(shut)?;
+        let route = self.toll.way().route().map_err(shut)?;
+        let interface = route.interface.clone();
+        self.toll.take(route);
         self.toll.pay(CONNECTION).map_err(|error| shut(error.to_string()))?;
         let tcp = Arc::new(open(details, interface.as_deref(), deadline, &host).map_err(certain)?);
         let handle: Arc<dyn ShutdownHandle> = tcp.clone();
@@ -246,7 +248,11 @@ impl Transport for TlsTransport {
     }
 
     fn is_open(&mut self) -> bool {
-        !self.done_for && !self.line.is_stopped() && self.incoming() == Incoming::Nothing
+        // Where another way is to be taken by now, the next request takes it.
+        !self.done_for
+            && !self.line.is_stopped()
+            && self.toll.is_current()
+            && self.incoming() == Incoming::Nothing
     }
 
     fn is_tls(&self) -> bool {

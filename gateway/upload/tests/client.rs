@@ -20,6 +20,7 @@ use waypost_protocol::ids::Fingerprint;
 use waypost_protocol::time::UnixTime;
 use waypost_upload::error::{Cause, Error, Kind, Phase};
 use waypost_upload::settings::TimeFloor;
+use waypost_upload::way::{Route, Way};
 use waypost_upload::{Client, Settings};
 
 type Part = (Description, std::io::Cursor<Bytes>);
@@ -111,6 +112,36 @@ fn a_connection_that_the_server_closed_meanwhile_is_not_used_again() {
     std::thread::sleep(Duration::from_millis(50));
     batch(&mut client, &[document(1, 10)]).unwrap();
     assert_eq!(server.state.lock().unwrap().connections, 2);
+}
+
+/// The account with this number is used.
+#[derive(Debug, Default)]
+struct Numbered(AtomicU64);
+
+impl Way for Numbered {
+    fn route(&self) -> Result<Route, String> {
+        Ok(Route { interface: None, account: Some(self.0.load(Ordering::Relaxed).to_string()) })
+    }
+
+    fn lease(&self, _: &Route, bytes: u64) -> Result<u64, String> {
+        Ok(bytes)
+    }
+
+    fn give_back(&self, _: &Route, _: u64) {}
+}
+
+#[test]
+fn after_another_way_was_chosen_the_next_request_takes_it() {
+    let server = Server::start();
+    let mut settings = server.settings();
+    let way = Arc::new(Numbered::default());
+    settings.way = way.clone();
+    let mut client = Client::new(&settings).unwrap();
+    for (account, connections) in [(0, 1), (0, 1), (1, 2), (1, 2), (0, 3)] {
+        way.0.store(account, Ordering::Relaxed);
+        client.confirmations_since(0).unwrap();
+        assert_eq!(server.state.lock().unwrap().connections, connections, "account {account}");
+    }
 }
 
 #[test]
