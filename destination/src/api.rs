@@ -6,6 +6,7 @@ mod digest;
 mod problem;
 mod questions;
 mod stream;
+mod tus;
 mod uploads;
 
 use std::sync::Arc;
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::http::Method;
-use axum::routing::{MethodRouter, get, post, put};
+use axum::routing::{MethodRouter, delete, get, head, options, patch, post, put};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use waypost_protocol::api::{self, Info};
 use waypost_protocol::time::UnixTime;
@@ -30,7 +31,7 @@ const MAX_UPLOADS: usize = 32;
 const STALL: Duration = Duration::from_secs(90);
 
 /// Each route, as `openapi.json` has it.
-pub const ROUTES: [(&str, &str); 7] = [
+pub const ROUTES: [(&str, &str); 12] = [
     ("GET", "/v1/info"),
     ("GET", "/v1/certificate"),
     ("POST", "/v1/have"),
@@ -38,6 +39,11 @@ pub const ROUTES: [(&str, &str); 7] = [
     ("POST", "/v1/batch"),
     ("POST", "/v1/confirmations"),
     ("GET", "/v1/confirmations"),
+    ("OPTIONS", "/v1/uploads"),
+    ("POST", "/v1/uploads"),
+    ("HEAD", "/v1/uploads/{id}"),
+    ("PATCH", "/v1/uploads/{id}"),
+    ("DELETE", "/v1/uploads/{id}"),
 ];
 
 /// What all requests share.
@@ -60,6 +66,7 @@ impl Shared {
             max_document: settings.max_document,
             max_batch_documents: settings.max_batch_documents,
             max_batch_bytes: settings.max_batch_bytes,
+            resumable: true,
             time: UnixTime(0),
         };
         let certificate = home.certificate().to_bytes();
@@ -99,7 +106,16 @@ fn handler(method: &str, path: &str) -> MethodRouter<Arc<Shared>> {
         ("GET", api::CONFIRMATIONS) => get(questions::confirmations_since),
         ("POST", api::BATCH) => post(uploads::batch),
         ("PUT", _) => put(uploads::put_document),
+        ("OPTIONS", api::UPLOADS) => tus(options(tus::options)),
+        ("POST", api::UPLOADS) => tus(post(tus::create)),
+        ("HEAD", _) => tus(head(tus::offset)),
+        ("PATCH", _) => tus(patch(tus::patch)),
+        ("DELETE", _) => tus(delete(tus::delete)),
         // The table above has no other; a test asks for each of them.
         _ => MethodRouter::new().fallback(|_: Method| async { problem::no_such_path().await }),
     }
+}
+
+fn tus(routes: MethodRouter<Arc<Shared>>) -> MethodRouter<Arc<Shared>> {
+    routes.layer(axum::middleware::from_fn(tus::versioned))
 }

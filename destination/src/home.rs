@@ -329,6 +329,11 @@ impl Home {
         self.path.join("tmp")
     }
 
+    /// Uploads that go on later.
+    pub(crate) fn partials_folder(&self) -> PathBuf {
+        self.path.join("partials")
+    }
+
     pub(crate) fn held_folder(&self) -> PathBuf {
         self.path.join("held")
     }

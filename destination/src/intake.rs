@@ -4,12 +4,14 @@
 //! `tmp/` before the row that says so is committed; the row names that file; then one atomic rename puts it where it
 //! belongs, once; then the verdict is signed. [`Intake::recover`] goes on from wherever a crash came.
 
+mod resumed;
+
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use nix::unistd::syncfs;
 use waypost_openpgp::SecretKey;
@@ -23,7 +25,10 @@ use crate::durable::{is_full, sync_folder};
 use crate::home::Home;
 use crate::inbox;
 use crate::judge::{Failed, Judge, Outcome};
+use crate::partials::Partials;
 use crate::store::{NewDocument, Staged, Store, StoreError};
+
+pub use resumed::Advance;
 
 /// Documents that share one flush of the disk.
 const GROUP_DOCUMENTS: usize = 64;
@@ -99,11 +104,13 @@ pub struct Intake {
     placed: Mutex<Vec<(i64, Vec<u8>)>>,
     /// A file could not be put in its place; to be tried again.
     unplaced: AtomicBool,
+    partials: Arc<Partials>,
 }
 
 impl Intake {
     /// Opens the home's store. [`Intake::recover`] comes next.
     pub fn open(home: &Home) -> Result<Self, IntakeError> {
+        let folder = home.partials_folder();
         Ok(Intake {
             judge: home.judge(home.key().clone()),
             store: Mutex::new(Store::open(&home.store_file())?),
@@ -113,6 +120,9 @@ impl Intake {
             home: home.clone(),
             placed: Mutex::new(Vec::new()),
             unplaced: AtomicBool::new(false),
+            partials: Arc::new(
+                Partials::open(&folder).map_err(|error| IntakeError::File { path: folder, error })?,
+            ),
         })
     }
 
@@ -120,6 +130,11 @@ impl Intake {
     pub fn store(&self) -> MutexGuard<'_, Store> {
         // A panic while it was locked left a transaction that was rolled back.
         self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Uploads that go on later.
+    pub fn partials(&self) -> &Arc<Partials> {
+        &self.partials
     }
 
     /// Goes on where a crash came: puts opened files in their place, signs verdicts that no confirmation names,
@@ -138,6 +153,9 @@ impl Intake {
             self.confirm(&rows, None)?;
         }
         self.exporter.export_new(&mut self.store())?;
+        if let Err(error) = self.partials.sweep() {
+            log::warn!("old unfinished uploads cannot be removed: {error}");
+        }
         Ok(())
     }
 

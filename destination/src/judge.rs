@@ -122,8 +122,11 @@ impl Judge {
                 return Err(error);
             }
         };
+        if let Ok(Content { fault: Some(fault), .. }) = &result {
+            log::warn!(document:% = id; "a document cannot be opened: {fault}");
+        }
         Ok(match result {
-            Ok(Content { verdict, label, staged }) => Outcome::Judged(NewDocument {
+            Ok(Content { verdict, label, staged, .. }) => Outcome::Judged(NewDocument {
                 id,
                 group,
                 timestamp,
@@ -204,7 +207,8 @@ impl Judge {
         let fits = |label: &Label| self.collections.contains(&(group, label.collection.clone()));
         let rejection = match opened {
             Ok(label) if fits(&label) => {
-                return Ok(Content { verdict: Verdict::Opened, label: Some(label), staged: Some(staged) });
+                let (label, staged) = (Some(label), Some(staged));
+                return Ok(Content { verdict: Verdict::Opened, label, staged, fault: None });
             }
             Ok(_) => Rejection::UnknownCollection,
             Err(OpenError::TooLarge(_)) => Rejection::TooLarge,
@@ -218,8 +222,10 @@ impl Judge {
                 return Err(Failed::new(None, FailureCode::Server, error.to_string()));
             }
             Err(error) => {
-                log::warn!("a document cannot be opened: {error}");
-                Rejection::CannotOpen
+                self.discard(&staged);
+                // Told once all bytes have come: that it was cut short says nothing about the document.
+                let fault = Some(error.to_string());
+                return Ok(Content { fault, ..Content::rejected(Rejection::CannotOpen) });
             }
         };
         self.discard(&staged);
@@ -249,7 +255,7 @@ impl Judge {
             .and_then(|()| sink.flush());
         let _ = sink.into_parts();
         match written {
-            Ok(()) => Ok(Content { verdict: Verdict::Held, label: None, staged: Some(staged) }),
+            Ok(()) => Ok(Content { verdict: Verdict::Held, label: None, staged: Some(staged), fault: None }),
             Err(error) => {
                 self.discard(&staged);
                 Err(write_failed(&error))
@@ -271,11 +277,13 @@ struct Content {
     verdict: Verdict,
     label: Option<Label>,
     staged: Option<String>,
+    /// Why it cannot be opened.
+    fault: Option<String>,
 }
 
 impl Content {
     fn rejected(rejection: Rejection) -> Self {
-        Content { verdict: Verdict::Rejected(rejection), label: None, staged: None }
+        Content { verdict: Verdict::Rejected(rejection), label: None, staged: None, fault: None }
     }
 }
 

@@ -14,6 +14,7 @@ pub mod intake;
 pub mod judge;
 pub mod names;
 pub mod opener;
+pub mod partials;
 pub mod server;
 pub mod store;
 pub mod tls;

@@ -21,6 +21,12 @@ pub const DOCUMENTS: &str = "/v1/documents";
 pub const BATCH: &str = "/v1/batch";
 /// `POST` of ids, or `GET` with `?since=`: confirmations.
 pub const CONFIRMATIONS: &str = "/v1/confirmations";
+/// Uploads that go on later, by tus 1.0: `POST` begins one, `HEAD` and `PATCH` go on under the document's id.
+pub const UPLOADS: &str = "/v1/uploads";
+/// The version of tus that is spoken.
+pub const TUS_VERSION: &str = "1.0.0";
+/// Media type of bytes at an offset (tus 1.0).
+pub const TUS_STREAM: &str = "application/offset+octet-stream";
 /// Media type of an [`Answer`] in protobuf; clients that do not accept it get JSON.
 pub const PROTOBUF: &str = "application/x-protobuf";
 /// Media type of one document in canonical encoding.
@@ -47,6 +53,9 @@ pub struct Info {
     pub max_batch_documents: u32,
     /// At most so many bytes in a batch.
     pub max_batch_bytes: u64,
+    /// Whether uploads can go on later ([`UPLOADS`]).
+    #[serde(default)]
+    pub resumable: bool,
     /// The server's time, for clients that booted in 1970.
     pub time: UnixTime,
 }

@@ -10,6 +10,7 @@ use http_body_util::BodyExt as _;
 use tokio::sync::mpsc::{UnboundedReceiver, UnboundedSender, unbounded_channel};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::timeout;
+use tokio_util::sync::CancellationToken;
 
 use super::STALL;
 use super::digest::Digests;
@@ -69,12 +70,19 @@ pub(super) fn pipe(digests: Digests) -> (BodyWriter, BodyReader) {
     (writer, BodyReader { pieces, current: Bytes::new(), taken: None, digests })
 }
 
-/// Moves the body into the pipe until it ends, stalls, fails, or nobody reads any more.
-pub(super) async fn pump(mut body: Body, writer: BodyWriter) {
+/// Moves the body into the pipe until it ends, stalls, fails, nobody reads any more, or `superseded` is told.
+pub(super) async fn pump(mut body: Body, writer: BodyWriter, superseded: CancellationToken) {
     let begun = Instant::now();
     let mut bytes = 0u64;
     loop {
-        let piece = match timeout(STALL, body.frame()).await {
+        let next = tokio::select! {
+            next = timeout(STALL, body.frame()) => next,
+            () = superseded.cancelled() => {
+                writer.send(Err(io::ErrorKind::ConnectionAborted.into())).await;
+                return;
+            }
+        };
+        let piece = match next {
             Err(_) => Err(io::ErrorKind::TimedOut.into()),
             Ok(None) => return,
             Ok(Some(Err(error))) => Err(io::Error::new(io::ErrorKind::ConnectionAborted, error)),

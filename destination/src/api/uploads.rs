@@ -9,6 +9,7 @@ use axum::http::{HeaderMap, header};
 use axum::response::Response;
 use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
+use tokio_util::sync::CancellationToken;
 use waypost_protocol::ids::MessageId;
 
 use super::answer::Reply;
@@ -46,7 +47,7 @@ pub(super) async fn put_document(
         Err(problem) => return refuse(problem, &headers, body).await,
     };
     let put = move |shared: &Shared, reader: &mut BodyReader| shared.intake.put(client.0, id, reader, length);
-    let (result, _) = upload(&shared, permit, digests, body, put).await?;
+    let (result, _) = upload(&shared, permit, digests, body, CancellationToken::new(), put).await?;
     let confirmations = result.map_err(|error| Problem::stream(&error))??;
     Ok(Reply { confirmations, ..Reply::default() }.into_response(&headers))
 }
@@ -73,7 +74,7 @@ pub(super) async fn batch(
         Err(problem) => return refuse(problem, &headers, body).await,
     };
     let take = move |shared: &Shared, reader: &mut BodyReader| shared.intake.batch(client.0, reader, limits);
-    let (result, holds) = upload(&shared, permit, digests, body, take).await?;
+    let (result, holds) = upload(&shared, permit, digests, body, CancellationToken::new(), take).await?;
     let upload = result.map_err(|error| Problem::stream(&error))?;
     if !holds {
         // What was taken has its own hash and stays taken; the client asks `have` for its confirmations.
@@ -84,7 +85,11 @@ pub(super) async fn batch(
 }
 
 /// Answers with the problem, after the body where that is short.
-async fn refuse(problem: Problem, headers: &HeaderMap, mut body: Body) -> Result<Response, Problem> {
+pub(super) async fn refuse(
+    problem: Problem,
+    headers: &HeaderMap,
+    mut body: Body,
+) -> Result<Response, Problem> {
     let drain = async {
         let mut left = REFUSED_BYTES;
         while let Some(Ok(frame)) = body.frame().await {
@@ -101,12 +106,13 @@ async fn refuse(problem: Problem, headers: &HeaderMap, mut body: Body) -> Result
 }
 
 /// Runs `work` on a blocking thread while the body is pumped to it, to the body's end, even where the client is gone
-/// by then. Returns what it returned, and whether the promised digests hold.
-async fn upload<T: Send + 'static>(
+/// by then, or until `superseded` is told. Returns what it returned, and whether the promised digests hold.
+pub(super) async fn upload<T: Send + 'static>(
     shared: &Arc<Shared>,
     permit: OwnedSemaphorePermit,
     digests: Digests,
     body: Body,
+    superseded: CancellationToken,
     work: impl FnOnce(&Shared, &mut BodyReader) -> T + Send + 'static,
 ) -> Result<(T, bool), Problem> {
     let (sender, mut reader) = pipe(digests);
@@ -118,11 +124,11 @@ async fn upload<T: Send + 'static>(
         let holds = reader.finish().unwrap_or(true);
         (result, holds)
     }));
-    pump(body, sender).await;
+    pump(body, sender, superseded).await;
     task.await.map_err(|error| Problem::server(error.to_string()))?
 }
 
-fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
+pub(super) fn content_length(headers: &HeaderMap) -> Result<Option<u64>, Problem> {
     let Some(value) = headers.get(header::CONTENT_LENGTH) else { return Ok(None) };
     let length = value.to_str().ok().and_then(|text| text.parse().ok());
     length.map(Some).ok_or_else(|| Problem::bad_request("Content-Length is no number"))

@@ -30,9 +30,19 @@ pub(crate) struct Outgoing<'a, R> {
     current: Option<Current<R>>,
     total: u64,
     sent: u64,
+    /// Where the body begins and may end, where that is not at the document's two ends.
+    part: Option<Part<'a>>,
     progress: &'a mut dyn FnMut(u64, u64),
     line: Arc<Line>,
     trouble: Option<(MessageId, String)>,
+}
+
+/// A part of a document, from an offset on.
+pub(crate) struct Part<'a> {
+    /// In the canonical encoding.
+    pub(crate) offset: u64,
+    /// Asked, with the bytes sent so far, whether the request ends here.
+    pub(crate) ends: &'a dyn Fn(u64) -> bool,
 }
 
 struct Current<R> {
@@ -57,10 +67,30 @@ impl<'a, R: Read> Outgoing<'a, R> {
             current: None,
             total,
             sent: 0,
+            part: None,
             progress,
             line,
             trouble: None,
         }
+    }
+
+    /// One document from an offset on; `body` gives its envelope from there on.
+    pub(crate) fn part(
+        description: &Description,
+        body: R,
+        part: Part<'a>,
+        progress: &'a mut dyn FnMut(u64, u64),
+        line: Arc<Line>,
+    ) -> Self {
+        let mut outgoing = Self::new(Vec::new(), false, encoded_len(description), progress, line);
+        let mut head = io::Cursor::new(prefix(description));
+        let in_body = part.offset.saturating_sub(head.get_ref().len() as u64);
+        head.set_position(part.offset - in_body);
+        outgoing.head = head;
+        let left = description.size.saturating_sub(in_body);
+        outgoing.current = Some(Current { id: description.id, reader: body, left });
+        outgoing.part = Some(part);
+        outgoing
     }
 
     /// Bytes of the whole body.
@@ -119,6 +149,11 @@ impl<R: Read> Read for Outgoing<'_, R> {
         if self.line.is_stopped() {
             return Err(io::Error::other("stopped"));
         }
+        if let Some(part) = &self.part
+            && (self.line.is_deaf() || (self.sent > 0 && (part.ends)(self.sent)))
+        {
+            return Ok(0);
+        }
         if self.line.is_deaf() {
             // Nothing of this is sent any more; HTTP only must have its full count before the answer can be read.
             let rest = usize::try_from(self.total - self.sent).unwrap_or(usize::MAX).min(buffer.len());
@@ -135,7 +170,7 @@ impl<R: Read> Read for Outgoing<'_, R> {
             }
         }
         self.sent += filled as u64;
-        (self.progress)(self.sent, self.total);
+        (self.progress)(self.part.as_ref().map_or(0, |part| part.offset) + self.sent, self.total);
         Ok(filled)
     }
 }
@@ -194,6 +229,41 @@ mod tests {
         for document in documents() {
             assert_eq!(read_out(false, std::slice::from_ref(&document)), document.encode());
         }
+    }
+
+    #[test]
+    fn a_part_begins_at_any_byte_and_ends_where_it_is_asked_to() {
+        let document = documents().remove(2);
+        let encoded = document.encode();
+        let start = encoded.len() - document.body().len();
+        for offset in 0..=encoded.len() {
+            let body = &document.body()[offset.saturating_sub(start)..];
+            let mut last = 0;
+            let mut progress = |sent, total| {
+                assert_eq!(total, encoded.len() as u64);
+                last = sent;
+            };
+            let part = Part { offset: offset as u64, ends: &|_| false };
+            let reader = Dribble(io::Cursor::new(Bytes::copy_from_slice(body)));
+            let mut out = Vec::new();
+            let description = document.description();
+            Outgoing::part(&description, reader, part, &mut progress, Arc::default())
+                .read_to_end(&mut out)
+                .unwrap();
+            assert_eq!(out, encoded[offset..], "from {offset}");
+            assert_eq!(last, encoded.len() as u64);
+        }
+        let part = Part { offset: 0, ends: &|sent| sent >= 10 };
+        let mut progress = |_, _| ();
+        let body = &document.body()[..];
+        let description = document.description();
+        let mut outgoing = Outgoing::part(&description, body, part, &mut progress, Arc::default());
+        let mut buffer = [0; 4];
+        let mut out: Vec<u8> = Vec::new();
+        while let Some(count) = Some(outgoing.read(&mut buffer).unwrap()).filter(|count| *count > 0) {
+            out.extend(&buffer[..count]);
+        }
+        assert_eq!(out, encoded[..12]);
     }
 
     #[test]

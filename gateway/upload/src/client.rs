@@ -64,6 +64,11 @@ impl Stopper {
         self.line.stop();
         self.agent.clone().shutdown();
     }
+
+    /// Closes a connection on which nothing has moved for so long; the client makes a new one.
+    pub fn close_if_silent(&self, span: Duration) {
+        self.line.close_if_silent(span);
+    }
 }
 
 /// Told the bytes sent of a request's body, and how many there are.
@@ -222,14 +227,7 @@ impl Client {
         let begun = body.sent() > 0;
         let mut response = match outcome {
             Ok(response) => response,
-            Err(error) => {
-                if let Some((id, detail)) = body.trouble() {
-                    let cause = Cause::Local { id: *id, detail: detail.clone() };
-                    return Err(Error::new(cause, begun));
-                }
-                let (cause, certain) = self.explain(error);
-                return Err(Error::new(self.judged(cause), begun && !certain));
-            }
+            Err(error) => return Err(self.upload_lost(error, body.trouble(), begun)),
         };
         self.answer(&mut response, documents).map_err(|cause| {
             let told_no = match &cause {
@@ -244,6 +242,24 @@ impl Client {
         })
     }
 
+    /// Why an upload got no answer; `begun`: the destination may have what it needs to process it.
+    pub(crate) fn upload_lost(
+        &self,
+        error: ureq::Error,
+        trouble: Option<&(MessageId, String)>,
+        begun: bool,
+    ) -> Error {
+        if let Some((id, detail)) = trouble {
+            return Error::new(Cause::Local { id: *id, detail: detail.clone() }, begun);
+        }
+        let (cause, certain) = self.explain(error);
+        Error::new(self.judged(cause), begun && !certain)
+    }
+
+    pub(crate) fn line(&self) -> Arc<Line> {
+        self.line.clone()
+    }
+
     fn ask_about(&mut self, path: &str, ids: &[MessageId]) -> Result<Answer, Error> {
         let mut headers = protobuf_wanted();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(api::IDS));
@@ -252,14 +268,14 @@ impl Client {
     }
 
     /// A request that changes nothing at the destination, so that its failures are all definite.
-    fn question(
+    pub(crate) fn question(
         &mut self,
         method: Method,
         path: &str,
         mut headers: HeaderMap,
         body: Vec<u8>,
     ) -> Result<Response<Body>, Error> {
-        let sent = if method == Method::GET {
+        let sent = if method == Method::GET || method == Method::HEAD {
             self.send(method, path, headers, ())
         } else {
             headers.insert(header::CONTENT_LENGTH, HeaderValue::from(body.len()));
@@ -268,7 +284,7 @@ impl Client {
         sent.map_err(|error| Error::Definite(self.judged(self.explain(error).0)))
     }
 
-    fn send(
+    pub(crate) fn send(
         &mut self,
         method: Method,
         path: &str,
@@ -317,7 +333,7 @@ impl Client {
     }
 
     /// What a status other than success says.
-    fn refusal(&self, response: &mut Response<Body>) -> Cause {
+    pub(crate) fn refusal(&self, response: &mut Response<Body>) -> Cause {
         let status = response.status().as_u16();
         let location =
             response.headers().get(header::LOCATION).map(|to| plain(&String::from_utf8_lossy(to.as_bytes())));

@@ -7,6 +7,7 @@ pub mod client;
 pub mod error;
 pub mod plan;
 mod portal;
+mod resumable;
 pub mod settings;
 pub mod uploader;
 pub mod way;

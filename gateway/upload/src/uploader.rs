@@ -1,23 +1,25 @@
 //! The thread that uploads to one destination: asks the plan, does what it says, and tells the sink.
 
+mod reading;
+
 use std::collections::BTreeMap;
-use std::io::{self, Read};
+use std::io;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use sha2::{Digest, Sha256};
 use waypost_protocol::api::{self, Answer, FailureCode};
-use waypost_protocol::document::prefix;
 use waypost_protocol::ids::{MessageId, Seq};
 use waypost_protocol::mvds;
 use waypost_protocol::time::Monotonic;
 
+use self::reading::{Pace, StoredBody, digest, progress};
+use crate::body::encoded_len;
 use crate::client::{CachedInfo, Client, Stopper};
 use crate::error::{Cause, Error, plain};
-use crate::plan::{self, Fate, Input, PathState, Planner, Step, Waiting};
+use crate::plan::{self, Begun, Fate, Input, Part, PathState, Planner, Step, Waiting};
 
 /// Bytes of a body read from the store at once.
 const CHUNK: usize = 64 << 10;
@@ -25,6 +27,8 @@ const CHUNK: usize = 64 << 10;
 const PROGRESS_EVERY: Duration = Duration::from_millis(200);
 /// Pages of `?since=` fetched in a row.
 const MAX_PAGES: usize = 64;
+/// A connection that was silent for so long when a path appears belongs to the one before.
+const SILENCE: Duration = Duration::from_millis(1_500);
 /// How long the thread gets to end after its connection was closed.
 const GRACE: Duration = Duration::from_millis(500);
 
@@ -186,8 +190,10 @@ impl Uploader {
         self.control.signal(|signals| signals.nudge = true);
     }
 
-    /// A backhaul appeared: what failed before is tried at once.
+    /// A backhaul appeared: what failed before is tried at once. A connection on which nothing moves is given up: TCP
+    /// would find out by itself only when the window may be over.
     pub fn path_up(&self) {
+        self.stopper.close_if_silent(SILENCE);
         self.control.signal(|signals| signals.path = Some(true));
     }
 
@@ -253,6 +259,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 Step::AskHave(documents) => Some(self.ask(&documents)),
                 Step::Batch(documents) => self.upload(documents, false),
                 Step::Put(document) => self.upload(vec![document], true),
+                Step::Part(part) => self.advance(part),
                 Step::FetchConfirmations => Some(self.fetch()),
                 Step::SetAside { document, cause } => {
                     self.sink.event(Event::SetAside { document: &document, cause: &cause });
@@ -409,18 +416,8 @@ impl<S: Source, K: Sink> Worker<S, K> {
     }
 
     /// None where nothing is left to upload.
-    fn upload(&mut self, mut documents: Vec<Waiting>, by_itself: bool) -> Option<Input> {
-        match self.source.still_waiting(&documents) {
-            Ok(still) => {
-                let mut still = still.into_iter();
-                let (stay, gone): (Vec<_>, Vec<_>) =
-                    documents.into_iter().partition(|_| still.next().unwrap_or(false));
-                documents = stay;
-                self.tell(Input::Gone(gone.iter().map(|document| document.seq).collect()));
-            }
-            // Then reading the bodies will fail as well, and name the document.
-            Err(problem) => self.sink.event(Event::StoreFailed(&problem)),
-        }
+    fn upload(&mut self, documents: Vec<Waiting>, by_itself: bool) -> Option<Input> {
+        let documents = self.still_waiting(documents);
         if documents.is_empty() {
             return None;
         }
@@ -431,24 +428,94 @@ impl<S: Source, K: Sink> Worker<S, K> {
         }))
     }
 
-    fn send(&mut self, documents: &[Waiting], by_itself: bool) -> Result<Answer, Error> {
-        let source = &self.source;
-        let sink = &mut self.sink;
-        let mut told: Option<Instant> = None;
-        let mut progress = |sent, total| {
-            if sent == total || told.is_none_or(|told| told.elapsed() >= PROGRESS_EVERY) {
-                told = Some(Instant::now());
-                sink.event(Event::Progress { sent, total });
+    /// A part of a large document; after the last one its verdict.
+    fn advance(&mut self, part: Part) -> Option<Input> {
+        let documents = self.still_waiting(vec![part.document]);
+        let [document] = documents[..] else { return None };
+        self.sink.event(Event::Attempting { documents: &documents });
+        let result = self.send_part(&document, part).and_then(|there| {
+            if there < encoded_len(&document.description) {
+                return Ok(Err(there));
+            }
+            // The document is there; only its confirmation may have to wait.
+            let answer = self.client.confirmations(&[document.description.id]);
+            answer.map(Ok).map_err(|error| Error::Ambiguous(error.cause().clone()))
+        });
+        Some(match result {
+            Ok(Err(there)) => Input::Advanced(there),
+            Ok(Ok(answer)) => Input::Uploaded(Ok(self.take_answer(&documents, answer))),
+            Err(error) => Input::Uploaded(Err(self.failed(&documents, error))),
+        })
+    }
+
+    /// Sends from where the destination is on; returns where it is then.
+    fn send_part(&mut self, document: &Waiting, part: Part) -> Result<u64, Error> {
+        let from = match part.begun {
+            Begun::No => None,
+            Begun::At(offset) => Some(offset),
+            Begun::Unsure(_) => {
+                let found = self.client.upload_offset(&document.description.id)?;
+                self.tell(Input::Found(found.unwrap_or(0)));
+                found
             }
         };
-        if let ([document], true) = (documents, by_itself) {
-            let digest = digest(document, source, &self.control)?;
-            let body = StoredBody::new(source, document);
-            return self.client.put(&document.description, body, digest, &mut progress);
+        let control = self.control.clone();
+        let begun = Instant::now();
+        let ends = |sent: u64| {
+            let signals = control.lock();
+            let is_over = sent >= part.turn.0 || begun.elapsed() >= part.turn.1;
+            signals.stop || (is_over && (part.others || signals.nudge))
+        };
+        let mut pace = Pace::new();
+        let offset = from.unwrap_or(0);
+        let mut progress = progress(&mut self.sink, &mut pace);
+        let body = StoredBody::from(&self.source, document, offset);
+        let result = self.client.append(&document.description, from, body, &ends, &mut progress);
+        drop(progress);
+        self.tell_pace(pace, offset, result.is_ok());
+        result
+    }
+
+    fn tell_pace(&mut self, pace: Pace, offset: u64, is_whole: bool) {
+        // Of an upload that failed, only the time counts in which something moved.
+        let span = if is_whole { pace.begun.elapsed() } else { pace.moved.duration_since(pace.begun) };
+        self.tell(Input::Pace { bytes: pace.sent.saturating_sub(offset), span });
+    }
+
+    fn still_waiting(&mut self, documents: Vec<Waiting>) -> Vec<Waiting> {
+        match self.source.still_waiting(&documents) {
+            Ok(still) => {
+                let mut still = still.into_iter();
+                let (stay, gone): (Vec<_>, Vec<_>) =
+                    documents.into_iter().partition(|_| still.next().unwrap_or(false));
+                self.tell(Input::Gone(gone.iter().map(|document| document.seq).collect()));
+                stay
+            }
+            // Then reading the bodies will fail as well, and name the document.
+            Err(problem) => {
+                self.sink.event(Event::StoreFailed(&problem));
+                documents
+            }
         }
-        let parts =
-            documents.iter().map(|document| (document.description, StoredBody::new(source, document)));
-        self.client.batch(parts.collect(), &mut progress)
+    }
+
+    fn send(&mut self, documents: &[Waiting], by_itself: bool) -> Result<Answer, Error> {
+        let source = &self.source;
+        let mut pace = Pace::new();
+        let mut progress = progress(&mut self.sink, &mut pace);
+        let result = if let ([document], true) = (documents, by_itself) {
+            digest(document, source, &self.control).and_then(|digest| {
+                let body = StoredBody::new(source, document);
+                self.client.put(&document.description, body, digest, &mut progress)
+            })
+        } else {
+            let parts =
+                documents.iter().map(|document| (document.description, StoredBody::new(source, document)));
+            self.client.batch(parts.collect(), &mut progress)
+        };
+        drop(progress);
+        self.tell_pace(pace, 0, result.is_ok());
+        result
     }
 
     fn take_answer(&mut self, documents: &[Waiting], answer: Answer) -> Vec<(Seq, Fate)> {
@@ -476,59 +543,5 @@ impl<S: Source, K: Sink> Worker<S, K> {
             }
         }
         fates
-    }
-}
-
-/// SHA-256 over the canonical encoding, for `Repr-Digest`.
-fn digest(document: &Waiting, source: &impl Source, control: &Control) -> Result<[u8; 32], Error> {
-    let mut hasher = Sha256::new();
-    hasher.update(prefix(&document.description));
-    let mut body = StoredBody::new(source, document);
-    while body.offset < document.description.size {
-        if control.lock().stop {
-            return Err(Error::Definite(Cause::Stopped));
-        }
-        let chunk = body.next_chunk().map_err(|detail| {
-            Error::Definite(Cause::Local { id: document.description.id, detail: plain(&detail) })
-        })?;
-        hasher.update(&chunk);
-    }
-    Ok(hasher.finalize().into())
-}
-
-/// Reads a body out of the source, a chunk ahead at most.
-struct StoredBody<'a, S> {
-    source: &'a S,
-    document: &'a Waiting,
-    offset: u64,
-    chunk: Bytes,
-}
-
-impl<'a, S: Source> StoredBody<'a, S> {
-    fn new(source: &'a S, document: &'a Waiting) -> Self {
-        StoredBody { source, document, offset: 0, chunk: Bytes::new() }
-    }
-
-    fn next_chunk(&mut self) -> Result<Bytes, String> {
-        let left = self.document.description.size - self.offset;
-        let len = usize::try_from(left).unwrap_or(usize::MAX).min(CHUNK);
-        let chunk = self.source.read_body(self.document, self.offset, len)?;
-        if chunk.len() != len {
-            return Err(format!("{} bytes at {} where {len} were wanted", chunk.len(), self.offset));
-        }
-        self.offset += len as u64;
-        Ok(chunk)
-    }
-}
-
-impl<S: Source> Read for StoredBody<'_, S> {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        if self.chunk.is_empty() && self.offset < self.document.description.size {
-            self.chunk = self.next_chunk().map_err(io::Error::other)?;
-        }
-        let amount = self.chunk.len().min(buffer.len());
-        let part = self.chunk.split_to(amount);
-        buffer.get_mut(..amount).unwrap_or_default().copy_from_slice(&part);
-        Ok(amount)
     }
 }

@@ -2,8 +2,8 @@
 
 use std::io::{self, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Phase, plain};
@@ -29,6 +29,8 @@ pub(crate) struct Line {
     deaf: AtomicBool,
     /// The client was stopped.
     stopped: AtomicBool,
+    /// The connection that there is, and when bytes last went either way.
+    connection: Mutex<Option<(Weak<TcpStream>, Instant)>>,
 }
 
 impl Line {
@@ -46,6 +48,32 @@ impl Line {
 
     fn set_deaf(&self, deaf: bool) {
         self.deaf.store(deaf, Ordering::Relaxed);
+    }
+
+    /// Closes the connection if nothing has gone either way for so long: a request under way fails, a kept connection
+    /// is replaced by a new one.
+    pub(crate) fn close_if_silent(&self, span: Duration) {
+        let connection = self.connection();
+        if let Some((tcp, moved)) = &*connection
+            && moved.elapsed() >= span
+            && let Some(tcp) = tcp.upgrade()
+        {
+            let _ = tcp.shutdown(std::net::Shutdown::Both);
+        }
+    }
+
+    fn begun(&self, tcp: &Arc<TcpStream>) {
+        *self.connection() = Some((Arc::downgrade(tcp), Instant::now()));
+    }
+
+    fn moved(&self) {
+        if let Some((_, moved)) = &mut *self.connection() {
+            *moved = Instant::now();
+        }
+    }
+
+    fn connection(&self) -> MutexGuard<'_, Option<(Weak<TcpStream>, Instant)>> {
+        self.connection.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -120,6 +148,7 @@ impl Connector<()> for TlsConnector {
         (details.register_shutdown)(Arc::downgrade(&handle))?;
         // Small requests would otherwise wait for the ACK of the one before.
         tcp.set_nodelay(true)?;
+        self.line.begun(&tcp);
         let tls = self.handshake(details, &tcp, deadline, &host).map_err(certain)?;
         self.line.set_deaf(false);
         let buffers =
@@ -143,7 +172,8 @@ impl TlsConnector {
             .map_err(|_| refused("the url's host is no name that a certificate can have".to_owned()))?;
         let mut tls =
             ClientConnection::new(self.config.clone(), name).map_err(|error| refused(tls_words(&error)))?;
-        match tls.complete_io(&mut Timed { tcp, toll: &self.toll, deadline: Some(deadline), stall: None }) {
+        let (toll, line) = (&self.toll, &self.line);
+        match tls.complete_io(&mut Timed { tcp, toll, line, deadline: Some(deadline), stall: None }) {
             Ok(_) => Ok(tls),
             Err(error) if closed(&error).is_some() => {
                 Err(Cause::BackhaulClosed { detail: error.to_string() })
@@ -222,7 +252,7 @@ impl Transport for TlsTransport {
             return Ok(());
         }
         let timeout = timeout.for_write();
-        let mut tcp = Timed::new(&self.tcp, &self.toll, timeout);
+        let mut tcp = Timed::new(&self.tcp, &self.toll, &self.line, timeout);
         let output = self.buffers.output().get(..amount).unwrap_or_default();
         let mut stream = rustls::Stream::new(&mut self.tls, &mut tcp);
         match stream.write_all(output).and_then(|()| stream.flush()) {
@@ -273,7 +303,7 @@ impl TlsTransport {
     /// Reads without first writing what is left to write, unlike [`rustls::Stream`]: an answer that was there before
     /// the connection broke is still to be had, while writing would only fail.
     fn receive(&mut self, timeout: NextTimeout) -> io::Result<usize> {
-        let mut tcp = Timed::new(&self.tcp, &self.toll, timeout);
+        let mut tcp = Timed::new(&self.tcp, &self.toll, &self.line, timeout);
         loop {
             match self.tls.reader().read(self.buffers.input_append_buf()) {
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
@@ -329,6 +359,7 @@ impl std::fmt::Debug for TlsTransport {
 struct Timed<'a> {
     tcp: &'a TcpStream,
     toll: &'a Toll,
+    line: &'a Line,
     /// When all must be over.
     deadline: Option<Instant>,
     /// The longest that one call may take.
@@ -336,14 +367,15 @@ struct Timed<'a> {
 }
 
 impl<'a> Timed<'a> {
-    fn new(tcp: &'a TcpStream, toll: &'a Toll, timeout: NextTimeout) -> Self {
-        Timed { tcp, toll, deadline: None, stall: timeout.not_zero().map(|after| *after) }
+    fn new(tcp: &'a TcpStream, toll: &'a Toll, line: &'a Line, timeout: NextTimeout) -> Self {
+        Timed { tcp, toll, line, deadline: None, stall: timeout.not_zero().map(|after| *after) }
     }
 
     /// Pays for what is about to be sent: what the socket has taken cannot be called back.
     fn paid_before(&self, length: usize, write: impl Fn(&Self) -> io::Result<usize>) -> io::Result<usize> {
         self.toll.pay(length as u64)?;
         let written = uninterrupted(|| write(self));
+        self.line.moved();
         self.toll.refund((length - *written.as_ref().unwrap_or(&0)) as u64);
         written
     }
@@ -364,7 +396,10 @@ impl Read for Timed<'_> {
             let mut tcp = self.tcp;
             tcp.read(buffer)
         })
-        .and_then(|count| self.toll.pay(count as u64).map(|()| count))
+        .and_then(|count| {
+            self.line.moved();
+            self.toll.pay(count as u64).map(|()| count)
+        })
     }
 }
 

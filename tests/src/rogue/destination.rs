@@ -117,6 +117,7 @@ fn info(fingerprint: Fingerprint) -> Info {
         max_document: 1 << 30,
         max_batch_documents: 1_000,
         max_batch_bytes: 8 << 20,
+        resumable: false,
         time: UnixTime(1_800_000_000),
     }
 }

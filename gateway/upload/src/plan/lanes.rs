@@ -1,5 +1,6 @@
-//! Who is next: deficit round robin by bytes between depositors (Shreedhar and Varghese, 1995), collections in turn
-//! within a depositor, priority and then age within a collection.
+//! Who is next: deficit round robin by bytes between depositors (Shreedhar and Varghese, 1995). Within a depositor
+//! collections take turns, those first that have something small to send; within a collection it goes by priority,
+//! then size (small or large), then age.
 
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, VecDeque};
@@ -30,13 +31,22 @@ struct Lane {
     len: usize,
 }
 
-/// The order within a collection.
-type Place = (Reverse<u8>, Seq);
+/// The order within a collection: priority, whether it is large, age.
+type Place = (Reverse<u8>, bool, Seq);
 
 impl Lane {
+    /// The collection whose turn it is: large documents let the small ones of other collections pass.
+    fn turn(&self) -> Option<usize> {
+        let is_small = |group: &GroupId| {
+            let first = self.queues.get(group).and_then(BTreeMap::first_key_value);
+            first.is_some_and(|((_, is_large, _), _)| !is_large)
+        };
+        self.turns.iter().position(is_small).or_else(|| (!self.turns.is_empty()).then_some(0))
+    }
+
     fn first(&self) -> Option<(Seq, u64)> {
-        let queue = self.queues.get(self.turns.front()?)?;
-        queue.first_key_value().map(|((_, seq), bytes)| (*seq, *bytes))
+        let queue = self.queues.get(self.turns.get(self.turn()?)?)?;
+        queue.first_key_value().map(|((_, _, seq), bytes)| (*seq, *bytes))
     }
 
     /// Turns that must pass before the first document may go.
@@ -59,8 +69,8 @@ impl Lanes {
         self.len == 0
     }
 
-    /// Adds a document of so many bytes on the wire.
-    pub(crate) fn push(&mut self, document: &Waiting, bytes: u64) {
+    /// Adds a document that sends so many bytes at its turn; large ones may have several.
+    pub(crate) fn push(&mut self, document: &Waiting, bytes: u64, is_large: bool) {
         let share = u64::from(document.share.clamp(1, 100));
         let quantum = (self.quantum.saturating_mul(share) / 100).max(1);
         let lane = self.lanes.entry(document.depositor).or_insert_with(|| {
@@ -72,7 +82,7 @@ impl Lanes {
             lane.turns.push_back(group);
             BTreeMap::new()
         });
-        if queue.insert((Reverse(document.priority), document.seq), bytes).is_none() {
+        if queue.insert((Reverse(document.priority), is_large, document.seq), bytes).is_none() {
             lane.len += 1;
             self.len += 1;
         }
@@ -114,13 +124,24 @@ impl Lanes {
         let seq = self.peek()?;
         let key = *self.turns.front()?;
         let lane = self.lanes.get_mut(&key)?;
-        let group = *lane.turns.front()?;
+        let at = lane.turn()?;
+        let group = *lane.turns.get(at)?;
         let queue = lane.queues.get_mut(&group)?;
         let (_, bytes) = queue.pop_first()?;
         lane.deficit = lane.deficit.saturating_sub(bytes);
-        lane.turns.rotate_left(1);
+        // Those that were passed over are next in their order.
+        if let Some(served) = lane.turns.remove(at) {
+            lane.turns.push_back(served);
+        }
         self.settle(key, group);
         Some(seq)
+    }
+
+    /// Gives back what a depositor was charged too much, if it has more to send.
+    pub(crate) fn credit(&mut self, depositor: &PeerKey, bytes: u64) {
+        if let Some(lane) = self.lanes.get_mut(depositor) {
+            lane.deficit = lane.deficit.saturating_add(bytes);
+        }
     }
 
     /// Makes room for `newcomer`: removes the last document of whoever has most, if that is more than it has itself.
@@ -131,7 +152,7 @@ impl Lanes {
             return None;
         }
         let (key, group) = (*key, *lane.turns.back()?);
-        let ((_, seq), _) = lane.queues.get_mut(&group)?.pop_last()?;
+        let ((_, _, seq), _) = lane.queues.get_mut(&group)?.pop_last()?;
         self.settle(key, group);
         Some(seq)
     }
@@ -167,10 +188,10 @@ mod tests {
     fn depositors_share_by_bytes_and_not_by_documents() {
         let mut lanes = Lanes::new(1_000);
         for seq in 0..100 {
-            lanes.push(&waiting(seq, 1, 1), 100);
+            lanes.push(&waiting(seq, 1, 1), 100, false);
         }
         for seq in 100..110 {
-            lanes.push(&waiting(seq, 2, 1), 1_000);
+            lanes.push(&waiting(seq, 2, 1), 1_000, false);
         }
         let order = drain(&mut lanes);
         assert_eq!(order.len(), 110);
@@ -182,8 +203,8 @@ mod tests {
     fn a_small_share_gets_its_tenth_and_everything_when_alone() {
         let mut lanes = Lanes::new(1_000);
         for seq in 0..100 {
-            lanes.push(&waiting(seq, 1, 1), 100);
-            lanes.push(&Waiting { share: 10, ..waiting(1_000 + seq, 2, 1) }, 100);
+            lanes.push(&waiting(seq, 1, 1), 100, false);
+            lanes.push(&Waiting { share: 10, ..waiting(1_000 + seq, 2, 1) }, 100, false);
         }
         let order = drain(&mut lanes);
         assert_eq!(order.len(), 200);
@@ -193,18 +214,31 @@ mod tests {
     #[test]
     fn priority_orders_within_one_collection_only() {
         let mut lanes = Lanes::new(10);
-        lanes.push(&waiting(1, 1, 1), 10);
-        lanes.push(&Waiting { priority: 9, ..waiting(2, 1, 1) }, 10);
-        lanes.push(&waiting(3, 1, 2), 10);
-        lanes.push(&waiting(4, 2, 1), 10);
+        lanes.push(&waiting(1, 1, 1), 10, false);
+        lanes.push(&Waiting { priority: 9, ..waiting(2, 1, 1) }, 10, false);
+        lanes.push(&waiting(3, 1, 2), 10, false);
+        lanes.push(&waiting(4, 2, 1), 10, false);
         assert_eq!(drain(&mut lanes), [2, 4, 3, 1]);
+    }
+
+    #[test]
+    fn large_documents_let_the_small_ones_of_their_depositor_pass() {
+        let mut lanes = Lanes::new(1_000);
+        lanes.push(&waiting(1, 1, 1), 1_000, true);
+        lanes.push(&waiting(2, 1, 1), 10, false);
+        lanes.push(&waiting(3, 1, 2), 10, false);
+        lanes.push(&waiting(4, 1, 2), 1_000, true);
+        lanes.push(&Waiting { priority: 9, ..waiting(5, 1, 3) }, 1_000, true);
+        lanes.push(&waiting(6, 1, 3), 10, false);
+        // Priority counts within its own collection only; of the large ones the collections take turns.
+        assert_eq!(drain(&mut lanes), [2, 3, 5, 6, 1, 4]);
     }
 
     #[test]
     fn a_huge_document_is_reached_without_counting_up_to_it() {
         let mut lanes = Lanes::new(1);
-        lanes.push(&waiting(1, 1, 1), u64::MAX / 4);
-        lanes.push(&waiting(2, 2, 1), 1 << 40);
+        lanes.push(&waiting(1, 1, 1), u64::MAX / 4, false);
+        lanes.push(&waiting(2, 2, 1), 1 << 40, false);
         assert_eq!(drain(&mut lanes), [2, 1]);
     }
 
@@ -212,7 +246,7 @@ mod tests {
     fn room_is_taken_from_whoever_has_most() {
         let mut lanes = Lanes::new(10);
         for seq in 0..5 {
-            lanes.push(&waiting(seq, 1, 1), 10);
+            lanes.push(&waiting(seq, 1, 1), 10, false);
         }
         assert_eq!(lanes.evict_for(&PeerKey([2; 32])), Some(Seq(4)));
         assert_eq!(lanes.evict_for(&PeerKey([1; 32])), None);

@@ -5,9 +5,13 @@
 
 mod backoff;
 mod lanes;
+mod limits;
+mod path;
 #[cfg(test)]
 mod simulation;
 mod step;
+#[cfg(test)]
+mod windows;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::time::Duration;
@@ -20,7 +24,9 @@ use crate::body::{encoded_len, framed_len};
 use crate::error::{Cause, Error, Kind};
 use backoff::Backoff;
 use lanes::Lanes;
-pub use step::{Fate, Input, PathState, Settings, Step, Waiting};
+use limits::{Limits, WORTH_PARTS};
+use path::Path;
+pub use step::{Begun, Fate, Input, Part, PathState, Settings, Step, Waiting};
 
 /// Documents read from the store at once.
 const PAGE: usize = 512;
@@ -62,6 +68,8 @@ pub struct Planner {
     /// How often batches are halved now, and how many were lost in a row.
     shrink: u32,
     losses: u32,
+    /// Bytes per second that the path has carried lately.
+    rate: Option<u64>,
     /// When later verdicts are asked for; none while none is owed.
     fetch_at: Option<Monotonic>,
     /// Bytes cost money: those verdicts are asked for only so much later.
@@ -71,8 +79,10 @@ pub struct Planner {
 #[derive(Debug)]
 struct Item {
     waiting: Waiting,
-    /// Bytes on the wire, for fairness and for batches.
+    /// Bytes on the wire, for batches.
     bytes: u64,
+    /// What of it the destination has by parts.
+    begun: Begun,
     /// Ask with `have` before it is sent.
     ask: bool,
     /// Requests that it failed in alone, or that gave it no verdict.
@@ -81,6 +91,16 @@ struct Item {
     losses: u32,
     /// It goes only in batches of at most so many documents: what breaks requests is found by halving.
     cap: usize,
+}
+
+impl Item {
+    /// Bytes that the destination has by parts.
+    fn there(&self) -> u64 {
+        match self.begun {
+            Begun::No => 0,
+            Begun::At(there) | Begun::Unsure(there) => there,
+        }
+    }
 }
 
 #[derive(Debug, Default)]
@@ -96,36 +116,13 @@ struct Scan {
     failures: u32,
 }
 
-#[derive(Debug)]
-struct Path {
-    state: PathState,
-    not_before: Monotonic,
-    /// In a row. Those of questions are forgiven when a question succeeds, those of uploads only by an upload: a
-    /// server that answers questions and fails all uploads must not be sent everything at full speed.
-    failed_questions: u32,
-    failed_uploads: u32,
-    /// Until then a path is fresh: addresses and names may not be there yet, and it may not be there for long.
-    fresh_until: Monotonic,
-}
-
-/// For so long after a path appeared failures delay the next try by less than a second.
-const FRESH: Duration = Duration::from_secs(15);
-/// How much, after the first of them and at most.
-const FRESH_DELAYS: [Duration; 2] = [Duration::from_millis(200), Duration::from_millis(800)];
-
 impl Planner {
     /// A plan that begins with reading what waits. `info` saves asking where it is known from before.
     pub fn new(settings: Settings, info: Option<Info>, seed: u64) -> Self {
         Planner {
             settings,
             backoff: Backoff::new(settings.min_backoff, settings.max_backoff, seed),
-            path: Path {
-                state: PathState::Unknown,
-                not_before: Monotonic::default(),
-                failed_questions: 0,
-                failed_uploads: 0,
-                fresh_until: Monotonic::default(),
-            },
+            path: Path::default(),
             info: info.map(|info| (info, Monotonic::default() + settings.info_age)),
             items: BTreeMap::new(),
             lanes: Lanes::new(settings.quantum),
@@ -139,6 +136,7 @@ impl Planner {
             scan: Scan { wanted: Some(None), ..Scan::default() },
             shrink: 0,
             losses: 0,
+            rate: None,
             fetch_at: None,
             patience: Duration::ZERO,
         }
@@ -182,15 +180,16 @@ impl Planner {
         let Some(info) = self.info.as_ref().filter(|(_, until)| now < *until).map(|(info, _)| info) else {
             return Step::Probe;
         };
+        // Confirmations come down before anything goes up.
+        if fetch {
+            return Step::FetchConfirmations;
+        }
         if !self.asks.is_empty() {
             self.flight = self.asks.iter().take(ASK).copied().collect();
             self.asks.retain(|seq| self.flight.binary_search(seq).is_err());
             return Step::AskHave(self.in_flight());
         }
-        if fetch {
-            return Step::FetchConfirmations;
-        }
-        let limits = Limits::new(&self.settings, info, self.shrink);
+        let limits = Limits::new(&self.settings, info, self.shrink, self.rate);
         self.upload(limits).unwrap_or_else(|| self.next(now))
     }
 
@@ -222,6 +221,9 @@ impl Planner {
                 self.answered_question(now);
                 self.fetch_at = owed.then(|| now + self.settings.confirmations_every);
             }
+            Input::Pace { bytes, span } => self.measure(bytes, span),
+            Input::Found(offset) => self.found(offset),
+            Input::Advanced(offset) => self.advanced(offset, now),
             Input::Uploaded(Ok(fates)) => self.uploaded(fates, now),
             Input::Uploaded(Err(error)) => self.upload_failed(&error, now),
             Input::Info(Err(error)) | Input::Had(Err(error)) | Input::Fetched(Err(error)) => {
@@ -271,7 +273,10 @@ impl Planner {
         } else if item.tries > 0 {
             self.retries.insert((item.tries, seq));
         } else {
-            self.lanes.push(&item.waiting, item.bytes);
+            let left = item.bytes.saturating_sub(item.there());
+            let is_large = item.bytes > self.settings.batch_bytes;
+            // A large one has its turn part by part.
+            self.lanes.push(&item.waiting, left.min(self.settings.batch_bytes), is_large);
         }
     }
 
@@ -345,33 +350,11 @@ impl Planner {
             };
         }
         let bytes = framed_len(&document.description).unwrap_or(document.description.size);
-        let item =
-            Item { waiting: *document, bytes, ask: document.ambiguous, tries: 0, losses: 0, cap: usize::MAX };
+        let ask = document.ambiguous;
+        let begun = if ask { Begun::Unsure(0) } else { Begun::No };
+        let item = Item { waiting: *document, bytes, begun, ask, tries: 0, losses: 0, cap: usize::MAX };
         self.items.insert(seq, item);
         self.enqueue(seq);
-    }
-}
-
-/// What one upload may be.
-#[derive(Debug, Clone, Copy)]
-struct Limits {
-    max_document: u64,
-    /// What is larger goes by itself.
-    max_batch_bytes: u64,
-    batch_bytes: u64,
-    batch_documents: usize,
-}
-
-impl Limits {
-    fn new(settings: &Settings, info: &Info, shrink: u32) -> Self {
-        let max_batch_bytes = settings.batch_bytes.min(info.max_batch_bytes);
-        let documents = settings.batch_documents.min(info.max_batch_documents);
-        Limits {
-            max_document: info.max_document,
-            max_batch_bytes,
-            batch_bytes: max_batch_bytes >> shrink,
-            batch_documents: usize::try_from(documents >> shrink).unwrap_or(usize::MAX).max(1),
-        }
     }
 }
 
@@ -397,8 +380,8 @@ impl Planner {
                 self.put_aside(seq, Cause::TooLarge { detail });
                 continue;
             }
-            let alone = framed_len(description).is_none_or(|framed| framed > limits.max_batch_bytes);
-            let waiting = item.waiting;
+            let alone = framed_len(description).is_none_or(|framed| framed > limits.alone);
+            let (document, begun) = (item.waiting, item.begun);
             let fits = bytes.saturating_add(item.bytes) <= limits.batch_bytes && self.flight.len() < item.cap;
             if !self.flight.is_empty() && (alone || !fits) {
                 break;
@@ -407,8 +390,16 @@ impl Planner {
             cap = cap.min(item.cap);
             self.take_first(retries);
             self.flight.push(seq);
+            if alone && limits.resumable {
+                let others = !self.lanes.is_empty() || !self.retries.is_empty();
+                let turn = (limits.batch_bytes.max(WORTH_PARTS), self.settings.turn);
+                if let Some(item) = self.items.get_mut(&seq).filter(|item| item.begun == Begun::No) {
+                    item.begun = Begun::Unsure(0);
+                }
+                return Some(Step::Part(Part { document, begun, turn, others }));
+            }
             if alone {
-                return Some(Step::Put(waiting));
+                return Some(Step::Put(document));
             }
         }
         (!self.flight.is_empty()).then(|| Step::Batch(self.in_flight()))
@@ -426,18 +417,56 @@ impl Planner {
         }
     }
 
+    /// The destination has so many bytes of what is under way: more than at the last try, or that try was in vain.
+    fn found(&mut self, offset: u64) {
+        let item = self.flight.first().and_then(|seq| self.items.get_mut(seq));
+        if let Some(item) = item
+            && let Begun::Unsure(before) = item.begun
+        {
+            item.tries = if offset > before { 0 } else { item.tries.saturating_add(1) };
+            item.begun = Begun::Unsure(offset);
+        }
+    }
+
+    fn advanced(&mut self, offset: u64, now: Monotonic) {
+        self.succeeded(now);
+        for seq in std::mem::take(&mut self.flight) {
+            let Some(item) = self.items.get_mut(&seq) else { continue };
+            let there = item.there();
+            (item.begun, item.tries) = (Begun::At(offset), 0);
+            let depositor = item.waiting.depositor;
+            self.enqueue(seq);
+            // Its turn may have been shorter than what it was charged for.
+            let unused = self.settings.batch_bytes.saturating_sub(offset.saturating_sub(there));
+            self.lanes.credit(&depositor, unused);
+        }
+    }
+
+    /// Takes in how fast the path is: half of what was known before, half of what was seen now.
+    fn measure(&mut self, bytes: u64, span: Duration) {
+        let millis = u64::try_from(span.as_millis()).unwrap_or(u64::MAX).max(1);
+        let seen = bytes.saturating_mul(1_000) / millis;
+        self.rate =
+            (bytes >= WORTH_PARTS).then(|| self.rate.map_or(seen, |rate| rate / 2 + seen / 2)).or(self.rate);
+    }
+
+    /// An upload got its answer.
+    fn succeeded(&mut self, now: Monotonic) {
+        self.losses = 0;
+        self.shrink = self.shrink.saturating_sub(1);
+        self.path.failed_uploads = 0;
+        self.answered_question(now);
+    }
+
     fn uploaded(&mut self, fates: Vec<(Seq, Fate)>, now: Monotonic) {
         let full = |(_, fate): &(Seq, Fate)| matches!(fate, Fate::Refused(FailureCode::Full, _));
         let all_full = fates.len() == self.flight.len() && fates.iter().all(full);
-        self.losses = 0;
-        self.shrink = self.shrink.saturating_sub(1);
         if all_full {
             let error = Error::Definite(Cause::Full { detail: String::new() });
             self.path.failed_uploads = self.path.failed_uploads.saturating_add(1);
             self.path_failed(&error, now);
         } else {
-            self.path.failed_uploads = 0;
-            self.answered_question(now);
+            self.succeeded(now);
         }
         self.settle(fates, now);
     }
@@ -447,6 +476,8 @@ impl Planner {
         let mut fates: BTreeMap<Seq, Fate> = fates.into_iter().collect();
         for seq in std::mem::take(&mut self.flight) {
             let Some(item) = self.items.get_mut(&seq) else { continue };
+            // Whole, refused or taken for another: what there was of its parts may be gone.
+            item.begun = item.begun.unsure();
             let most = self.settings.max_backoff;
             match fates.remove(&seq) {
                 Some(Fate::Done) => {
@@ -504,6 +535,7 @@ impl Planner {
         for seq in flight {
             let Some(item) = self.items.get_mut(&seq) else { continue };
             item.ask |= error.is_ambiguous();
+            item.begun = item.begun.unsure();
             if lost {
                 item.losses = item.losses.saturating_add(1);
             }
@@ -516,68 +548,14 @@ impl Planner {
             if refused || kind == Kind::Full || (lost && item.losses >= 2) {
                 item.cap = item.cap.min(halved);
             }
-            if unreadable || (alone && (lost || kind == Kind::Full)) {
+            let in_vain = matches!(item.begun, Begun::Unsure(_)) && item.tries > 0;
+            if unreadable || (alone && (lost || in_vain || kind == Kind::Full)) {
                 self.defer(seq, self.settings.max_backoff, now);
             } else {
                 self.enqueue(seq);
             }
         }
     }
-}
-
-/// The path.
-impl Planner {
-    fn path_up(&mut self, now: Monotonic) {
-        self.path.failed_questions = 0;
-        self.path.failed_uploads = 0;
-        self.path.not_before = now;
-        self.path.fresh_until = now + FRESH;
-        for (_, seq) in std::mem::take(&mut self.deferred) {
-            self.enqueue(seq);
-        }
-        self.fetch_at = self.fetch_at.map(|_| now);
-        self.scan_again();
-    }
-
-    fn answered_question(&mut self, now: Monotonic) {
-        self.path.failed_questions = 0;
-        if self.path.failed_uploads == 0 {
-            self.path.not_before = now;
-            if !matches!(self.path.state, PathState::Ok { .. }) {
-                self.path.state = PathState::Ok { since: now };
-            }
-        }
-    }
-
-    fn path_failed(&mut self, error: &Error, now: Monotonic) {
-        let failures = self.path.failed_questions.saturating_add(self.path.failed_uploads);
-        let mut delay = match now < self.path.fresh_until && is_the_paths(error.kind()) {
-            true => (FRESH_DELAYS[0] * failures.min(16)).min(FRESH_DELAYS[1]),
-            false => self.backoff.after(failures),
-        };
-        if let Cause::ServerError { retry_after: Some(asked), .. } = error.cause() {
-            delay = delay.max((*asked).min(self.settings.max_backoff.saturating_mul(4)));
-        }
-        self.path.not_before = now + delay;
-        self.path.state = match error.kind() {
-            Kind::NotAuthorised => PathState::NotAuthorised,
-            Kind::WrongServer | Kind::Incompatible => PathState::WrongServer,
-            Kind::Full => PathState::Full,
-            kind => PathState::Unreachable { kind },
-        };
-        // A small question finds out whether it works again for less than a batch.
-        if failures >= 2 || matches!(self.path.state, PathState::NotAuthorised | PathState::WrongServer) {
-            self.info = None;
-        }
-    }
-}
-
-/// Whether a path that has just come up can be the reason.
-fn is_the_paths(kind: Kind) -> bool {
-    matches!(
-        kind,
-        Kind::NoRoute | Kind::DnsFailed | Kind::ConnectFailed | Kind::Timeout | Kind::ConnectionLost
-    )
 }
 
 #[cfg(test)]

@@ -46,6 +46,8 @@ struct World {
     weather: Weather,
     random: ChaCha8Rng,
     requests: u32,
+    /// What came of large documents.
+    parts: BTreeMap<Seq, u64>,
 }
 
 impl World {
@@ -119,6 +121,40 @@ impl World {
         Ok(fates)
     }
 
+    /// Some of a large document; its last part gives it its verdict.
+    fn advance(&mut self, part: &Part, planner: &mut Planner, now: Monotonic) -> Input {
+        let document = part.document;
+        let seq = document.seq;
+        // The store notes every attempt: whoever forgets a document reads that again.
+        if let Some(row) = self.store.get_mut(&seq) {
+            row.ambiguous = true;
+        }
+        if let Some(error) = self.unreachable() {
+            return Input::Uploaded(Err(error));
+        }
+        let there = self.parts.get(&seq).copied().unwrap_or(0);
+        match part.begun {
+            Begun::No => assert_eq!(there, 0, "begun anew"),
+            Begun::At(offset) => assert_eq!(offset, there),
+            Begun::Unsure(_) => planner.handle(Input::Found(there), now),
+        }
+        let left = encoded_len(&document.description) - there;
+        let sent = if part.others { left.min(part.turn.0) } else { left };
+        let is_poison = self.natures[&seq] == Nature::Poison;
+        if is_poison || self.happens(self.weather.cut) {
+            let arrived = if is_poison { 0 } else { self.random.next_u64() % sent };
+            self.parts.insert(seq, there + arrived);
+            let cause = Cause::ConnectionLost { host: "d".into(), detail: "cut".into() };
+            return Input::Uploaded(Err(Error::Definite(cause)));
+        }
+        if sent < left {
+            self.parts.insert(seq, there + sent);
+            return Input::Advanced(there + sent);
+        }
+        self.parts.remove(&seq);
+        Input::Uploaded(self.upload(&[document]))
+    }
+
     fn have(&mut self, documents: &[Waiting]) -> Result<Vec<(Seq, Fate)>, Error> {
         if let Some(error) = self.unreachable() {
             return Err(error);
@@ -173,6 +209,7 @@ proptest! {
         weather in weather(),
         seed: u64,
         small_window: bool,
+        resumable: bool,
     ) {
         let mut world = World {
             natures: BTreeMap::new(),
@@ -184,13 +221,14 @@ proptest! {
             weather,
             random: ChaCha8Rng::seed_from_u64(seed),
             requests: 0,
+            parts: BTreeMap::new(),
         };
         for (at, nature) in natures.iter().enumerate() {
             let at = at as u64;
             let [depositor, group, large, ..] = world.random.next_u64().to_le_bytes();
             let mut document = waiting(at, depositor % 4, group % 3);
             if large > 250 {
-                document.description.size = 5 << 20;
+                document.description.size = 15 << 20;
             }
             world.natures.insert(Seq(at), *nature);
             world.store.insert(Seq(at), document);
@@ -213,7 +251,10 @@ proptest! {
                     let more = documents.len() == 50;
                     Input::Scanned { documents, more, owed: false }
                 }
-                Step::Probe => Input::Info(world.unreachable().map_or_else(|| Ok(info()), Err)),
+                Step::Probe => {
+                    let info = Info { resumable, ..info() };
+                    Input::Info(world.unreachable().map_or(Ok(info), Err))
+                }
                 Step::AskHave(documents) => Input::Had(world.have(&documents)),
                 Step::Batch(documents) => {
                     let bytes: u64 = documents.iter().map(|d| framed_len(&d.description).unwrap()).sum();
@@ -221,6 +262,7 @@ proptest! {
                     Input::Uploaded(world.upload(&documents))
                 }
                 Step::Put(document) => Input::Uploaded(world.upload(&[document])),
+                Step::Part(part) => world.advance(&part, &mut planner, now),
                 Step::SetAside { document, cause } => {
                     aside.insert(document.seq, cause.kind());
                     continue;

@@ -47,6 +47,8 @@ pub enum Step {
     Batch(Vec<Waiting>),
     /// Send this one by itself; answer [`Input::Uploaded`].
     Put(Waiting),
+    /// Send a part of this one; answer [`Input::Advanced`], with its last part [`Input::Uploaded`].
+    Part(Part),
     /// Ask for later verdicts; answer [`Input::Fetched`].
     FetchConfirmations,
     /// Report that this document is not tried again; nothing to answer.
@@ -58,6 +60,40 @@ pub enum Step {
     },
     /// Nothing until then, or until something happens.
     Wait(Option<Monotonic>),
+}
+
+/// A part of a large document, by an upload that can go on later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Part {
+    /// The document.
+    pub document: Waiting,
+    /// What the destination has of it.
+    pub begun: Begun,
+    /// After so many bytes, or so long, it is another's turn, if others wait or begin to.
+    pub turn: (u64, Duration),
+    /// Whether others wait.
+    pub others: bool,
+}
+
+/// What the destination has of an upload that can go on later.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Begun {
+    /// Nothing.
+    No,
+    /// So many bytes.
+    At(u64),
+    /// At least so many bytes, or none any more: it is asked, and what it has is told as [`Input::Found`].
+    Unsure(u64),
+}
+
+impl Begun {
+    /// The same after something happened that may have changed it.
+    pub(crate) fn unsure(self) -> Self {
+        match self {
+            Begun::At(there) => Begun::Unsure(there),
+            other => other,
+        }
+    }
 }
 
 /// What became of one document of an upload or a question.
@@ -97,6 +133,17 @@ pub enum Input {
     Info(Result<Info, Error>),
     /// The answer to an upload. Documents that it does not name got no verdict.
     Uploaded(Result<Vec<(Seq, Fate)>, Error>),
+    /// Before a part is sent: the destination has so many bytes of the document that is under way.
+    Found(u64),
+    /// The answer to [`Step::Part`] that was not the last: the destination has so many bytes now.
+    Advanced(u64),
+    /// An upload, or what there was of it, took so long for so many bytes.
+    Pace {
+        /// Bytes sent.
+        bytes: u64,
+        /// In so long.
+        span: Duration,
+    },
     /// The answer to [`Step::AskHave`].
     Had(Result<Vec<(Seq, Fate)>, Error>),
     /// The answer to [`Step::FetchConfirmations`]: whether verdicts that may still change are left.
@@ -160,6 +207,9 @@ pub struct Settings {
     pub batch_bytes: u64,
     /// A batch is at most so many documents. Default: 1,024.
     pub batch_documents: u32,
+    /// A batch is at most what the path carries in so long, as measured; a large document goes so long at a time where
+    /// others wait. Default: 10 s.
+    pub turn: Duration,
     /// So many documents are held in memory ready for upload, about 250 bytes each. Default: 2,048.
     pub window: usize,
     /// First delay after a failure. Default: 2 s.
@@ -181,6 +231,7 @@ impl Default for Settings {
         Settings {
             batch_bytes: 4 << 20,
             batch_documents: 1_024,
+            turn: Duration::from_secs(10),
             window: 2_048,
             min_backoff: Duration::from_secs(2),
             max_backoff: Duration::from_secs(300),

@@ -1,0 +1,73 @@
+//! One document whose bytes come in several requests.
+
+use std::io::{self, Read as _};
+
+use waypost_protocol::api::FailureCode;
+use waypost_protocol::confirmation::Confirmation;
+use waypost_protocol::ids::MessageId;
+
+use super::{Incoming, Intake};
+use crate::judge::Failed;
+use crate::partials::Partial;
+
+/// What came of one request.
+#[derive(Debug)]
+pub enum Advance {
+    /// So many bytes are here; more are to come.
+    Offset(u64),
+    /// All of it came, and this is the verdict on it.
+    Whole(Vec<Confirmation>),
+}
+
+impl Intake {
+    /// Adds what the source has to an unfinished upload; with its last byte the document is judged as by
+    /// [`Intake::put`]. An error is the stream's: what came before it is kept and flushed.
+    ///
+    /// An upload that comes in one request is judged while it comes; of others the file is read once it is whole, else
+    /// each request would open everything before it again. Where that turns out to be another document, something was
+    /// lost between the requests: it is thrown away, and sending it anew may help.
+    pub fn append(
+        &self,
+        client: i64,
+        id: MessageId,
+        mut partial: Partial,
+        source: &mut impl Incoming,
+    ) -> io::Result<Result<Advance, Failed>> {
+        let (length, begin) = (partial.length(), partial.offset());
+        let outcome = match begin {
+            0 => self.put(client, id, &mut partial.keeping(source), length),
+            offset => {
+                let rest = &mut source.take(length - offset);
+                io::copy(&mut partial.keeping(rest), &mut io::sink()).and_then(|_| {
+                    match partial.offset() < length {
+                        true => Err(io::ErrorKind::UnexpectedEof.into()),
+                        false => self.put(client, id, &mut partial.reader()?, length),
+                    }
+                })
+            }
+        };
+        let is_kept = match &outcome {
+            // It may be judged again without being sent again.
+            Ok(Err(failed)) => failed.code.is_temporary() && partial.offset() == length,
+            Ok(Ok(_)) => false,
+            Err(_) => true,
+        };
+        if is_kept {
+            partial.flush()?;
+        }
+        let offset = partial.offset();
+        if !is_kept {
+            partial.remove()?;
+        }
+        match outcome {
+            Ok(Err(failed)) if begin > 0 && failed.code == FailureCode::Malformed => {
+                let detail = format!("what came in several requests is not the document: {}", failed.detail);
+                Ok(Err(Failed::new(Some(id), FailureCode::Server, detail + "; begin it again")))
+            }
+            Ok(outcome) => Ok(outcome.map(Advance::Whole)),
+            // The request ended where its sender wanted it to.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Ok(Advance::Offset(offset))),
+            Err(error) => Err(error),
+        }
+    }
+}
