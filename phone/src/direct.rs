@@ -200,9 +200,6 @@ impl Delivery<'_> {
         let body = |one: &Waiting| Body::new(store.clone(), one);
         if let [one] = batch {
             let description = one.description;
-            let Ok(digest) = digest(&description, body(one)) else {
-                return Ok(Ok(Answer { failures: vec![unreadable()], ..Answer::default() }));
-            };
             let mut told = Instant::now();
             let progress = &mut *self.progress;
             let mut tell = |done: u64, size: u64| {
@@ -212,6 +209,13 @@ impl Delivery<'_> {
                 }
             };
             self.report.bytes_out += encoded_len(&description);
+            if self.info.resumable && encoded_len(&description) > SMALL {
+                let from = |offset| Body { offset, ..body(one) };
+                return Ok(self.client.put_on(&description, one.attempts > 0, from, &mut tell));
+            }
+            let Ok(digest) = digest(&description, body(one)) else {
+                return Ok(Ok(Answer { failures: vec![unreadable()], ..Answer::default() }));
+            };
             return Ok(self.client.put(&description, body(one), digest, &mut tell));
         }
         let parts: Vec<(Description, Body)> = batch.iter().map(|one| (one.description, body(one))).collect();

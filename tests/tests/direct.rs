@@ -44,6 +44,28 @@ fn a_phone_with_internet_delivers_and_deletes_on_the_destinations_word() {
 }
 
 #[test]
+fn a_large_document_that_was_cut_off_goes_on_where_it_was() {
+    let site = Site::start();
+    let phone = site.new_phone("anna");
+    let code = site.destination.run(&["phone-code", "--token", "phones"]);
+    let code = code.last()["text"].as_str().unwrap().to_owned();
+    // Through the proxy, which cuts.
+    let ca = site.destination.authority();
+    phone.run(&["destination", "add", &code, "--ca", ca.to_str().unwrap(), "--yes"]);
+    let video = content(1, 6_000_000);
+    phone.add(&[("video.mp4", &video)]);
+    site.destination.backhaul.cut_after(Direction::ToTarget, 4_000_000);
+    phone.try_run(&["sync", "--direct"]);
+    if phone.list(false) != [] as [Value; 0] {
+        phone.run(&["sync", "--direct"]);
+    }
+    assert!(site.destination.inbox()["video.mp4"] == video);
+    let sent = site.destination.backhaul.counts(Direction::ToTarget).bytes;
+    println!("{sent} bytes for {}", video.len());
+    assert!(sent < 7_000_000, "{sent}");
+}
+
+#[test]
 fn what_a_kiosk_holds_as_well_is_not_uploaded_once_the_phone_tells_it() {
     let site = Site::start();
     let phone = site.paired_phone("anna");

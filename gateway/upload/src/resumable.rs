@@ -6,8 +6,8 @@ use data_encoding::BASE64;
 use ureq::http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use ureq::http::{Method, Response};
 use ureq::{Body, SendBody};
-use waypost_protocol::api;
-use waypost_protocol::document::Description;
+use waypost_protocol::api::{self, Answer};
+use waypost_protocol::document::{Description, prefix};
 use waypost_protocol::ids::MessageId;
 
 use crate::body::{Outgoing, Part, encoded_len};
@@ -71,6 +71,26 @@ impl Client {
         };
         let status = response.status().as_u16();
         self.offset_in(&mut response).map_err(|cause| Error::new(cause, is_complete && status >= 500))
+    }
+
+    /// Uploads one document, going on where an earlier upload of it ended, and asks for its verdict. `body` gives its
+    /// envelope from an offset on.
+    pub fn put_on<R: Read>(
+        &mut self,
+        description: &Description,
+        is_begun: bool,
+        body: impl FnOnce(u64) -> R,
+        progress: Progress<'_>,
+    ) -> Result<Answer, Error> {
+        let from = if is_begun { self.upload_offset(&description.id)? } else { None };
+        let in_body = from.unwrap_or(0).saturating_sub(prefix(description).len() as u64);
+        let there = self.append(description, from, body(in_body), &|_| false, progress)?;
+        if there < encoded_len(description) {
+            let detail = format!("it has {there} of {} bytes", encoded_len(description));
+            return Err(Error::Definite(Cause::Unreadable { detail }));
+        }
+        // The document is there; only its confirmation may have to wait.
+        self.confirmations(&[description.id]).map_err(|error| Error::Ambiguous(error.cause().clone()))
     }
 
     /// `Upload-Offset` of a success, or why there is none.
