@@ -192,6 +192,14 @@ fn without_a_folder_it_sends_files_of_the_repository() {
         assert!(inbox[Path::new(name)] == fs::read(root.join(at)).unwrap(), "{name}");
     }
     assert!(inbox.len() > 2 && result["delivered"] == inbox.len(), "{result}");
+    // Its window closed in the middle of the recording, which went on in the next one.
+    let windows = result["closed_windows"].as_array().unwrap();
+    let [window] = &windows[..] else { panic!("{result}") };
+    assert_eq!(window["documents"], inbox.len() - 1, "{result}");
+    let (recording, bytes) =
+        (inbox[Path::new("recording.bin")].len() as u64, result["upload_bytes"].as_u64().unwrap());
+    assert!(window["upload_bytes"].as_u64().unwrap() > recording / 3, "{result}");
+    assert!(bytes < recording * 11 / 10, "{result}");
 }
 
 #[test]

@@ -15,6 +15,8 @@ pub(super) struct Backhaul {
 struct Shared {
     up: AtomicBool,
     bytes: AtomicU64,
+    /// Bytes that may still go up before it closes by itself.
+    window: AtomicU64,
     open: Mutex<Vec<TcpStream>>,
 }
 
@@ -23,8 +25,12 @@ impl Backhaul {
     pub(super) fn start(target: SocketAddr) -> io::Result<Self> {
         let listener = TcpListener::bind(("127.0.0.1", 0))?;
         let address = listener.local_addr()?;
-        let shared =
-            Arc::new(Shared { up: AtomicBool::new(false), bytes: AtomicU64::new(0), open: Mutex::default() });
+        let shared = Arc::new(Shared {
+            up: false.into(),
+            bytes: 0.into(),
+            window: u64::MAX.into(),
+            open: Mutex::default(),
+        });
         let theirs = shared.clone();
         thread::Builder::new().name("backhaul".into()).spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -44,15 +50,15 @@ impl Backhaul {
         self.address
     }
 
-    /// Gives the backhaul, or cuts it and every connection over it.
-    pub(super) fn set(&self, up: bool) {
-        self.shared.up.store(up, Ordering::SeqCst);
-        if !up {
-            for stream in self.shared.open().drain(..) {
-                // It may have ended by itself.
-                let _ = stream.shutdown(Shutdown::Both);
-            }
-        }
+    /// Gives the backhaul until about `window` bytes have gone up; then it cuts itself and every connection over it.
+    pub(super) fn open(&self, window: u64) {
+        self.shared.window.store(window, Ordering::SeqCst);
+        self.shared.up.store(true, Ordering::SeqCst);
+    }
+
+    /// Whether there is a backhaul.
+    pub(super) fn is_open(&self) -> bool {
+        self.shared.up.load(Ordering::SeqCst)
     }
 
     /// Bytes that went over it, both ways.
@@ -66,15 +72,30 @@ impl Shared {
         self.open.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Counts bytes on their way up; false, and all connections cut, once the window is over.
+    fn passes(&self, count: u64) -> bool {
+        let left = |window: u64| Some(window.saturating_sub(count));
+        let before = self.window.fetch_update(Ordering::SeqCst, Ordering::SeqCst, left).unwrap_or(0);
+        if before > count {
+            return true;
+        }
+        self.up.store(false, Ordering::SeqCst);
+        for stream in self.open().drain(..) {
+            // It may have ended by itself.
+            let _ = stream.shutdown(Shutdown::Both);
+        }
+        false
+    }
+
     fn forward(self: &Arc<Self>, near: &TcpStream, far: &TcpStream) {
-        for (from, to) in [(near, far), (far, near)] {
+        for (from, to, is_up) in [(near, far, true), (far, near, false)] {
             let (Ok(from), Ok(to), Ok(kept)) = (from.try_clone(), to.try_clone(), from.try_clone()) else {
                 return;
             };
             self.open().push(kept);
             let shared = self.clone();
             thread::spawn(move || {
-                let mut from = Counted { stream: from, shared };
+                let mut from = Counted { stream: from, shared, is_up };
                 // Either end may close at any time; that is then passed on.
                 let _ = io::copy(&mut from, &mut &to);
                 let _ = to.shutdown(Shutdown::Write);
@@ -86,13 +107,18 @@ impl Shared {
 struct Counted {
     stream: TcpStream,
     shared: Arc<Shared>,
+    /// From the gateway to the destination.
+    is_up: bool,
 }
 
 impl io::Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.stream.read(buffer)?;
         self.shared.bytes.fetch_add(count as u64, Ordering::Relaxed);
-        Ok(count)
+        match self.is_up && !self.shared.passes(count as u64) {
+            true => Ok(0),
+            false => Ok(count),
+        }
     }
 }
 
@@ -103,12 +129,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_cut_backhaul_carries_nothing_and_one_given_back_carries_all() {
+    fn a_cut_backhaul_carries_nothing_and_an_open_one_what_fits_its_window() {
         let server = TcpListener::bind("127.0.0.1:0").unwrap();
         let backhaul = Backhaul::start(server.local_addr().unwrap()).unwrap();
         let mut cut = TcpStream::connect(backhaul.address()).unwrap();
         assert_eq!(cut.read(&mut [0; 8]).unwrap_or(0), 0);
-        backhaul.set(true);
+        backhaul.open(8);
         let mut near = TcpStream::connect(backhaul.address()).unwrap();
         near.write_all(b"hello").unwrap();
         let (mut far, _) = server.accept().unwrap();
@@ -116,7 +142,9 @@ mod tests {
         far.read_exact(&mut got).unwrap();
         assert_eq!(&got, b"hello");
         assert_eq!(backhaul.bytes(), 5);
-        backhaul.set(false);
-        assert_eq!(far.read(&mut got).unwrap_or(0), 0);
+        assert!(backhaul.is_open());
+        near.write_all(b"and more").unwrap();
+        assert_eq!(far.read(&mut got).unwrap_or(0), 0, "what is beyond the window does not pass");
+        assert!(!backhaul.is_open());
     }
 }

@@ -15,15 +15,22 @@ use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
+use rand_core::RngCore as _;
 
 use self::ledger::Ledger;
 use self::progress::{Progress, Step};
 use self::stage::Stage;
 use self::summary::Outcome;
 use self::way::Way;
+use super::output;
 
 /// How long the demo waits while nothing moves.
 const PATIENCE: Duration = Duration::from_secs(120);
+
+/// The backhaul's first window closes after half of what the phone sent, but not before so many bytes.
+const SMALLEST_WINDOW: u64 = 16 << 10;
+/// Beside them something large, in bytes, so that it can be seen going on after an interruption.
+const RECORDING: usize = 6 << 20;
 
 /// What is sent where no folder is named: files that the repository has anyway, under their own names.
 const OWN_FILES: [(&str, &[u8]); 5] = [
@@ -109,10 +116,22 @@ fn go(stage: &mut Stage, outcome: &mut Outcome, progress: &Progress) -> anyhow::
     let waiting = way.stage.waiting()?;
     progress.say(&format!("no backhaul: {waiting} documents wait at the kiosk, none is at the server"));
 
-    way.stage.backhaul.set(true);
-    progress.say("the backhaul is back");
+    let window = (way.stage.link_bytes / 2).max(SMALLEST_WINDOW);
+    way.stage.backhaul.open(window);
+    progress.say(&format!("the backhaul is back, for {} that may go up", output::bytes(window)));
     loop {
         let uploaded = timed(&mut outcome.times.upload, || way.wait_for_uploads(PATIENCE));
+        if uploaded.is_ok() && !way.stage.backhaul.is_open() {
+            let (there, bytes) = (way.stage.at_server().documents, way.stage.backhaul.bytes());
+            outcome.windows.push((there, bytes));
+            progress.say(&format!(
+                "the window has closed in the middle of an upload: {there} documents are at the server, {} went over \
+                 the backhaul; in the next one it goes on from there",
+                output::bytes(bytes)
+            ));
+            way.stage.backhaul.open(u64::MAX);
+            continue;
+        }
         let before = way.ledger.count(Step::AtKiosk);
         timed(&mut outcome.times.confirmations, || way.meet())?;
         uploaded?;
@@ -147,5 +166,8 @@ fn own_files(work: &Path) -> anyhow::Result<PathBuf> {
     for (name, bytes) in OWN_FILES {
         std::fs::write(folder.join(name), bytes)?;
     }
+    let mut recording = vec![0; RECORDING];
+    waypost_node::system_rng()?.fill_bytes(&mut recording);
+    std::fs::write(folder.join("recording.bin"), recording)?;
     Ok(folder)
 }

@@ -28,6 +28,8 @@ pub(super) struct Outcome {
     pub(super) link_bytes: u64,
     /// Bytes over the backhaul, both ways.
     pub(super) upload_bytes: u64,
+    /// Windows of the backhaul that closed in mid-upload: documents at the server by then, bytes over the backhaul.
+    pub(super) windows: Vec<(usize, u64)>,
     pub(super) times: Times,
     /// What ended it early.
     pub(super) error: Option<anyhow::Error>,
@@ -129,7 +131,8 @@ fn object(
     failed: &Reasons,
     error: Option<String>,
 ) -> Value {
-    let Outcome { ledger, skipped, left, link_bytes, upload_bytes, times, .. } = outcome;
+    let Outcome { ledger, skipped, left, link_bytes, upload_bytes, windows, times, .. } = outcome;
+    let window = |(documents, bytes): &(usize, u64)| json!({ "documents": documents, "upload_bytes": bytes });
     let seconds = |time: &Duration| (time.as_secs_f64() * 1000.0).round() / 1000.0;
     let list = |reasons: &Reasons| -> Vec<Value> {
         let one =
@@ -146,6 +149,7 @@ fn object(
         "document_bytes": delivered.bytes,
         "link_bytes": link_bytes,
         "upload_bytes": upload_bytes,
+        "closed_windows": windows.iter().map(window).collect::<Vec<_>>(),
         "inbox": place(inbox(work)),
         "confirmations": place(confirmations(work)),
         "destination_certificate": place(certificate(work)),
@@ -161,7 +165,7 @@ fn object(
 }
 
 fn words(outcome: &Outcome, work: &Path, delivered: Count, failed: &Reasons) {
-    let Outcome { ledger, skipped, left, link_bytes, upload_bytes, times, .. } = outcome;
+    let Outcome { ledger, skipped, left, link_bytes, upload_bytes, windows, times, .. } = outcome;
     output::line("");
     let sealed = ledger.count(Step::Sealed).documents;
     let content = output::bytes(delivered.bytes);
@@ -170,9 +174,10 @@ fn words(outcome: &Outcome, work: &Path, delivered: Count, failed: &Reasons) {
         delivered.documents
     ));
     output::line(&format!(
-        "{} over the link to the phone, {} over the backhaul",
+        "{} over the link to the phone, {} over the backhaul in {}",
         output::bytes(*link_bytes),
-        output::bytes(*upload_bytes)
+        output::bytes(*upload_bytes),
+        if windows.is_empty() { "one window".to_owned() } else { format!("{} windows", windows.len() + 1) }
     ));
     let Times { sealing, to_kiosk, upload, confirmations: confirming, total } = times;
     output::line(&format!(

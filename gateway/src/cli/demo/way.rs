@@ -74,8 +74,8 @@ impl Way<'_> {
         ended.done().map(|_| ())
     }
 
-    /// Waits until the gateway has nothing left to upload, or only what the destination does not take. Gives up when
-    /// nothing moves for `patience`.
+    /// Waits until the gateway has nothing left to upload, or only what the destination does not take, or until the
+    /// backhaul closes. Gives up when nothing moves for `patience`.
     pub(super) fn wait_for_uploads(&mut self, patience: Duration) -> anyhow::Result<()> {
         let mut moved = (Instant::now(), (0, 0, 0));
         let mut trouble = String::new();
@@ -83,7 +83,7 @@ impl Way<'_> {
             let at_server = self.stage.at_server();
             let status = self.stage.status()?;
             let place = self.show(at_server, &status);
-            if status.waiting == 0 || self.waits_in_vain(&status)? {
+            if status.waiting == 0 || !self.stage.backhaul.is_open() || self.waits_in_vain(&status)? {
                 return Ok(());
             }
             // Some bytes of a request that fails again and again are no movement.
