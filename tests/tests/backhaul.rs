@@ -118,7 +118,18 @@ fn answer(listener: TcpListener, head: &'static str) {
 
 #[test]
 fn a_network_that_wants_a_login_is_told_from_a_server_that_is_down() {
+    wants_a_login("");
+}
+
+#[test]
+fn a_login_is_asked_for_over_the_backhaul_that_connections_are_bound_to() {
+    wants_a_login("[[backhaul]]\nname = \"modem\"\ninterfaces = [\"wan0\"]\n");
+}
+
+fn wants_a_login(backhaul: &str) {
     over_a_line(Conditions::default(), |wan, destination, gateway, phone| {
+        gateway.configure("60-backhaul", backhaul);
+        gateway.run(&["reload"]);
         default_route(wan);
         destination.backhaul.refuse(true);
         phone.add(&[("form.xml", b"<form/>")]);

@@ -27,6 +27,7 @@ pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
 need gpg gnupg
 need curl curl
 need ip iproute2
+need faketime faketime
 need /usr/bin/python3 python3
 # The second implementation of the protocol, which checks the frozen vectors.
 /usr/bin/python3 -c 'import cryptography' 2>/dev/null || missing+=(python3-cryptography)

@@ -279,6 +279,8 @@ impl Sink for DaemonSink {
                 let _ = self.news.blocking_send(UploadNews::StoreFailed);
             }
             Event::Info(info) => {
+                // Told inside TLS, by whom the destination's certificate was checked.
+                self.time.heard(info.info.time);
                 let key = info_key(&self.served.fingerprint);
                 let value = serde_json::to_vec(&(&info.info, &info.etag)).ok();
                 self.writer.submit(Change::Put { key, value }, |_| ());

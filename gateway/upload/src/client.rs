@@ -365,15 +365,11 @@ impl Client {
             Cause::Timeout { during, .. } => *during == Phase::Connecting,
             _ => false,
         };
-        // The page is asked for as the system's routes go; where connections are bound to an interface, it would come
-        // from elsewhere, or cost what nobody counts.
-        let is_bound = || self.toll.way().route().map_or(true, |route| route.interface.is_some());
-        if !is_suspect || is_bound() {
+        if !is_suspect {
             return cause;
         }
-        // On the port for pages; the URL's own counts for nothing.
         let host = self.base.parse::<ureq::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
-        match host.and_then(|host| portal::login_page(&host)) {
+        match host.and_then(|host| portal::login_page(&host, &self.toll)) {
             Some(page) => Cause::CaptivePortal { page },
             None => cause,
         }

@@ -282,7 +282,7 @@ fn words(code: FailureCode) -> &'static str {
         FailureCode::Malformed => "damaged or not a document; run `waypost store check`",
         FailureCode::WrongDestination => "addressed to another destination; check the destination's url",
         FailureCode::Server => "it failed there and will be tried again",
-        FailureCode::Full => "no room there; it will be tried again",
+        FailureCode::Full => "no room there; its admin must free some, and it will be tried again",
     }
 }
 

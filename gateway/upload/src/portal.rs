@@ -3,32 +3,55 @@
 //! Such a network answers in the place of every server. HTTPS cannot tell it from a broken one, plain HTTP can: the
 //! destination's name is asked for a page, and the answer comes from somebody else. Nothing in it is believed.
 
-use std::time::Duration;
+use std::io::{self, Read as _, Write as _};
+use std::net::ToSocketAddrs as _;
+use std::time::{Duration, Instant};
 
-use ureq::Agent;
 use ureq::http::Uri;
-use ureq::http::header::LOCATION;
 
 use crate::error::plain;
+use crate::way::{CONNECTION, Toll};
+use crate::wire::connect;
 
 /// A login page is near, or it is none.
 const PATIENCE: Duration = Duration::from_secs(4);
+/// A longer head of an answer is not read.
+const MAX_HEAD: u64 = 16 << 10;
 /// "Network Authentication Required" (RFC 6585 §6).
 const LOGIN_REQUIRED: u16 = 511;
 
-/// Where the login page is, if a network answers for `host` and wants one; for people.
-pub(crate) fn login_page(host: &str) -> Option<String> {
-    let config = Agent::config_builder()
-        .http_status_as_error(false)
-        .max_redirects(0)
-        .max_redirects_will_error(false)
-        .proxy(None)
-        .timeout_global(Some(PATIENCE))
-        .max_response_header_size(16 << 10)
-        .build();
-    let response = config.new_agent().get(format!("http://{host}/")).call().ok()?;
-    let location = response.headers().get(LOCATION).and_then(|to| to.to_str().ok());
-    is_portal(host, response.status().as_u16(), location)
+/// Where the login page is, if a network answers for `host` and wants one; for people. It is asked for on the way that
+/// connections to the destination take, and at their expense.
+pub(crate) fn login_page(host: &str, toll: &Toll) -> Option<String> {
+    let deadline = Instant::now() + PATIENCE;
+    let interface = toll.way().route().ok()?.interface;
+    // On the port for pages; the URL's own counts for nothing.
+    let address = (host.trim_matches(['[', ']']), 80).to_socket_addrs().ok()?.next()?;
+    toll.pay(CONNECTION).ok()?;
+    let mut tcp = connect(&address, interface.as_deref(), PATIENCE).ok()?;
+    let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    toll.pay(request.len() as u64).ok()?;
+    tcp.write_all(request.as_bytes()).ok()?;
+    let mut head = Vec::new();
+    let mut buffer = [0; 1_024];
+    loop {
+        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        tcp.set_read_timeout(Some(left)).ok()?;
+        let count = match (&mut tcp).take(MAX_HEAD - head.len() as u64).read(&mut buffer) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+            count => count.ok().filter(|count| *count > 0)?,
+        };
+        toll.pay(count as u64).ok()?;
+        head.extend_from_slice(buffer.get(..count)?);
+        let mut headers = [httparse::EMPTY_HEADER; 64];
+        let mut response = httparse::Response::new(&mut headers);
+        if response.parse(&head).ok()?.is_complete() {
+            let location =
+                response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("location"));
+            let location = location.and_then(|header| std::str::from_utf8(header.value).ok());
+            return is_portal(host, response.code?, location);
+        }
+    }
 }
 
 /// A redirect within the host, mostly to HTTPS, is what ordinary servers answer.

@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
+use rustls::client::WebPkiServerVerifier;
 use rustls::{ClientConfig, RootCertStore};
 use rustls_pki_types::pem::PemObject;
 use rustls_pki_types::{CertificateDer, PrivateKeyDer};
@@ -14,7 +15,7 @@ use zeroize::Zeroizing;
 
 use crate::error::plain;
 use crate::way::{AnyWay, Way};
-use crate::wire::FlooredClock;
+use crate::wire::{FlooredClock, PatientVerifier};
 
 /// A bearer token, wiped when dropped and never printed.
 #[derive(Clone)]
@@ -172,10 +173,17 @@ pub(crate) fn bearer(token: &Token) -> Result<HeaderValue, SettingsError> {
 pub(crate) fn tls_config(settings: &Settings) -> Result<ClientConfig, SettingsError> {
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let clock = Arc::new(FlooredClock(settings.time_floor.clone()));
+    let wrong = |error: String| SettingsError::Ca { detail: plain(&error) };
+    let roots = Arc::new(roots(settings.ca_pem.as_deref())?);
+    let inner = WebPkiServerVerifier::builder_with_provider(roots, provider.clone())
+        .build()
+        .map_err(|error| wrong(error.to_string()))?;
+    let verifier = Arc::new(PatientVerifier { inner, floor: settings.time_floor.clone() });
     let builder = ClientConfig::builder_with_details(provider, clock)
         .with_safe_default_protocol_versions()
-        .map_err(|error| SettingsError::Ca { detail: plain(&error.to_string()) })?
-        .with_root_certificates(roots(settings.ca_pem.as_deref())?);
+        .map_err(|error| wrong(error.to_string()))?
+        .dangerous()
+        .with_custom_certificate_verifier(verifier);
     let Some(certificate) = &settings.certificate else { return Ok(builder.with_no_client_auth()) };
     let wrong = |detail: String| SettingsError::Certificate { detail: plain(&detail) };
     let chain = CertificateDer::pem_slice_iter(&certificate.chain_pem)

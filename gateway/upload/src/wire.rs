@@ -9,8 +9,10 @@ use std::time::{Duration, Instant};
 use crate::error::{Cause, Phase, plain};
 use crate::settings::TimeFloor;
 use crate::way::{CONNECTION, Toll, closed};
-use rustls::{ClientConfig, ClientConnection};
-use rustls_pki_types::ServerName;
+use rustls::client::WebPkiServerVerifier;
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct};
+use rustls_pki_types::{CertificateDer, ServerName};
 use socket2::{Domain, Socket, Type};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
@@ -85,6 +87,77 @@ impl rustls::time_provider::TimeProvider for FlooredClock {
     fn current_time(&self) -> Option<rustls_pki_types::UnixTime> {
         let floor = rustls_pki_types::UnixTime::since_unix_epoch(Duration::from_secs(self.0.get().0));
         Some(rustls_pki_types::UnixTime::now().max(floor))
+    }
+}
+
+/// Judges certificates as `webpki` does, but where the clock is known to be wrong, none is refused for being too new: then
+/// the time that is known is only the earliest that it can be.
+#[derive(Debug)]
+pub(crate) struct PatientVerifier {
+    pub(crate) inner: Arc<WebPkiServerVerifier>,
+    pub(crate) floor: TimeFloor,
+}
+
+/// A clock that is so far behind what is known is wrong, in seconds.
+const BEHIND: u64 = 86_400;
+/// No certificate begins to be valid so long after what is known, in seconds.
+const FAR: u64 = 20 * 366 * 86_400;
+
+impl PatientVerifier {
+    /// When the certificate begins to be valid, where only that is wrong with it, and nobody knows the time.
+    fn begin(&self, error: &rustls::Error) -> Option<rustls_pki_types::UnixTime> {
+        let floor = self.floor.get().0;
+        let wall = rustls_pki_types::UnixTime::now().as_secs();
+        match error {
+            rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidYetContext {
+                not_before,
+                ..
+            }) => Some(*not_before).filter(|begin| wall + BEHIND < floor && begin.as_secs() < floor + FAR),
+            _ => None,
+        }
+    }
+}
+
+impl ServerCertVerifier for PatientVerifier {
+    fn verify_server_cert(
+        &self,
+        end_entity: &CertificateDer<'_>,
+        intermediates: &[CertificateDer<'_>],
+        server_name: &ServerName<'_>,
+        ocsp_response: &[u8],
+        now: rustls_pki_types::UnixTime,
+    ) -> Result<ServerCertVerified, rustls::Error> {
+        let verify =
+            |at| self.inner.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, at);
+        let mut result = verify(now);
+        // Each certificate of the chain may be newer than the one before.
+        for _ in 0..=intermediates.len() {
+            let Some(begin) = result.as_ref().err().and_then(|error| self.begin(error)) else { break };
+            result = verify(begin);
+        }
+        result
+    }
+
+    fn verify_tls12_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls12_signature(message, certificate, signature)
+    }
+
+    fn verify_tls13_signature(
+        &self,
+        message: &[u8],
+        certificate: &CertificateDer<'_>,
+        signature: &DigitallySignedStruct,
+    ) -> Result<HandshakeSignatureValid, rustls::Error> {
+        self.inner.verify_tls13_signature(message, certificate, signature)
+    }
+
+    fn supported_verify_schemes(&self) -> Vec<rustls::SignatureScheme> {
+        self.inner.supported_verify_schemes()
     }
 }
 
@@ -220,7 +293,11 @@ fn open(
 }
 
 /// Opens a connection, over one interface where one is named (`SO_BINDTODEVICE`, socket(7)).
-fn connect(address: &SocketAddr, interface: Option<&str>, within: Duration) -> io::Result<TcpStream> {
+pub(crate) fn connect(
+    address: &SocketAddr,
+    interface: Option<&str>,
+    within: Duration,
+) -> io::Result<TcpStream> {
     let Some(interface) = interface else { return TcpStream::connect_timeout(address, within) };
     let socket = Socket::new(Domain::for_address(*address), Type::STREAM, None)?;
     socket.bind_device(Some(interface.as_bytes()))?;

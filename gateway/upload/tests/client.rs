@@ -382,6 +382,21 @@ fn a_clock_that_is_behind_is_raised_to_the_floor() {
 }
 
 #[test]
+fn where_the_clock_is_wrong_a_certificate_can_be_too_old_and_not_too_new() {
+    let info = |certificates| {
+        let server = Server::with(certificates, false, "127.0.0.1:0");
+        let mut settings = server.settings();
+        // 2090: years ahead of the wall clock, which is therefore wrong.
+        settings.time_floor = TimeFloor::new(UnixTime(3_800_000_000));
+        Client::new(&settings).unwrap().info(None)
+    };
+    assert!(info(certificates("localhost", 2095, 2100)).is_ok());
+    assert_eq!(info(certificates("localhost", 2000, 2089)).unwrap_err().kind(), Kind::TlsRefused);
+    assert_eq!(info(certificates("elsewhere", 2095, 2100)).unwrap_err().kind(), Kind::TlsRefused);
+    assert_eq!(info(certificates("localhost", 2150, 2160)).unwrap_err().kind(), Kind::TlsRefused);
+}
+
+#[test]
 fn a_client_certificate_is_shown_and_a_missing_one_is_named() {
     let server = Server::with(certificates("localhost", 2020, 2100), true, "127.0.0.1:0");
     let mut settings = server.settings();

@@ -19,6 +19,7 @@ pub struct Gateway {
     pub link: Proxy,
     folder: PathBuf,
     process: Option<Process>,
+    clock: Option<String>,
 }
 
 impl Gateway {
@@ -43,7 +44,7 @@ impl Gateway {
     #[track_caller]
     pub fn at(folder: &Path) -> Self {
         let link = Proxy::start(SocketAddr::from(([127, 0, 0, 1], 1)), Content::Frames).unwrap();
-        let gateway = Self { link, folder: folder.to_owned(), process: None };
+        let gateway = Self { link, folder: folder.to_owned(), process: None, clock: None };
         gateway.configure("10-link", &format!("[lan]\naddresses = [\"{}\"]\n", gateway.link.address()));
         gateway
     }
@@ -91,10 +92,24 @@ impl Gateway {
         std::fs::write(folder.join(name).with_extension("toml"), text).unwrap();
     }
 
+    /// From the next start on its wall clock begins at that time, "1970-01-01 00:00:00" for a board without a battery;
+    /// `None` for the machine's.
+    pub fn set_clock(&mut self, time: Option<&str>) {
+        self.clock = time.map(|time| format!("@{time}"));
+    }
+
     /// Starts it and waits until it serves phones; the link leads to it.
     #[track_caller]
     pub fn start(&mut self) {
-        let mut process = Process::start(self.command(&["run"]), self.log()).unwrap();
+        let mut run = self.command(&["run"]);
+        if let Some(clock) = &self.clock {
+            let mut faked = Command::new("faketime");
+            faked.args(["-f", clock]).arg(run.get_program()).args(run.get_args());
+            // Monotonic clocks go on as they are, as on such a board.
+            faked.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
+            run = faked;
+        }
+        let mut process = Process::start(run, self.log()).unwrap();
         process.wait_for("gateway is running", PATIENCE).unwrap();
         self.process = Some(process);
         self.settle();
