@@ -49,7 +49,7 @@ impl Host for TestHost {
         if confirmation.signature()[..] == b"good"[..] { Ok(()) } else { Err("forged".into()) }
     }
     fn freeing(&self, _: &Confirmation) -> Freeing {
-        self.freeing
+        self.freeing.clone()
     }
     fn event(&mut self, _: ConversationId, _: &PeerKey, event: &Event) {
         self.events.push(event.clone());

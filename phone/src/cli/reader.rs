@@ -16,6 +16,7 @@ pub(super) fn subscribe(phone: &Phone, wanted: &Subscribe, out: &Out) -> anyhow:
     let destination = destination(phone, wanted)?;
     let subscription = phone.subscribe(&destination, &wanted.collection)?;
     out.say(format!("subscribed to {} of {}", subscription.collection, destination.name()));
+    out.say(format!("kiosks know the collection as {}", subscription.group));
     match phone.reader()? {
         None => out.say("to read its documents this phone needs a key; next: waypost-phone reader new"),
         Some(_) => out.say("next: waypost-phone sync"),
