@@ -11,6 +11,7 @@ use waypost_protocol::ids::GroupId;
 
 use crate::diff::Change;
 use crate::problem::{Origin, Problem, Severity};
+use crate::quantity::Period;
 use crate::reader::{Reader, cut};
 use crate::setting::{Setting, Shape, read_leaf, section};
 use crate::tables::{self, Entry};
@@ -81,6 +82,19 @@ pub struct Collection {
     /// Its group id: 64 hexadecimal digits.
     #[schemars(with = "String", extend("pattern" = "^[0-9a-fA-F]{64}$"))]
     pub group: GroupId,
+    /// How long bodies stay for subscribers after the verdict, unless others need the room.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub retain: Option<Period>,
+    /// Whether paired phones may subscribe to it; absent: where bodies are retained.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subscribe: Option<bool>,
+}
+
+impl Collection {
+    /// Whether paired phones are sent its documents if they want them.
+    pub fn may_be_subscribed(&self) -> bool {
+        self.subscribe.unwrap_or(self.retain.is_some())
+    }
 }
 
 impl Destination {
@@ -135,7 +149,10 @@ section! {
         /// authority, or to trust fewer. Absent, the public ones are trusted.
         [reload] ca_file: Option<PathBuf> = None, example "\"clinic-ca.pem\"";
         /// Collections that are carried, by group id (its admin has them); others are refused to phones. Absent,
-        /// every collection is carried.
+        /// every collection is carried, and none handed to subscribers. With `retain = "30d"` the documents of a
+        /// collection stay for so long after the verdict, for paired phones that subscribe to it; those that came first
+        /// go earlier where a deposit needs the room. `subscribe = false` closes it to subscribers all the same, and
+        /// `subscribe = true` opens one that is not retained: they get what has no verdict yet.
         [reload] collections: Option<Vec<Collection>> = None,
             example "[{ label = \"forms\", group = \"0000000000000000000000000000000000000000000000000000000000000000\" }]";
         /// How long the gateway keeps the bytes of a document after the destination's signed verdict: not at all
@@ -268,19 +285,22 @@ fn read_collection(element: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> O
         reader.mismatch(element, expected, "this collection is left out");
         return None;
     };
-    let (mut label, mut group) = (None, None);
+    let (mut label, mut group, mut retain, mut subscribe) = (None, None, None, None);
     for (key, value) in table.iter() {
         match key.get_ref().as_ref() {
             "label" => label = read_leaf::<Name>(value, reader),
             "group" => group = read_leaf::<GroupId>(value, reader),
-            other => {
-                reader.error(key.span(), || format!("unknown key `{}`, known here: label, group", cut(other)))
-            }
+            "retain" => retain = read_leaf::<Period>(value, reader),
+            "subscribe" => subscribe = read_leaf::<bool>(value, reader),
+            other => reader.error(key.span(), || {
+                format!("unknown key `{}`, known here: label, group, retain, subscribe", cut(other))
+            }),
         }
     }
     for key in ["label", "group"].into_iter().filter(|key| !table.contains_key(*key)) {
         reader.error(element.span(), || format!("`{key}` is missing, expected {expected}"));
     }
     let is_good = reader.errors() == before;
-    label.zip(group).filter(|_| is_good).map(|(label, group)| Collection { label, group })
+    let known = label.zip(group).filter(|_| is_good);
+    known.map(|(label, group)| Collection { label, group, retain, subscribe })
 }

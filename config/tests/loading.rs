@@ -230,6 +230,27 @@ fn a_bad_collection_is_left_out_and_its_destination_stays() {
 }
 
 #[test]
+fn a_collection_is_open_to_subscribers_where_it_is_retained_or_the_admin_says_so() {
+    let one = |n: u8, more: &str| {
+        format!("{{ label = \"c{n}\", group = \"{}\"{more} }}", format!("{n:02}").repeat(32))
+    };
+    let all = [
+        one(1, ""),
+        one(2, ", retain = \"30d\""),
+        one(3, ", retain = \"30d\", subscribe = false"),
+        one(4, ", subscribe = true"),
+        one(5, ", retain = \"a while\""),
+    ];
+    let loaded = read(&format!("{DESTINATION}collections = [{}]", all.join(", ")));
+    let collections = loaded.config.destination[0].collections.as_ref().unwrap();
+    let open: Vec<_> = collections.iter().map(|one| (one.label.as_str(), one.may_be_subscribed())).collect();
+    assert_eq!(open, [("c1", false), ("c2", true), ("c3", false), ("c4", true)]);
+    assert_eq!(collections[2].retain, Some(Period::days(30)));
+    assert_eq!(errors(&loaded).len(), 1, "{:#?}", errors(&loaded));
+    assert!(errors(&loaded)[0].contains("a duration such as"), "{:#?}", errors(&loaded));
+}
+
+#[test]
 fn one_bracket_too_few_says_so() {
     let loaded = read(&DESTINATION.replace("[[destination]]", "[destination]"));
     assert_eq!(

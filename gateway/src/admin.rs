@@ -216,6 +216,8 @@ pub enum DocumentState {
     Draft,
     /// The destination has spoken.
     Confirmed(Verdict),
+    /// It came for subscribers.
+    Received,
 }
 
 impl std::fmt::Display for DocumentState {
@@ -224,6 +226,7 @@ impl std::fmt::Display for DocumentState {
             DocumentState::Waiting => "waiting",
             DocumentState::Draft => "draft",
             DocumentState::Confirmed(verdict) => verdict.words(),
+            DocumentState::Received => "for subscribers",
         })
     }
 }
@@ -322,6 +325,7 @@ impl From<&DocumentEntry> for Document {
                 State::Draft => DocumentState::Draft,
                 State::Waiting => DocumentState::Waiting,
                 State::Confirmed(verdict) => DocumentState::Confirmed(verdict),
+                State::Received(_) => DocumentState::Received,
             },
             has_body: row.has_body,
             from: row.depositor,

@@ -5,10 +5,10 @@ use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 
-use waypost_config::{Config, Credentials, Destination, Keep, Problem, Severity};
+use waypost_config::{Collection, Config, Credentials, Destination, Keep, Problem, Severity};
 use waypost_openpgp::{Certificate, VerifyError, verify_confirmation};
 use waypost_protocol::confirmation::Confirmation;
-use waypost_protocol::ids::Fingerprint;
+use waypost_protocol::ids::{Fingerprint, GroupId};
 use waypost_protocol::sync::{self, Accepts};
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Free, Freeing};
@@ -93,6 +93,12 @@ impl Destinations {
         Accepts { destinations: self.0.iter().map(served).collect(), max_document }
     }
 
+    /// Collections of which paired phones may be sent documents.
+    pub fn subscribable(&self) -> Vec<GroupId> {
+        let collections = self.0.iter().flat_map(|served| served.config.collections.iter().flatten());
+        collections.filter(|one| one.may_be_subscribed()).map(|one| one.group).collect()
+    }
+
     /// Whether a confirmation is one of a destination that is served, and signed by it.
     pub fn verify(&self, confirmation: &Confirmation, now: UnixTime) -> Result<(), VerifyError> {
         let certificates =
@@ -100,15 +106,23 @@ impl Destinations {
         verify_confirmation(confirmation, certificates.unwrap_or(&[]), now)
     }
 
-    /// What becomes of bodies that a confirmation covers: any verdict frees them, as `keep` allows.
+    /// What becomes of bodies that a confirmation covers: any verdict frees them, as `keep` and the collections'
+    /// `retain` allow.
     pub fn freeing(&self, confirmation: &Confirmation) -> Freeing {
-        let keep = self.get(&confirmation.statement.destination()).map(|served| &served.config.keep);
-        let free = match keep {
+        let served = self.get(&confirmation.statement.destination());
+        let free = match served.map(|served| &served.config.keep) {
             None | Some(Keep::UntilConfirmed) => Free::Now,
             Some(Keep::For(period)) => Free::After(period.duration().as_secs()),
             Some(Keep::Always) => Free::Never,
         };
-        Freeing { opened: free, held: free, rejected: free }
+        let collections = served.into_iter().flat_map(|served| served.config.collections.iter().flatten());
+        let retained = |one: &Collection| Some((one.group, one.retain?.duration().as_secs()));
+        Freeing {
+            opened: free,
+            held: free,
+            rejected: free,
+            retain: collections.filter_map(retained).collect(),
+        }
     }
 }
 

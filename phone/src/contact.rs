@@ -15,6 +15,7 @@ use crate::destination::Destination;
 use crate::host::PhoneHost;
 use crate::report::{Ending, Progress, SyncReport};
 use crate::settings::SettingError;
+use crate::subscribe::{MAX_RECEIVED, Subscription};
 
 /// The largest document of another phone that is carried, in bytes.
 pub const MAX_CARRIED: u64 = 32 << 20;
@@ -66,8 +67,10 @@ impl Phone {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SyncReport, SyncError> {
         let is_open = matches!(introduction, Introduction::Open);
-        let mut host = PhoneHost::new(self, options.carry, progress)?;
-        let mut node = self.node(options.carry, is_open, options.wait + IDLE)?;
+        // Whoever is not known is not told what this phone reads.
+        let wants = if options.carry || is_open { Vec::new() } else { self.subscriptions()? };
+        let mut host = PhoneHost::new(self, options.carry, &wants, progress)?;
+        let mut node = self.node(options.carry, &wants, is_open, options.wait + IDLE)?;
         let id = node.open(link, introduction)?;
         converse(&mut node, &mut host, id, options, Duration::ZERO).await;
         let accepted = host.accepted;
@@ -90,8 +93,8 @@ impl Phone {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SyncReport, SyncError> {
         let options = SyncOptions { carry: true, ..SyncOptions::default() };
-        let mut host = PhoneHost::new(self, true, progress)?;
-        let mut node = self.node(true, false, IDLE)?;
+        let mut host = PhoneHost::new(self, true, &[], progress)?;
+        let mut node = self.node(true, &[], false, IDLE)?;
         let Some(id) = node.accept(link) else {
             return Ok(SyncReport::not_begun("", Ending::Failed, "too many links"));
         };
@@ -108,7 +111,13 @@ impl Phone {
         (host.report(summary), hello)
     }
 
-    pub(crate) fn node(&self, carry: bool, anonymous: bool, idle: Duration) -> Result<Node, SyncError> {
+    fn node(
+        &self,
+        carry: bool,
+        wants: &[Subscription],
+        anonymous: bool,
+        idle: Duration,
+    ) -> Result<Node, SyncError> {
         let serves = match carry {
             true => {
                 self.destinations()?.iter().map(Destination::fingerprint).take(MAX_HELLO_ENTRIES).collect()
@@ -118,8 +127,12 @@ impl Phone {
         let hello = PeerHello {
             store: self.store().store_id(),
             serves,
-            wants: Vec::new(),
-            max_document: if carry { MAX_CARRIED } else { 0 },
+            wants: wants.iter().map(|one| one.group).collect(),
+            max_document: match (carry, wants.is_empty()) {
+                (true, _) => MAX_CARRIED,
+                (false, false) => MAX_RECEIVED,
+                (false, true) => 0,
+            },
             window: WINDOW,
             name: if anonymous { String::new() } else { self.name()? },
             has_backhaul: false,

@@ -54,6 +54,11 @@ pub enum DestinationError {
         "certificate {0} has no valid encryption key (expired or revoked); ask the destination's admin for the present one"
     )]
     NoKey(Fingerprint),
+    /// Nothing can be sealed to a reader.
+    #[error(
+        "the reader's certificate {0} has no valid encryption key (expired, revoked, or none); ask the reader for the present one"
+    )]
+    NoReaderKey(Fingerprint),
     /// What the phone knows cannot be read or written.
     #[error(transparent)]
     Setting(#[from] SettingError),
@@ -99,7 +104,18 @@ pub struct Destination {
     pub collections: Vec<String>,
     /// When the phone's copies are deleted.
     pub delete_on: DeleteOn,
+    /// Who can read its collections beside itself.
+    pub readers: Vec<Reader>,
     fingerprint: Fingerprint,
+}
+
+/// Somebody beside the destination whom documents are sealed to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reader {
+    /// Whom.
+    pub certificate: Certificate,
+    /// Names of the collections; empty for all.
+    pub collections: Vec<String>,
 }
 
 impl Destination {
@@ -114,6 +130,7 @@ impl Destination {
             collection_key: CollectionKey::well_known(&fingerprint),
             collections: vec![USUAL_COLLECTION.to_owned()],
             delete_on: DeleteOn::default(),
+            readers: Vec::new(),
             fingerprint,
         }
     }
@@ -170,6 +187,15 @@ impl Destination {
     /// Group id of one of its collections.
     pub fn group(&self, collection: &str) -> GroupId {
         self.collection_key.group(&self.fingerprint, collection)
+    }
+
+    /// Whom a document of a collection is sealed to: the destination first, then the readers.
+    pub fn recipients(&self, collection: &str) -> Vec<Certificate> {
+        let reads = |reader: &&Reader| {
+            reader.collections.is_empty() || reader.collections.iter().any(|name| name == collection)
+        };
+        let readers = self.readers.iter().filter(reads).map(|reader| &reader.certificate);
+        self.certificates.iter().take(1).chain(readers).cloned().collect()
     }
 
     /// Name of the collection with this group id.
@@ -236,6 +262,14 @@ struct Row {
     collection_key: String,
     collections: Vec<String>,
     delete_on: DeleteOn,
+    #[serde(default)]
+    readers: Vec<ReaderRow>,
+}
+
+#[derive(Serialize, Deserialize)]
+struct ReaderRow {
+    certificate: String,
+    collections: Vec<String>,
 }
 
 impl Row {
@@ -244,6 +278,10 @@ impl Row {
         let certificates = self.certificates.iter().map(|text| Certificate::from_bytes(&decode(text)?).ok());
         let certificates = certificates.collect::<Option<Vec<_>>>()?;
         let fingerprint = certificates.first()?.fingerprint();
+        let read = |row: &ReaderRow| {
+            let certificate = Certificate::from_bytes(&decode(&row.certificate)?).ok()?;
+            Some(Reader { certificate, collections: row.collections.clone() })
+        };
         Some(Destination {
             certificates,
             url: self.url.clone(),
@@ -252,6 +290,7 @@ impl Row {
             collection_key: CollectionKey::new(decode(&self.collection_key)?.try_into().ok()?),
             collections: Some(self.collections.clone()).filter(|names| !names.is_empty())?,
             delete_on: self.delete_on,
+            readers: self.readers.iter().map(read).collect::<Option<_>>()?,
             fingerprint,
         })
     }
@@ -267,6 +306,14 @@ impl From<&Destination> for Row {
             collection_key: BASE64.encode(destination.collection_key.expose()),
             collections: destination.collections.clone(),
             delete_on: destination.delete_on,
+            readers: destination
+                .readers
+                .iter()
+                .map(|reader| ReaderRow {
+                    certificate: BASE64.encode(&reader.certificate.to_bytes()),
+                    collections: reader.collections.clone(),
+                })
+                .collect(),
         }
     }
 }
@@ -293,6 +340,7 @@ impl Phone {
                     merged.collections.push(name);
                 }
             }
+            merged.readers = known.readers;
             merged.certificates.extend(known.certificates.into_iter().skip(1));
         }
         self.save(&key, &Row::from(&merged))?;
@@ -307,6 +355,21 @@ impl Phone {
     ) -> Result<(), DestinationError> {
         let mut destination = self.destination(&fingerprint.to_string())?;
         destination.delete_on = delete_on;
+        Ok(self.save(&format!("{PREFIX}{fingerprint}"), &Row::from(&destination))?)
+    }
+
+    /// Sets who can read its collections beside itself. Each must have a key to encrypt to.
+    pub fn set_readers(
+        &self,
+        fingerprint: Fingerprint,
+        readers: Vec<Reader>,
+    ) -> Result<(), DestinationError> {
+        let unusable = readers.iter().find(|reader| !reader.certificate.can_be_sealed_to(self.wall()));
+        if let Some(reader) = unusable {
+            return Err(DestinationError::NoReaderKey(reader.certificate.fingerprint()));
+        }
+        let mut destination = self.destination(&fingerprint.to_string())?;
+        destination.readers = readers;
         Ok(self.save(&format!("{PREFIX}{fingerprint}"), &Row::from(&destination))?)
     }
 

@@ -92,6 +92,23 @@ pub struct Listed {
     pub is_here: bool,
 }
 
+/// A document of a subscription. What is in it is known only after it was opened.
+#[derive(Debug, Clone, Serialize)]
+pub struct ReceivedDocument {
+    /// Its id.
+    pub id: MessageId,
+    /// Bytes of the sealed document.
+    pub size: u64,
+    /// Whose it is.
+    pub destination: String,
+    /// Its collection, where that is known.
+    pub collection: String,
+    /// When it came, by the phone's clock.
+    pub received: UnixTime,
+    /// Whether the destination has confirmed that it has it.
+    pub at_the_server: bool,
+}
+
 /// What a rejection means, for people.
 pub fn rejection_words(rejection: Rejection) -> &'static str {
     match rejection {
@@ -115,6 +132,25 @@ impl Phone {
         let lister = Lister { destinations: &destinations, peers: &peers, conflicts: &conflicts };
         let shown = entries.iter().map(|entry| lister.listed(entry));
         Ok(shown.filter(|one| all || one.is_here).collect())
+    }
+
+    /// Documents of subscriptions, oldest first.
+    pub fn received(&self) -> Result<Vec<ReceivedDocument>, DocumentsError> {
+        let destinations = self.destinations()?;
+        let mut all = Vec::new();
+        self.each_document(Filter::Received, |entry| {
+            let of = destinations.iter().find(|one| one.fingerprint() == entry.header.destination);
+            let collection = of.and_then(|one| one.collection_of(&entry.description.group));
+            all.push(ReceivedDocument {
+                id: entry.description.id,
+                size: entry.description.size,
+                destination: of.map_or_else(|| entry.header.destination.to_string(), Destination::name),
+                collection: collection.unwrap_or_default().to_owned(),
+                received: entry.arrived,
+                at_the_server: matches!(entry.state, State::Received(Some(Verdict::Opened | Verdict::Held))),
+            });
+        })?;
+        Ok(all)
     }
 
     /// Documents that this phone made, oldest first.
@@ -224,6 +260,8 @@ impl Lister<'_> {
             |peers: &[&PeerKey]| peers.iter().map(|peer| self.name(peer)).collect::<Vec<_>>().join(", ");
         let (state, why) = match entry.state {
             State::Draft => return (Standing::Draft, String::new()),
+            // Not of this phone: see [`Phone::received`].
+            State::Received(_) => return (Standing::AtTheServer, String::new()),
             State::Confirmed(Verdict::Rejected(rejection)) => {
                 return (Standing::Refused, rejection_words(rejection).to_owned());
             }

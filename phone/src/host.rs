@@ -17,6 +17,7 @@ use crate::Phone;
 use crate::contact::{MAX_CARRIED, SyncError};
 use crate::destination::Destination;
 use crate::report::{Ending, Progress, Refusal, SyncReport, Unserved};
+use crate::subscribe::{self, Subscription};
 use crate::words::plain;
 
 /// At most so often is told how far a document has got.
@@ -35,6 +36,8 @@ pub(crate) struct PhoneHost<'p> {
     store: Store,
     destinations: Vec<Destination>,
     accepts: Accepts,
+    /// What comes is a subscription, and not to be carried on.
+    reads: bool,
     progress: &'p mut dyn FnMut(Progress),
     /// Peers that count as phones.
     phones: Vec<PeerKey>,
@@ -56,13 +59,18 @@ impl<'p> PhoneHost<'p> {
     pub(crate) fn new(
         phone: &'p Phone,
         carry: bool,
+        wants: &[Subscription],
         progress: &'p mut dyn FnMut(Progress),
     ) -> Result<Self, SyncError> {
         let destinations = phone.destinations()?;
-        let carried = destinations.iter().filter(|_| carry).map(|one| Served::all(one.fingerprint()));
+        let carried = destinations.iter().map(|one| Served::all(one.fingerprint()));
         let is_phone = |peer: &waypost_store::PeerEntry| peer.class == PeerClass::Paired;
         Ok(PhoneHost {
-            accepts: Accepts { destinations: carried.collect(), max_document: MAX_CARRIED },
+            accepts: match carry {
+                true => Accepts { destinations: carried.collect(), max_document: MAX_CARRIED },
+                false => subscribe::accepts(wants),
+            },
+            reads: !carry,
             phones: phone
                 .store()
                 .peers()?
@@ -194,7 +202,7 @@ impl Host for PhoneHost<'_> {
         }
         self.counted.key = Some(*peer);
         self.counted.address = link.address.clone();
-        Ok(Grant { accepts: self.accepts.clone() })
+        Ok(Grant { reads: self.reads, ..Grant::deposits(self.accepts.clone()) })
     }
 
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
@@ -212,6 +220,7 @@ impl Host for PhoneHost<'_> {
             let Ok(Some(entry)) = self.store.document(id) else { continue };
             let is_news = match entry.state {
                 State::Confirmed(known) => known.may_become(*verdict),
+                State::Received(known) => known.is_none_or(|known| known.may_become(*verdict)),
                 State::Draft | State::Waiting => true,
             };
             if entry.depositor.is_none() && entry.header.destination == named && is_news {
@@ -259,6 +268,10 @@ impl Host for PhoneHost<'_> {
                 }
             }
             Event::RefusedByPeer { id, reason, .. } => self.refused(*id, *reason),
+            Event::Received { id, size } if self.reads => {
+                self.counted.received += 1;
+                (self.progress)(Progress::Received { id: *id, size: *size });
+            }
             Event::Received { id, size } => {
                 self.counted.carried += 1;
                 (self.progress)(Progress::Carried { id: *id, size: *size });

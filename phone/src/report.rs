@@ -61,6 +61,13 @@ pub enum Progress {
         /// Bytes of it.
         size: u64,
     },
+    /// A document of a subscription is stored here, to be read.
+    Received {
+        /// Which.
+        id: MessageId,
+        /// Bytes of it.
+        size: u64,
+    },
     /// The peer takes no documents for a destination.
     NotServed {
         /// Which.
@@ -197,6 +204,8 @@ pub struct SyncReport {
     pub not_proven: u64,
     /// Documents of another phone that are carried from now on.
     pub carried: u64,
+    /// Documents of subscriptions that are here from now on.
+    pub received: u64,
     /// Bytes on the link that came, framing included.
     pub bytes_in: u64,
     /// Bytes on the link that went.
@@ -228,6 +237,7 @@ impl SyncReport {
             rejected: 0,
             not_proven: 0,
             carried: 0,
+            received: 0,
             bytes_in: 0,
             bytes_out: 0,
             seconds: 0.0,
@@ -252,6 +262,7 @@ impl SyncReport {
             rejected: self.rejected + later.rejected,
             not_proven: self.not_proven + later.not_proven,
             carried: self.carried + later.carried,
+            received: self.received + later.received,
             bytes_in: self.bytes_in + later.bytes_in,
             bytes_out: self.bytes_out + later.bytes_out,
             seconds: self.seconds + later.seconds,
@@ -268,7 +279,7 @@ impl SyncReport {
 
     /// Whether it moved anything, either way.
     pub fn moved(&self) -> bool {
-        self.transferred + self.carried + self.confirmations > 0
+        self.transferred + self.carried + self.received + self.confirmations > 0
     }
 
     /// Whether the same contact may end otherwise in a moment: nobody was there, the link broke, or the peer was busy.

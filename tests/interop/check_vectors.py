@@ -404,9 +404,9 @@ def check_handshakes(vectors):
 # The file with real OpenPGP.
 
 
-def check_openpgp(vectors):
+def check_openpgp(vectors, signed):
     check_confirmation(vectors["confirmation"])
-    for vector in vectors["documents"]:
+    for vector in [*vectors["documents"], signed]:
         message = parse_document(unhex(vector["document"]))
         found = document_id(message["group_id"], message["timestamp"], message["body"])
         same(found.hex(), vector["id"], "id of a sealed document")
@@ -420,7 +420,19 @@ def check_openpgp(vectors):
             command = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--trust-model", "always", *arguments]
             return subprocess.run(command, check=True, capture_output=True, **options).stdout
 
+        def gpg_status(*arguments, **options):
+            command = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--status-fd", "2", *arguments]
+            return subprocess.run(command, check=True, capture_output=True, **options).stderr
+
         gpg("--import", input=vectors["secret_key"].encode())
+        _, sealed = parse_envelope(parse_document(unhex(signed["document"]))["body"])
+        opened = gpg("--decrypt", input=sealed)
+        if b"GOODSIG" not in gpg_status("--decrypt", input=sealed):
+            raise Wrong("what is signed inside the seal does not verify")
+        line, _, content = opened.partition(b"\n")
+        # No signature covers the literal packet's date, so that the line has the time.
+        same(line.decode(), f"c={signed['collection']}&t={signed['time']}", "first line of what is signed")
+        same(content.hex(), signed["content"], "content of what is signed")
         for vector in vectors["documents"]:
             _, sealed = parse_envelope(parse_document(unhex(vector["document"]))["body"])
             opened = gpg("--decrypt", input=sealed)
@@ -447,7 +459,8 @@ def main(folder):
     for check in checks:
         check(vectors)
         print(f"{check.__name__.removeprefix('check_').replace('_', ' ')}: as specified")
-    print("openpgp:", check_openpgp(json.loads((folder / "v1-openpgp.json").read_text())))
+    sealed, signed = (json.loads((folder / name).read_text()) for name in ("v1-openpgp.json", "v1-signed.json"))
+    print("openpgp:", check_openpgp(sealed, signed))
 
 
 if __name__ == "__main__":

@@ -57,4 +57,8 @@ fn the_commands_of_the_guide_bring_a_document_to_the_destination() {
         assert_eq!(arrived, fs::read(place.path().join(name)).unwrap(), "{name}");
         assert!(said.contains(&format!("{name}: at the server")), "{said}");
     }
+    let read = fs::read_dir(place.path().join("received")).unwrap().map(|file| file.unwrap().path());
+    let read: Vec<_> = read.map(|path| fs::read(path).unwrap()).collect();
+    assert_eq!(read, [fs::read(place.path().join("third.txt")).unwrap()]);
+    assert!(said.contains("NOT PROVEN who wrote it: it is not signed"), "{said}");
 }

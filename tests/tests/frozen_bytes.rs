@@ -23,9 +23,10 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Each frozen file and its SHA-256.
-const FROZEN: [(&str, &str); 2] = [
+const FROZEN: [(&str, &str); 3] = [
     ("v1.json", "9c0d08ae651ef94ae9c01ec2e6b6c2e9aefd5363a2594e097d2f568c90e8a2a1"),
     ("v1-openpgp.json", "af57ce05ecf39b0c986d4402f5f7bc0a50f505b2f2736a8dd1be66ac896eee98"),
+    ("v1-signed.json", "b39033834ba09c3b6ae552a5bb5fb491ad8c347af73fd83952f70cce54a2e0df"),
 ];
 
 fn folder() -> PathBuf {
@@ -90,6 +91,12 @@ fn handshakes_of_version_1_are_taken_by_either_side() {
 #[test]
 fn sealed_documents_and_confirmations_of_version_1_open_and_verify() {
     openpgp::check(&frozen("v1-openpgp.json", openpgp::make));
+}
+
+#[test]
+fn a_document_of_version_1_that_was_signed_inside_says_who_signed_it() {
+    let keys = frozen("v1-openpgp.json", openpgp::make);
+    openpgp::check_signed(&keys, &frozen("v1-signed.json", || openpgp::make_signed(&keys)));
 }
 
 /// Runs the second implementation of docs/protocol.md over the vectors in a folder.

@@ -26,6 +26,8 @@ pub(crate) struct Conversation {
     session: Session,
     engine: Option<Engine>,
     pub(crate) peer: Option<PeerKey>,
+    /// What the peer sends is to be read here, not to be delivered.
+    pub(crate) reads: bool,
     started: Monotonic,
     active: Monotonic,
     engine_deadline: Option<Monotonic>,
@@ -75,6 +77,7 @@ impl Conversation {
             session,
             engine: None,
             peer: None,
+            reads: false,
             started: now,
             active: now,
             engine_deadline: None,
@@ -134,10 +137,11 @@ impl Conversation {
         holdings: &dyn Holdings,
     ) {
         let target = self.link.useful_frame.saturating_sub(FRAME_OVERHEAD).max(512);
-        self.peer = Some(peer);
+        (self.peer, self.reads) = (Some(peer), grant.reads);
         self.engine = Some(Engine::new(Parameters {
             hello,
             accepts: grant.accepts,
+            may_want: grant.may_want,
             peer,
             initiator: self.link.outgoing,
             target_payload: target,

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use waypost_link::LinkInfo;
 use waypost_protocol::confirmation::Confirmation;
-use waypost_protocol::ids::PeerKey;
+use waypost_protocol::ids::{GroupId, PeerKey};
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::Pattern;
 use waypost_protocol::sync::{Accepts, Event, Report};
@@ -17,6 +17,17 @@ use crate::node::ConversationId;
 pub struct Grant {
     /// What it may deposit.
     pub accepts: Accepts,
+    /// Collections of which it may be sent documents.
+    pub may_want: Vec<GroupId>,
+    /// Whether what it sends is to be read here, and not to be delivered.
+    pub reads: bool,
+}
+
+impl Grant {
+    /// Deposits, and nothing else.
+    pub fn deposits(accepts: Accepts) -> Self {
+        Grant { accepts, may_want: Vec::new(), reads: false }
+    }
 }
 
 /// How a contact ended. Three different words for three different things (design R32), and reasons.

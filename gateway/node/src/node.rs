@@ -15,7 +15,7 @@ use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Codes, Identity, Introduction, Session, SessionError};
 use waypost_protocol::sync::{Engine, Event, Input, Output, PeerHello, Persist, Stored, Ticket};
 use waypost_protocol::time::Monotonic;
-use waypost_store::{Applied, Change, ChangeError, NewDocument, Store, Writer};
+use waypost_store::{Applied, Change, ChangeError, Free, NewDocument, Store, Writer};
 
 use crate::clock::Clock;
 use crate::codes::StoredCodes;
@@ -385,7 +385,7 @@ impl Node {
             let Some(peer) = conversation.peer else { return };
             match output {
                 Output::Persist { ticket, item } => {
-                    if let Err(reason) = self.submit(id, peer, ticket, item, host) {
+                    if let Err(reason) = self.submit(id, peer, conversation.reads, ticket, item, host) {
                         failed.push((ticket, reason));
                     }
                 }
@@ -417,6 +417,7 @@ impl Node {
         &self,
         id: ConversationId,
         peer: PeerKey,
+        reads: bool,
         ticket: Ticket,
         item: Persist,
         host: &mut dyn Host,
@@ -442,6 +443,10 @@ impl Node {
                 let freeing = host.freeing(&confirmation);
                 Change::Confirmation { confirmation, freeing, from: Some(peer) }
             }
+        };
+        let change = match reads {
+            true => Change::Received { change: Box::new(change), free: Free::Never },
+            false => change,
         };
         let answers = self.answers_in.clone();
         let reply = move |result| {

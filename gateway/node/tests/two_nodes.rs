@@ -41,7 +41,7 @@ impl Host for TestHost {
     fn admit(&mut self, _: &PeerKey, _: Pattern, _: &LinkInfo) -> Result<Grant, Goodbye> {
         let destinations = self.serves.iter().copied().map(Served::all).collect();
         match self.refuses {
-            None => Ok(Grant { accepts: Accepts { destinations, max_document: 1 << 30 } }),
+            None => Ok(Grant::deposits(Accepts { destinations, max_document: 1 << 30 })),
             Some(reason) => Err(reason),
         }
     }
@@ -49,7 +49,7 @@ impl Host for TestHost {
         if confirmation.signature()[..] == b"good"[..] { Ok(()) } else { Err("forged".into()) }
     }
     fn freeing(&self, _: &Confirmation) -> Freeing {
-        self.freeing
+        self.freeing.clone()
     }
     fn event(&mut self, _: ConversationId, _: &PeerKey, event: &Event) {
         self.events.push(event.clone());

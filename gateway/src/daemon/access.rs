@@ -25,7 +25,11 @@ pub(super) fn admit(
     };
     let max_document = max_document.min(config.limits.max_document.bytes());
     let limit_of = |destination: &_| uploads::largest_body(store, destination);
-    Ok(Grant { accepts: destinations.accepts(max_document, limit_of) })
+    let may_want = match class {
+        PeerClass::Open | PeerClass::Poster => Vec::new(),
+        PeerClass::Paired | PeerClass::Listed | PeerClass::Gateway => destinations.subscribable(),
+    };
+    Ok(Grant { may_want, ..Grant::deposits(destinations.accepts(max_document, limit_of)) })
 }
 
 /// Whether a peer that was admitted before still would be.

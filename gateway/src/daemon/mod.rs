@@ -312,10 +312,12 @@ impl Daemon {
         }
     }
 
-    /// What an event has left to be done: uploads of new documents, confirmations for phones that are here.
+    /// What an event has left to be done: uploads of new documents, documents for subscribers and
+    /// confirmations for phones that are here.
     fn follow_up(&mut self) {
         if std::mem::take(&mut self.host.new_documents) {
             self.uploads.iter().for_each(|upload| upload.uploader.nudge());
+            self.node.documents_changed(&mut self.host);
         }
         if std::mem::take(&mut self.host.new_confirmations) {
             self.node.confirmations_changed(&mut self.host);

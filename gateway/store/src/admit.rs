@@ -48,9 +48,11 @@ impl Store {
     }
 }
 
+/// What the rows of a document take, about.
+pub(crate) const ROWS: u64 = 1024;
+
 /// What a body of `size` bytes and its document's rows take, in whole pages where LMDB does.
 pub(crate) fn cost(size: u64) -> u64 {
-    const ROWS: u64 = 1024;
     const PAGE: u64 = 4096;
     let piece = body::PIECE as u64;
     let one = |bytes: u64| {

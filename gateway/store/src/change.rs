@@ -7,7 +7,7 @@ use bytes::Bytes;
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::document::{Description, Document};
 use waypost_protocol::envelope::Header;
-use waypost_protocol::ids::{CodeId, MessageId, PeerKey, Seq, StoreId};
+use waypost_protocol::ids::{CodeId, GroupId, MessageId, PeerKey, Seq, StoreId};
 use waypost_protocol::invite::CodeSecret;
 use waypost_protocol::refusal::Reason;
 
@@ -63,6 +63,15 @@ pub enum Change {
         draft: bool,
         /// For this node's user only; what the last piece says counts.
         note: Option<String>,
+    },
+    /// As [`Change::Document`], [`Change::Piece`] or [`Change::Depositor`] within, of a document that is not on its way
+    /// to its destination: it came to be read here, or to be handed to subscribers. What is here already to be
+    /// delivered stays so. A verdict does not free its body.
+    Received {
+        /// The change; any other is made as it is.
+        change: Box<Change>,
+        /// When it goes, counted from when it is stored.
+        free: Free,
     },
     /// A peer offered a document that is here, or confirmed: it gets the confirmation, too.
     Depositor {
@@ -208,6 +217,7 @@ impl Change {
             Change::Document(new) => new.document.body().len() + ROWS,
             Change::Piece { bytes, .. } | Change::OwnPiece { bytes, .. } => bytes.len() + ROWS,
             Change::Confirmation { confirmation, .. } => confirmation.statement.verdicts().len() * 256 + ROWS,
+            Change::Received { change, .. } => change.weight(),
             Change::Put { value, .. } => value.as_ref().map_or(0, Vec::len) + ROWS,
             _ => ROWS,
         }
@@ -215,7 +225,11 @@ impl Change {
 
     /// Whether it only adds documents, which a full store may refuse; all else has the reserve to draw on.
     pub(crate) fn is_growth(&self) -> bool {
-        matches!(self, Change::Document(_) | Change::Piece { .. } | Change::OwnPiece { .. })
+        match self {
+            Change::Document(_) | Change::Piece { .. } | Change::OwnPiece { .. } => true,
+            Change::Received { change, .. } => change.is_growth(),
+            _ => false,
+        }
     }
 }
 
@@ -306,12 +320,15 @@ pub enum Free {
     Now,
     /// After so many seconds of the uptime clock.
     After(u64),
+    /// After so many seconds of the uptime clock, or before that where a document that comes in needs the room: those
+    /// that came first go first.
+    Yielding(u64),
     /// Only when it is deleted.
     Never,
 }
 
 /// What becomes of bodies, by verdict.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Freeing {
     /// On `opened`.
     pub opened: Free,
@@ -319,19 +336,30 @@ pub struct Freeing {
     pub held: Free,
     /// On `rejected`.
     pub rejected: Free,
+    /// Collections whose bodies stay for subscribers, unless they are rejected: so many seconds of the uptime clock,
+    /// [`Free::Yielding`] where they would go otherwise.
+    pub retain: Vec<(GroupId, u64)>,
 }
 
 impl Freeing {
     /// A gateway frees the body on any verdict (design §5).
-    pub const GATEWAY: Freeing = Freeing { opened: Free::Now, held: Free::Now, rejected: Free::Now };
+    pub const GATEWAY: Freeing =
+        Freeing { opened: Free::Now, held: Free::Now, rejected: Free::Now, retain: Vec::new() };
     /// A phone deletes on `opened` and keeps its copy of what was rejected.
-    pub const PHONE: Freeing = Freeing { opened: Free::Now, held: Free::Never, rejected: Free::Never };
+    pub const PHONE: Freeing =
+        Freeing { opened: Free::Now, held: Free::Never, rejected: Free::Never, retain: Vec::new() };
 
-    pub(crate) fn on(self, verdict: Verdict) -> Free {
-        match verdict {
+    pub(crate) fn on(&self, verdict: Verdict, group: &[u8]) -> Free {
+        let free = match verdict {
             Verdict::Opened => self.opened,
             Verdict::Held => self.held,
-            Verdict::Rejected(_) => self.rejected,
+            Verdict::Rejected(_) => return self.rejected,
+        };
+        let retained = self.retain.iter().find(|(retained, _)| retained.as_bytes() == group);
+        match (free, retained) {
+            (Free::Now, Some((_, seconds))) => Free::Yielding(*seconds),
+            (Free::After(least), Some((_, seconds))) => Free::After(least.max(*seconds)),
+            (free, _) => free,
         }
     }
 }

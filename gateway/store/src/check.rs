@@ -8,10 +8,10 @@ use std::path::Path;
 use data_encoding::HEXLOWER;
 use heed::RoTxn;
 
-use crate::apply::verdict_key;
+use crate::apply::{collection_key, verdict_key};
 use crate::error::{OpenError, StoreError};
 use crate::rows::*;
-use crate::tables::{Table, Tables, key8, key16, number};
+use crate::tables::{Table, Tables, key8, key16, key24, number};
 use crate::{Store, body, disk};
 
 /// At most so many findings are listed.
@@ -166,13 +166,26 @@ impl Check<'_> {
             check.expect(outbox == (row.state == WAITING), table, key, "its state and the outbox differ");
             let destination = tables.get::<DestinationRow>(txn, &key8(row.destination))?;
             check.expect(destination.is_some(), table, key, "its destination is missing");
-            let known_state =
-                matches!((row.state, row.verdict()), (DRAFT | WAITING, None) | (CONFIRMED, Some(_)));
+            let known_state = matches!(
+                (row.state, row.verdict()),
+                (DRAFT | WAITING, None) | (CONFIRMED, Some(_)) | (RECEIVED, _)
+            );
+            let known_state = known_state && (row.state != RECEIVED || row.received);
             check.expect(known_state, table, key, "its state is none that there is");
             let readable = row.description().is_some() && row.header().is_some();
             check.expect(readable, table, key, "its description or header cannot be read");
             let has_key = body::sealer(tables, txn, row.blob)?.is_some();
             check.expect(has_key == row.live, table, key, "its body's key is missing, or should be");
+            let listed =
+                tables.get::<CollectionRow>(txn, &key24(&collection_key(tables, &row.group), seq))?;
+            check.expect(
+                listed.is_some() == row.live,
+                table,
+                key,
+                "its body and its collection's index differ",
+            );
+            let retained = tables.get::<RetainedRow>(txn, key)?.is_some();
+            check.expect(retained == row.is_retained(), table, key, "it is retained, or should be");
             check.add(&row);
             if row.live {
                 check.blobs.insert(row.blob);
@@ -209,8 +222,21 @@ impl Check<'_> {
         })?;
         self.walk::<AnswerRow>(|check, tables, txn, key, _| {
             let document = tables.get::<DocumentRow>(txn, &key8(number(key, 0)))?;
-            let fits = document.is_some_and(|row| row.state != CONFIRMED);
-            check.expect(fits, Table::Answers, key, "the document is missing or confirmed");
+            let fits = document.is_some_and(|row| row.live);
+            check.expect(fits, Table::Answers, key, "the document or its body is missing");
+            Ok(())
+        })?;
+        self.walk::<CollectionRow>(|check, tables, txn, key, _| {
+            let document = tables.get::<DocumentRow>(txn, &key8(number(key, 2)))?;
+            let fits =
+                document.is_some_and(|row| row.live && key.starts_with(&collection_key(tables, &row.group)));
+            check.expect(fits, Table::Collections, key, "leads to no body of that collection");
+            Ok(())
+        })?;
+        self.walk::<RetainedRow>(|check, tables, txn, key, _| {
+            let document = tables.get::<DocumentRow>(txn, key)?;
+            let fits = document.is_some_and(|row| row.is_retained());
+            check.expect(fits, Table::Retained, key, "leads to no body that is retained");
             Ok(())
         })
     }
@@ -354,6 +380,7 @@ impl Check<'_> {
         let counts = &mut self.counts;
         match (row.state, row.verdict()) {
             (DRAFT, _) => counts.drafts += 1,
+            (RECEIVED, _) => counts.received += 1,
             (CONFIRMED, Some(Verdict::Opened)) => counts.opened += 1,
             (CONFIRMED, Some(Verdict::Held)) => counts.held += 1,
             (CONFIRMED, Some(Verdict::Rejected(_))) => counts.rejected += 1,
@@ -361,9 +388,12 @@ impl Check<'_> {
         }
         if row.live {
             counts.body_bytes = counts.body_bytes.saturating_add(row.size);
-            if row.open {
+            if row.open && !row.yields {
                 counts.open_bytes = counts.open_bytes.saturating_add(row.size);
             }
+        }
+        if row.is_retained() {
+            counts.retained_bytes = counts.retained_bytes.saturating_add(row.size);
         }
         counts.timed += u64::from(row.is_timed());
     }

@@ -4,17 +4,20 @@ use std::collections::BTreeSet;
 
 use bytes::Bytes;
 use heed::RoTxn;
-use waypost_protocol::confirmation::Confirmation;
+use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq};
 use waypost_protocol::refusal::Reason;
-use waypost_protocol::sync::{Holdings, HoldingsError, Outgoing, Partial, Recipient, Standing};
+use waypost_protocol::sync::{Holdings, HoldingsError, Outgoing, Page, Partial, Recipient, Standing};
 
 use crate::Store;
-use crate::apply::{counts, partial_key, settles, verdicts_on};
+use crate::apply::{collection_key, counts, partial_key, settles, verdicts_on};
 use crate::error::StoreError;
 use crate::read::description;
 use crate::rows::*;
 use crate::tables::{Table, damaged, key8, number};
+
+/// So many documents of wanted collections are looked at for one page.
+const LOOK: usize = 1024;
 
 impl Holdings for Store {
     /// Where no destination is given, an id that is not here is answered with whatever confirmation names it,
@@ -45,10 +48,15 @@ impl Holdings for Store {
     }
 
     fn outgoing_again(&self, to: &Recipient, id: &MessageId) -> Result<Option<Outgoing>, HoldingsError> {
-        if !self.inner.options.forwards {
-            return Ok(None);
-        }
         Ok(self.again_to(to, id)?)
+    }
+
+    fn subscribed(&self, to: &Recipient, after: Option<Seq>, limit: usize) -> Result<Page, HoldingsError> {
+        Ok(self.subscribed_by(to, after, limit)?)
+    }
+
+    fn is_missing(&self, id: &MessageId) -> Result<bool, HoldingsError> {
+        Ok(self.was_never_here(id)?)
     }
 
     fn read_body(&self, seq: Seq, offset: u64, len: usize) -> Result<Bytes, HoldingsError> {
@@ -72,14 +80,16 @@ impl Store {
         let txn = tables.read()?;
         let mut verdicts = verdicts_on(tables, &txn, id)?;
         if let Some((_, row)) = self.find(&txn, id)? {
-            if row.state == CONFIRMED {
+            // What came to be read is held, whatever was said of it.
+            let is_read = row.state == RECEIVED && row.live;
+            if row.verdict().is_some() && !is_read {
                 let own = verdicts.iter().find(|(destination, _)| *destination == row.destination);
                 let confirmation = own.map(|(_, verdict)| self.confirmation_at(&txn, verdict.confirmation));
                 if let Some(confirmation) = confirmation.transpose()?.flatten() {
                     return Ok(Standing::Confirmed(Box::new(confirmation)));
                 }
             }
-            return Ok(match row.state != CONFIRMED && row.is_expired(self.uptime()) {
+            return Ok(match (is_read || row.verdict().is_none()) && row.is_expired(self.uptime()) {
                 true => Standing::Gone(Reason::Expired),
                 false => Standing::Held,
             });
@@ -153,10 +163,57 @@ impl Store {
         let peer = self.peer_row(&txn, &to.key)?;
         let Some((seq, row)) = self.find(&txn, id)? else { return Ok(None) };
         let served = row.header().is_some_and(|header| to.serves.contains(&header.destination));
-        if row.state != WAITING || !served || !may_go(&row, to, peer.as_ref(), self.uptime()) {
+        let carried = self.inner.options.forwards && row.state == WAITING && served;
+        let wanted = to.wants.iter().any(|group| group.as_bytes() == row.group) && is_for_subscribers(&row);
+        if !(carried || wanted) || !may_go(&row, to, peer.as_ref(), self.uptime()) {
             return Ok(None);
         }
         self.outgoing_row(&txn, seq, &row, false).map(Some)
+    }
+
+    /// The wanted collections, merged in order of arrival.
+    fn subscribed_by(&self, to: &Recipient, after: Option<Seq>, limit: usize) -> Result<Page, StoreError> {
+        let tables = &self.inner.tables;
+        let txn = tables.read()?;
+        // What another store of that peer said, or brought, counts for nothing.
+        let peer = self.peer_row(&txn, &to.key)?.filter(|(_, row)| row.store() == Some(to.store));
+        let (now, after) = (self.uptime(), after.map_or(0, |seq| seq.0));
+        let wants: BTreeSet<_> =
+            to.wants.iter().map(|group| collection_key(tables, group.as_bytes())).collect();
+        let mut collections = Vec::new();
+        for key in &wants {
+            let mut rows = tables.rows_under::<CollectionRow>(&txn, key, after)?;
+            let first = rows.next().transpose()?.map(|(key, _)| number(key, 2));
+            collections.push((first, rows));
+        }
+        let mut page = Page::default();
+        for looked in 0.. {
+            let next =
+                collections.iter_mut().filter(|(head, _)| head.is_some()).min_by_key(|(head, _)| *head);
+            let Some((Some(seq), rest)) = next.map(|(head, rest)| (head.take(), (head, rest))) else { break };
+            if looked >= LOOK || page.documents.len() >= limit {
+                page.more = true;
+                break;
+            }
+            *rest.0 = rest.1.next().transpose()?.map(|(key, _)| number(key, 2));
+            page.seen = Some(Seq(seq));
+            let Some(row) = self.undamaged_row(&txn, seq)? else { continue };
+            if !is_for_subscribers(&row)
+                || !may_go(&row, to, peer.as_ref(), now)
+                || self.others_hold(&txn, seq, peer.as_ref())?.is_none()
+            {
+                continue;
+            }
+            page.documents.push(self.outgoing_row(&txn, seq, &row, true)?);
+        }
+        Ok(page)
+    }
+
+    fn was_never_here(&self, id: &MessageId) -> Result<bool, StoreError> {
+        let tables = &self.inner.tables;
+        let txn = tables.read()?;
+        let tombstone = tables.keys.prf(Table::Tombstones, &[id.as_bytes()]);
+        Ok(self.find(&txn, id)?.is_none() && tables.get::<TombstoneRow>(&txn, &tombstone)?.is_none())
     }
 
     fn outgoing_row(
@@ -233,6 +290,11 @@ impl Store {
         }
         Ok(due)
     }
+}
+
+/// Whether subscribers may have it: not a draft, and not what its destination never wanted.
+fn is_for_subscribers(row: &DocumentRow) -> bool {
+    row.state != DRAFT && !matches!(row.verdict(), Some(Verdict::Rejected(_)))
 }
 
 /// Whether the document may be sent to that peer at all.

@@ -33,6 +33,8 @@ pub enum State {
     Waiting,
     /// The destination has spoken.
     Confirmed(Verdict),
+    /// It came for readers, here or elsewhere, and need not get to its destination; what that has said of it.
+    Received(Option<Verdict>),
 }
 
 /// A document, as people are told of it.
@@ -75,6 +77,8 @@ pub enum Filter {
     Waiting,
     /// With a verdict.
     Confirmed,
+    /// That came for readers.
+    Received,
     /// For one destination.
     For(Fingerprint),
     /// Of one collection.
@@ -109,6 +113,8 @@ pub struct Counts {
     pub held: u64,
     /// Rejected by the destination.
     pub rejected: u64,
+    /// Came for readers.
+    pub received: u64,
     /// Bytes of bodies that are there.
     pub body_bytes: u64,
     /// Bodies under way.
@@ -185,6 +191,7 @@ impl Store {
             Filter::Draft => row.state == DRAFT,
             Filter::Waiting => row.state == WAITING,
             Filter::Confirmed => row.state == CONFIRMED,
+            Filter::Received => row.received,
             Filter::For(_) => row.destination == destination,
             Filter::Collection(group) => row.group == group.0,
         };
@@ -267,6 +274,7 @@ impl Store {
             opened: counts.opened,
             held: counts.held,
             rejected: counts.rejected,
+            received: counts.received,
             body_bytes: counts.body_bytes,
             partials: counts.partials,
             partial_bytes: counts.partial_bytes,
@@ -504,6 +512,7 @@ impl Store {
                 (DRAFT, _) => State::Draft,
                 (WAITING, _) => State::Waiting,
                 (CONFIRMED, Some(verdict)) => State::Confirmed(verdict),
+                (RECEIVED, verdict) => State::Received(verdict),
                 _ => return Err(wrong()),
             },
             has_body: row.live,

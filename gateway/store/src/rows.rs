@@ -7,6 +7,7 @@ use waypost_protocol::envelope::{self, Header};
 use waypost_protocol::ids::{GroupId, MessageId, PeerKey, StoreId};
 use waypost_protocol::time::UnixTime;
 
+use crate::change::Free;
 use crate::clock::Boot;
 use crate::tables::Table;
 
@@ -27,7 +28,7 @@ rows! {
     ConfirmationIndexRow in ConfirmationIndex, VerdictRow in Verdicts, DueRow in Due, PeerRow in Peers,
     PeerIndexRow in PeerIndex, DepositorRow in Depositors, AnswerRow in Answers, DestinationRow in Destinations,
     DestinationIndexRow in DestinationIndex, CodeRow in Codes, SettingRow in Settings,
-    LostRow in Lost,
+    LostRow in Lost, CollectionRow in Collections, RetainedRow in Retained,
 }
 
 /// Key of the only [`StoreRow`].
@@ -103,12 +104,20 @@ pub(crate) struct CountsRow {
     /// Rows of documents to be asked for again.
     #[prost(uint64, tag = "11")]
     pub lost: u64,
+    /// Documents that came for readers.
+    #[prost(uint64, tag = "12")]
+    pub received: u64,
+    /// Of the bytes of bodies, what yields where others need the room.
+    #[prost(uint64, tag = "13")]
+    pub retained_bytes: u64,
 }
 
 /// States as numbers.
 pub(crate) const DRAFT: u32 = 1;
 pub(crate) const WAITING: u32 = 2;
 pub(crate) const CONFIRMED: u32 = 3;
+/// It came for readers: nothing has to become of it. It may have a verdict.
+pub(crate) const RECEIVED: u32 = 4;
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct DocumentRow {
@@ -159,6 +168,12 @@ pub(crate) struct DocumentRow {
     /// When the body shall be freed, on the uptime clock; 0 for never.
     #[prost(uint64, tag = "19")]
     pub free_at: u64,
+    /// Whether it is for readers, so that no verdict frees its body.
+    #[prost(bool, tag = "20")]
+    pub received: bool,
+    /// Whether its body goes earlier where others need the room.
+    #[prost(bool, tag = "21")]
+    pub yields: bool,
 }
 
 impl DocumentRow {
@@ -188,6 +203,25 @@ impl DocumentRow {
     /// Whether its lifetime has passed at `now`.
     pub(crate) fn is_expired(&self, now: u64) -> bool {
         self.lifetime > 0 && self.age_at(now) >= self.lifetime
+    }
+
+    /// Whether it came to be read, as does what `received` is about: then a verdict is no answer.
+    pub(crate) fn is_read_by(&self, received: Option<Free>) -> bool {
+        self.state == RECEIVED && received.is_some()
+    }
+
+    /// Notes when its body goes.
+    pub(crate) fn set_free(&mut self, free: Free, now: u64) {
+        self.free_at = match free {
+            Free::After(seconds) | Free::Yielding(seconds) => now.saturating_add(seconds).max(1),
+            Free::Now | Free::Never => 0,
+        };
+        self.yields = matches!(free, Free::Yielding(_));
+    }
+
+    /// Whether its body goes where others need the room.
+    pub(crate) fn is_retained(&self) -> bool {
+        self.live && self.yields
     }
 
     /// Whether the sweeper has to look at it.
@@ -402,6 +436,12 @@ pub(crate) struct SettingRow {
     #[prost(bytes = "vec", tag = "2")]
     pub value: Vec<u8>,
 }
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct CollectionRow {}
+
+#[derive(Clone, Copy, PartialEq, Message)]
+pub(crate) struct RetainedRow {}
 
 #[derive(Clone, PartialEq, Message)]
 pub(crate) struct LostRow {

@@ -227,7 +227,7 @@ impl Store {
             gone_is_fine(tx.delete(id, Reason::Expired))?;
         }
         for id in &plan.freed {
-            gone_is_fine(tx.free_body(id))?;
+            gone_is_fine(tx.let_go(id))?;
         }
         for (key, row) in &plan.partials {
             tx.expire_partial(key, row)?;

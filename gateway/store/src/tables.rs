@@ -10,7 +10,7 @@ use rand_core::RngCore;
 
 use crate::error::{OpenError, StoreError};
 use crate::rows::Row;
-use crate::seal::{Keys, Sealer};
+use crate::seal::{Keys, Prf, Sealer};
 
 /// The tables. The numbers are part of what seals a row and are never given to another table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -60,10 +60,14 @@ pub(crate) enum Table {
     Settings = 20,
     /// (peer, PRF(id)) → a document that the peer brought and that was lost here.
     Lost = 21,
+    /// (PRF(group id), sequence) → (): a document of that collection whose body is here.
+    Collections = 22,
+    /// Sequence → (): a document whose body goes where others need the room.
+    Retained = 23,
 }
 
 impl Table {
-    pub(crate) const ALL: [(Table, &'static str); 22] = [
+    pub(crate) const ALL: [(Table, &'static str); 24] = [
         (Table::Meta, "meta"),
         (Table::Documents, "documents"),
         (Table::Index, "index"),
@@ -86,6 +90,8 @@ impl Table {
         (Table::Codes, "codes"),
         (Table::Settings, "settings"),
         (Table::Lost, "lost"),
+        (Table::Collections, "collections"),
+        (Table::Retained, "retained"),
     ];
 
     pub(crate) fn name(self) -> &'static str {
@@ -115,7 +121,15 @@ pub(crate) fn key16(first: u64, second: u64) -> [u8; 16] {
     key
 }
 
-/// Number `at` of a key made by [`key8`] or [`key16`].
+/// A row key of a PRF output and a number, ordered by the number within the first.
+pub(crate) fn key24(first: &Prf, second: u64) -> [u8; 24] {
+    let mut key = [0; 24];
+    key[..16].copy_from_slice(first);
+    key[16..].copy_from_slice(&second.to_be_bytes());
+    key
+}
+
+/// Number `at` of a key made by [`key8`], [`key16`] or, after its first two, [`key24`].
 pub(crate) fn number(key: &[u8], at: usize) -> u64 {
     let part = key.get(at * 8..at * 8 + 8).and_then(|part| part.try_into().ok());
     part.map_or(0, u64::from_be_bytes)
@@ -298,6 +312,17 @@ impl Tables {
         let (low, high) = (key16(first, after.unwrap_or(0)), key16(first, u64::MAX));
         let from = if after.is_some() { Bound::Excluded(&low[..]) } else { Bound::Included(&low[..]) };
         self.rows_within(txn, from, Bound::Included(&high[..]))
+    }
+
+    /// Rows whose key is a [`key24`] that begins with `first` and ends with more than `after`.
+    pub(crate) fn rows_under<'t, R: Row>(
+        &'t self,
+        txn: &'t RoTxn,
+        first: &Prf,
+        after: u64,
+    ) -> Result<impl Iterator<Item = Result<(&'t [u8], R), StoreError>> + use<'t, R>, StoreError> {
+        let (low, high) = (key24(first, after), key24(first, u64::MAX));
+        self.rows_within(txn, Bound::Excluded(&low[..]), Bound::Included(&high[..]))
     }
 
     /// Rows whose key begins with `prefix`.

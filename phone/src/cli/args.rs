@@ -63,6 +63,15 @@ pub(crate) enum Command {
         #[arg(required = true)]
         ids: Vec<String>,
     },
+    /// Wants a collection: kiosks that allow it hand its documents to this phone
+    Subscribe(Subscribe),
+    /// Takes no more of a collection; what is here stays
+    Unsubscribe(Subscribe),
+    /// This phone's own key, to read what it receives
+    #[command(subcommand)]
+    Reader(ReaderCommand),
+    /// Opens received documents that are sealed to this phone
+    Open(Open),
     /// This phone, its destinations and kiosks, and what waits
     Status,
     /// The destination's signed confirmations
@@ -144,6 +153,59 @@ pub(crate) struct SetDestination {
     /// The token with which this phone delivers by itself
     #[arg(long)]
     pub(crate) token: Option<String>,
+    /// Certificate of one more reader, whom documents are sealed to beside the destination
+    #[arg(long, value_name = "FILE")]
+    pub(crate) reader: Vec<PathBuf>,
+    /// That reader reads this collection only [default: all]
+    #[arg(long, value_name = "NAME", requires = "reader")]
+    pub(crate) reads: Vec<String>,
+    /// Fingerprint of a reader whom nothing more is sealed to
+    #[arg(long, value_name = "HEX")]
+    pub(crate) drop_reader: Vec<String>,
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Subscribe {
+    /// The collection's name
+    pub(crate) collection: String,
+    /// The destination, by its name or the beginning of its fingerprint [default: the only one]
+    #[arg(long)]
+    pub(crate) destination: Option<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum ReaderCommand {
+    /// Makes one
+    New {
+        /// What its certificate calls this phone
+        #[arg(long, value_name = "TEXT", default_value = "Waypost reader")]
+        name: String,
+    },
+    /// Takes one that was made elsewhere, without a passphrase
+    Import {
+        /// The secret key, binary or armored, or - for standard input
+        #[arg(value_name = "FILE")]
+        file: PathBuf,
+    },
+    /// Its certificate, for the destination's operator and for phones whose documents this one shall read
+    ExportCertificate {
+        /// Writes it here, in place of standard output
+        #[arg(long, value_name = "FILE")]
+        to: Option<PathBuf>,
+    },
+}
+
+#[derive(ClapArgs)]
+pub(crate) struct Open {
+    /// Ids, or their beginnings
+    #[arg(required_unless_present = "all", conflicts_with = "all")]
+    pub(crate) ids: Vec<String>,
+    /// All that were received
+    #[arg(long, requires = "to")]
+    pub(crate) all: bool,
+    /// Writes files into this folder; without it the content of a single document goes to standard output
+    #[arg(long, value_name = "DIR")]
+    pub(crate) to: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, ValueEnum)]

@@ -6,7 +6,7 @@ use std::path::Path;
 use anyhow::Context as _;
 use serde_json::json;
 use waypost_openpgp::{Certificate, MAX_CERTIFICATE};
-use waypost_phone::{Destination, Phone};
+use waypost_phone::{Destination, Phone, Reader};
 use waypost_protocol::ids::Fingerprint;
 use zeroize::Zeroizing;
 
@@ -154,10 +154,51 @@ fn set(phone: &Phone, set: &SetDestination, out: &Out) -> anyhow::Result<Done> {
     if let Some(delete_on) = set.delete_on {
         destination.delete_on = delete_on.into();
     }
-    let kept = phone.put_destination(&destination)?;
+    let mut kept = phone.put_destination(&destination)?;
+    if !set.reader.is_empty() || !set.drop_reader.is_empty() {
+        phone.set_readers(kept.fingerprint(), readers(&kept, set)?)?;
+        kept = phone.destination(&kept.fingerprint().to_string())?;
+    }
     out.say(format!("destination set: {}", kept.name()));
+    for reader in &kept.readers {
+        let which =
+            if reader.collections.is_empty() { "all".to_owned() } else { reader.collections.join(", ") };
+        out.say(format!("reader: {}, of {which}", show::grouped(&reader.certificate.fingerprint())));
+    }
     out.object(&show::destination_object(&kept));
     Ok(Done::Whole)
+}
+
+/// Its readers after what was asked for.
+fn readers(destination: &Destination, set: &SetDestination) -> anyhow::Result<Vec<Reader>> {
+    let mut readers = destination.readers.clone();
+    for text in &set.drop_reader {
+        let dropped =
+            Fingerprint::from_hex(text).map_err(|error| Usage(format!("--drop-reader: {error}")))?;
+        let before = readers.len();
+        readers.retain(|reader| reader.certificate.fingerprint() != dropped);
+        if readers.len() == before {
+            return Err(
+                Usage(format!("--drop-reader: {dropped} is no reader of {}", destination.name())).into()
+            );
+        }
+    }
+    for name in &set.reads {
+        if !destination.collections.contains(name) {
+            let known = destination.collections.join(", ");
+            return Err(Usage(format!("--reads: no collection `{name}` here, there are: {known}")).into());
+        }
+    }
+    for path in &set.reader {
+        let context = || format!("--reader {}", path.display());
+        let mut bytes = Vec::new();
+        let file = std::fs::File::open(path).with_context(context)?;
+        file.take(MAX_CERTIFICATE as u64 + 1).read_to_end(&mut bytes).with_context(context)?;
+        let certificate = Certificate::from_bytes(&bytes).with_context(context)?;
+        readers.retain(|known| !known.certificate.is_same_key(&certificate));
+        readers.push(Reader { certificate, collections: set.reads.clone() });
+    }
+    Ok(readers)
 }
 
 fn remove(phone: &Phone, text: &str, out: &Out) -> anyhow::Result<Done> {

@@ -24,10 +24,23 @@ pub(super) fn list(phone: &Phone, all: bool, out: &Out) -> anyhow::Result<Done> 
         let size = words::size(one.size);
         out.say(format!("{}  {:<13}  {size:>9}  {name}{why}", show::short(&one.id), one.state));
     }
-    if listed.is_empty() {
+    let received = phone.received()?;
+    if !received.is_empty() {
+        out.say("received; next: waypost-phone open ID");
+    }
+    for one in &received {
+        let size = words::size(one.size);
+        let of = if one.collection.is_empty() {
+            one.destination.clone()
+        } else {
+            format!("{} of {}", one.collection, one.destination)
+        };
+        out.say(format!("{}  {:<13}  {size:>9}  {of}", show::short(&one.id), "received"));
+    }
+    if listed.is_empty() && received.is_empty() {
         out.say("no documents here");
     }
-    out.object(&json!({ "documents": listed }));
+    out.object(&json!({ "documents": listed, "received": received }));
     Ok(Done::Whole)
 }
 

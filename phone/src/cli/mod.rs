@@ -5,7 +5,9 @@ mod args;
 mod destination;
 mod documents;
 mod gateways;
+mod open;
 mod output;
+mod reader;
 mod show;
 mod status;
 mod sync;
@@ -92,6 +94,10 @@ fn dispatch(args: Args, out: &Out) -> anyhow::Result<Done> {
         Command::Run(run) => watch::run(&open()?, &run, out),
         Command::List { all } => documents::list(&open()?, all, out),
         Command::Delete { ids } => documents::delete(&open()?, &ids, out),
+        Command::Subscribe(wanted) => reader::subscribe(&open()?, &wanted, out),
+        Command::Unsubscribe(wanted) => reader::unsubscribe(&open()?, &wanted, out),
+        Command::Reader(command) => reader::run(&open()?, command, out),
+        Command::Open(wanted) => open::run(&open()?, &wanted, out),
         Command::Status => status::status(&open()?, out),
         Command::Confirmations(wanted) => documents::confirmations(&open()?, &wanted, out),
     }

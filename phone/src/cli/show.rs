@@ -21,6 +21,9 @@ pub(crate) fn destination_object(destination: &Destination) -> Value {
         "fingerprint": destination.fingerprint(), "name": destination.name(), "url": destination.url,
         "collections": destination.collections, "may_deliver": destination.token.is_some(),
         "delete_on": match destination.delete_on { DeleteOn::Opened => "opened", DeleteOn::Held => "held" },
+        "readers": destination.readers.iter().map(|reader| json!({
+            "fingerprint": reader.certificate.fingerprint(), "collections": reader.collections,
+        })).collect::<Vec<_>>(),
     })
 }
 

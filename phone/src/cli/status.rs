@@ -50,6 +50,14 @@ pub(super) fn status(phone: &Phone, out: &Out) -> anyhow::Result<Done> {
     if destinations.is_empty() {
         out.say("to        nobody yet; next: waypost-phone destination add URL|CERT-FILE|CODE");
     }
+    let subscriptions = phone.subscriptions()?;
+    for one in &subscriptions {
+        out.say(format!("wants     {}", one.collection));
+    }
+    let reader = phone.reader()?.map(|key| key.certificate().fingerprint());
+    if let Some(reader) = &reader {
+        out.say(format!("reads as  {}", show::grouped(reader)));
+    }
     for gateway in &gateways {
         out.say(format!("knows     {}", show::gateway(gateway)));
     }
@@ -70,6 +78,7 @@ pub(super) fn status(phone: &Phone, out: &Out) -> anyhow::Result<Done> {
         "key": key, "name": name, "home": phone.home().to_string_lossy(), "store": phone.store().store_id(),
         "destinations": destinations.iter().map(show::destination_object).collect::<Vec<_>>(),
         "gateways": gateways.iter().map(show::gateway_object).collect::<Vec<_>>(),
+        "subscriptions": subscriptions, "reader": reader,
         "documents": counts, "sealed_bytes": here, "room": usage.room,
     }));
     Ok(Done::Whole)

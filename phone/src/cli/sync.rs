@@ -170,6 +170,7 @@ pub(super) fn summary(report: &SyncReport) -> Vec<String> {
     line(report.transferred, "document", &format!("handed to {with} ({})", words::size(report.bytes)));
     line(report.already_held, "document", "there already");
     line(report.carried, "document", "of another phone taken along");
+    line(report.received, "document", "received; next: waypost-phone open ID");
     line(report.opened, "document", "at the server, deleted here");
     line(report.held, "document", "at the server, not opened yet");
     line(report.rejected, "document", "not wanted by the destination; `waypost-phone list` says why");
@@ -224,6 +225,9 @@ impl View {
                 self.say(format!("{}: {words}", self.name(id)));
             }
             Progress::Refused { id, reason } => self.say(format!("{}: not taken: {reason}", self.name(id))),
+            Progress::Received { id, size } => {
+                self.say(format!("received: {}, {}", show::short(id), words::size(*size)));
+            }
             Progress::Carried { size, .. } => self.say(format!("taken along: {}", words::size(*size))),
             Progress::NotServed { name, documents, .. } => {
                 let stay = if *documents == 1 { "stays" } else { "stay" };

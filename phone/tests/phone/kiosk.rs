@@ -296,7 +296,7 @@ impl Host for TestHost {
             _ => return Err(Goodbye::NotPaired),
         }
         let destinations = self.manners.serves.iter().copied().map(Served::all).collect();
-        Ok(Grant { accepts: Accepts { destinations, max_document: self.manners.max_document } })
+        Ok(Grant::deposits(Accepts { destinations, max_document: self.manners.max_document }))
     }
 
     fn verify(&mut self, _: &Confirmation) -> Result<(), String> {

@@ -7,6 +7,10 @@ use waypost_protocol::time::UnixTime;
 /// No trustworthy clock stands before this: 2026-01-01T00:00:00Z. Raised with releases.
 pub const BUILD_FLOOR: UnixTime = UnixTime(1_767_225_600);
 
+/// A signature is not refused for being ahead of a clock that may stand at 1970, but for being ahead of the build by
+/// more than this: 30 years, in seconds.
+pub(crate) const FUTURE: u64 = 30 * 365 * 86_400;
+
 /// OpenPGP's last second (RFC 9580 §3.5: four octets).
 const LAST: u64 = u32::MAX as u64;
 

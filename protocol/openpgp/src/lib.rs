@@ -13,7 +13,7 @@ mod verify;
 
 pub use certificate::{Certificate, CertificateError, MAX_CERTIFICATE};
 pub use clock::BUILD_FLOOR;
-pub use open::{Limits, OpenError};
-pub use seal::{Compress, SealError, seal, seal_bytes};
+pub use open::{Author, Limits, OpenError, Opened};
+pub use seal::{Compress, SealError, seal, seal_bytes, seal_bytes_signed, seal_signed};
 pub use secret::{KeyError, SecretKey};
 pub use verify::{VerifyError, armor_signature, verify_confirmation};

@@ -11,14 +11,18 @@ use openpgp::packet::key::{SecretParts, UnspecifiedRole};
 use openpgp::packet::{Key, PKESK, Packet, SKESK};
 use openpgp::parse::PacketParser;
 use openpgp::parse::Parse as _;
-use openpgp::parse::stream::{DecryptionHelper, DecryptorBuilder, MessageStructure, VerificationHelper};
+use openpgp::parse::stream::{
+    DecryptionHelper, DecryptorBuilder, MessageLayer, MessageStructure, VerificationError, VerificationHelper,
+};
 use openpgp::policy::StandardPolicy;
 use openpgp::types::SymmetricAlgorithm;
 use openpgp::{Cert, KeyHandle};
 use waypost_protocol::content::{ContentError, Label, MAX_LINE};
+use waypost_protocol::ids::Fingerprint;
 use waypost_protocol::time::UnixTime;
 
-use crate::clock::{BUILD_FLOOR, from_system, to_system};
+use crate::Certificate;
+use crate::clock::{BUILD_FLOOR, FUTURE, from_system, to_system};
 use crate::guard::{GAVE_UP, guard};
 
 /// Bytes that are read ahead, twice: what bounds memory while a large message streams.
@@ -33,6 +37,33 @@ const MAX_PACKETS: usize = 128;
 pub struct Limits {
     /// The largest content that is written, in bytes, without the label: compressed bytes expand up to a thousandfold.
     pub max_content: u64,
+}
+
+/// A message that was opened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Opened {
+    /// The first line inside.
+    pub label: Label,
+    /// Who signed label and content.
+    pub author: Author,
+}
+
+/// Who signed a message inside its seal.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Author {
+    /// There is no signature: it may come from anybody.
+    Nobody,
+    /// There are only signatures of keys that are not among the authors asked for: it may come from anybody.
+    Unknown,
+    /// There is a signature that names an author and does not prove it, and why: it may come from anybody.
+    NotProven(String),
+    /// The key of this certificate signed label and content, for whom it was sealed to.
+    Signed {
+        /// The certificate's fingerprint.
+        certificate: Fingerprint,
+        /// When, by the author's clock.
+        time: UnixTime,
+    },
 }
 
 /// Why a message was not opened. Whatever the sink got must be thrown away.
@@ -70,18 +101,27 @@ impl OpenError {
 
 pub(crate) type DecryptionKey = Key<SecretParts, UnspecifiedRole>;
 
-/// Opens `sealed` with one of `keys`.
+/// With what a message is opened.
+#[derive(Clone, Copy)]
+pub(crate) struct Keys<'a> {
+    pub(crate) cert: &'a Cert,
+    pub(crate) decryption: &'a [DecryptionKey],
+}
+
+/// Opens `sealed` with one of `keys`, and looks for signatures of `authors`.
 pub(crate) fn open(
-    keys: &[DecryptionKey],
+    keys: Keys<'_>,
     sealed: impl Read + Send + Sync,
     mut sink: impl Write,
     limits: Limits,
-) -> Result<Label, OpenError> {
+    authors: &[Certificate],
+) -> Result<Opened, OpenError> {
     let failing = Arc::new(AtomicBool::new(false));
     let source = Source { inner: sealed, failed: failing.clone() };
     let mut seen = Seen::default();
     let gave_up = || Err(OpenError::Damaged(GAVE_UP.to_owned()));
-    let result = guard(|| stream(keys, source, &mut sink, limits, &mut seen)).unwrap_or_else(gave_up);
+    let result =
+        guard(|| stream(keys, source, &mut sink, limits, authors, &mut seen)).unwrap_or_else(gave_up);
     let source_failed = failing.load(Ordering::Relaxed);
     let label = match result {
         Err(OpenError::Damaged(text)) if source_failed => Err(OpenError::Read(io::Error::other(text))),
@@ -94,22 +134,28 @@ pub(crate) fn open(
         other => other,
     };
     let mut label = label?;
-    label.time = label.time.or(seen.date);
-    Ok(label)
+    let author = seen.author.unwrap_or(Author::Nobody);
+    if !matches!(author, Author::Signed { .. }) {
+        // No signature covers the packet's date.
+        label.time = label.time.or(seen.date);
+    }
+    Ok(Opened { label, author })
 }
 
 fn stream(
-    keys: &[DecryptionKey],
+    keys: Keys<'_>,
     source: impl Read + Send + Sync,
     sink: &mut impl Write,
     limits: Limits,
+    authors: &[Certificate],
     seen: &mut Seen,
 ) -> Result<Label, OpenError> {
     let damaged = |error: openpgp::anyhow::Error| OpenError::Damaged(error.to_string());
     // Opening depends on no clock: what was sealed may be older than a key's or an algorithm's end.
-    let at = to_system(BUILD_FLOOR);
-    let policy = StandardPolicy::at(at);
-    let recipient = Recipient { keys, seen };
+    // Nor does what is signed: a signature counts if its key was valid when it was made.
+    let policy = StandardPolicy::at(to_system(BUILD_FLOOR));
+    let at = to_system(UnixTime(BUILD_FLOOR.0 + FUTURE));
+    let recipient = Recipient { keys, authors, seen };
     let mut opened = DecryptorBuilder::from_reader(source)
         .map_err(damaged)?
         .buffer_size(BUFFER)
@@ -159,12 +205,14 @@ struct Seen {
     decrypted: bool,
     compressed: usize,
     date: Option<UnixTime>,
+    author: Option<Author>,
     fault: Option<&'static str>,
 }
 
 /// Whoever has the keys: opens with them, and sees what comes along.
 struct Recipient<'a> {
-    keys: &'a [DecryptionKey],
+    keys: Keys<'a>,
+    authors: &'a [Certificate],
     seen: &'a mut Seen,
 }
 
@@ -207,6 +255,42 @@ impl Recipient<'_> {
     }
 }
 
+impl Recipient<'_> {
+    /// The best that the signatures within the encryption say. What is outside of it says nothing of who knew the
+    /// content.
+    fn author_in(&self, structure: MessageStructure<'_>) -> Author {
+        let inside =
+            structure.into_iter().skip_while(|layer| !matches!(layer, MessageLayer::Encryption { .. }));
+        let mut found = Author::Nobody;
+        for layer in inside {
+            let MessageLayer::SignatureGroup { results } = layer else { continue };
+            for result in results {
+                let said = match result {
+                    Ok(good) => self.signed_by(good.ka.cert(), good.sig.signature_creation_time()),
+                    Err(VerificationError::MissingKey { .. }) => Author::Unknown,
+                    Err(error) => Author::NotProven(error.to_string()),
+                };
+                match (&found, &said) {
+                    (_, Author::Signed { .. }) => return said,
+                    (Author::NotProven(_), _) => {}
+                    _ => found = said,
+                }
+            }
+        }
+        found
+    }
+
+    fn signed_by(&self, cert: &Cert, time: Option<std::time::SystemTime>) -> Author {
+        let author = self.authors.iter().find(|author| author.cert.fingerprint() == cert.fingerprint());
+        match (author, time) {
+            (Some(author), Some(time)) => {
+                Author::Signed { certificate: author.fingerprint(), time: from_system(time) }
+            }
+            _ => Author::Unknown,
+        }
+    }
+}
+
 impl VerificationHelper for Recipient<'_> {
     fn inspect(&mut self, parser: &PacketParser<'_>) -> openpgp::Result<()> {
         self.check_packet(parser).map_err(|fault| {
@@ -216,10 +300,11 @@ impl VerificationHelper for Recipient<'_> {
     }
 
     fn get_certs(&mut self, _ids: &[KeyHandle]) -> openpgp::Result<Vec<Cert>> {
-        Ok(Vec::new())
+        Ok(self.authors.iter().map(|author| author.cert.clone()).collect())
     }
 
-    fn check(&mut self, _structure: MessageStructure<'_>) -> openpgp::Result<()> {
+    fn check(&mut self, structure: MessageStructure<'_>) -> openpgp::Result<()> {
+        self.seen.author = Some(self.author_in(structure));
         Ok(())
     }
 }
@@ -234,7 +319,7 @@ impl DecryptionHelper for Recipient<'_> {
     ) -> openpgp::Result<Option<Cert>> {
         for pkesk in pkesks {
             let recipient = pkesk.recipient();
-            for key in self.keys {
+            for key in self.keys.decryption {
                 let is_ours = |handle: &KeyHandle| handle.aliases(key.key_handle());
                 if !recipient.as_ref().is_none_or(is_ours) {
                     continue;
@@ -243,7 +328,8 @@ impl DecryptionHelper for Recipient<'_> {
                 let session = pkesk.decrypt(&mut pair, algorithm);
                 if session.is_some_and(|(algorithm, session)| decrypt(algorithm, &session)) {
                     self.seen.decrypted = true;
-                    return Ok(None);
+                    // A signature that names its recipients must name this one.
+                    return Ok(Some(self.keys.cert.clone()));
                 }
             }
         }

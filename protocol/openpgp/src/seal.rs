@@ -9,14 +9,14 @@ use openpgp::Cert;
 use openpgp::cert::prelude::*;
 use openpgp::packet::key::PublicParts;
 use openpgp::policy::StandardPolicy;
-use openpgp::serialize::stream::{Compressor, Encryptor, LiteralWriter, Message, Recipient};
+use openpgp::serialize::stream::{Compressor, Encryptor, LiteralWriter, Message, Recipient, Signer};
 use openpgp::types::{CompressionAlgorithm, DataFormat, SymmetricAlgorithm};
 use waypost_protocol::content::{ContentError, Label};
 use waypost_protocol::ids::Fingerprint;
 use waypost_protocol::time::UnixTime;
 
-use crate::Certificate;
 use crate::clock::{reference, to_system};
+use crate::{Certificate, KeyError, SecretKey};
 
 /// How much of the head is tried for whether it shrinks, in bytes.
 const SAMPLE: usize = 64 * 1024;
@@ -42,6 +42,9 @@ pub enum SealError {
     /// A recipient's certificate has no key to encrypt to: none, expired, revoked.
     #[error("{0} has no valid key to encrypt to (expired, revoked, or none); fetch its certificate again")]
     NoEncryptionKey(Fingerprint),
+    /// The author's key cannot sign.
+    #[error(transparent)]
+    Author(#[from] KeyError),
     /// The label cannot be written.
     #[error(transparent)]
     Label(#[from] ContentError),
@@ -61,17 +64,51 @@ pub enum SealError {
 /// certificates ask for it. Memory is bounded whatever the size: some buffers of 4 MiB.
 pub fn seal(
     label: &Label,
+    content: impl Read,
+    recipients: &[Certificate],
+    compress: Compress,
+    sink: impl Write + Send + Sync,
+    now: UnixTime,
+) -> Result<u64, SealError> {
+    seal_for(label, content, None, recipients, compress, sink, now)
+}
+
+/// As [`seal`], with the author's signature inside, over the label's line and the content.
+///
+/// The signature names the recipients (RFC 9580 §5.2.3.36): whoever opens it can prove to nobody else that it was
+/// written to them. The exact time is in the label's line, as the packet's date is covered by no signature. An author
+/// who wants to read its own copy is one of the recipients.
+pub fn seal_signed(
+    label: &Label,
+    content: impl Read,
+    author: &SecretKey,
+    recipients: &[Certificate],
+    compress: Compress,
+    sink: impl Write + Send + Sync,
+    now: UnixTime,
+) -> Result<u64, SealError> {
+    seal_for(label, content, Some(author), recipients, compress, sink, now)
+}
+
+fn seal_for(
+    label: &Label,
     mut content: impl Read,
+    author: Option<&SecretKey>,
     recipients: &[Certificate],
     compress: Compress,
     sink: impl Write + Send + Sync,
     now: UnixTime,
 ) -> Result<u64, SealError> {
     let failed = |error: openpgp::anyhow::Error| SealError::Write(error.to_string());
-    let reference = reference(now, recipients.iter().map(Certificate::creation_time));
+    let author_made = author.map(|author| author.certificate().creation_time());
+    let reference = reference(now, recipients.iter().map(Certificate::creation_time).chain(author_made));
     let at = to_system(reference);
     let policy = StandardPolicy::at(at);
-    let (line, date) = split_time(label)?;
+    let pair = author.map(|author| author.signing_pair(reference)).transpose()?;
+    let (line, date) = match author {
+        None => split_time(label)?,
+        Some(_) => (label.encode()?, None),
+    };
     let keys = recipients.iter().map(|recipient| {
         let key = encryption_key(&recipient.cert, &policy, at);
         key.map(Recipient::from).ok_or(SealError::NoEncryptionKey(recipient.fingerprint()))
@@ -90,6 +127,16 @@ pub fn seal(
     let message = match compress == Compress::WhenSmaller && shrinks(&head) {
         true => Compressor::new(message).algo(CompressionAlgorithm::Zip).build().map_err(failed)?,
         false => message,
+    };
+    let message = match pair {
+        None => message,
+        Some(pair) => {
+            let mut signer = Signer::new(message, pair).map_err(failed)?.creation_time(at);
+            for recipient in recipients {
+                signer = signer.add_intended_recipient(&recipient.cert);
+            }
+            signer.build().map_err(failed)?
+        }
     };
     let mut literal = LiteralWriter::new(message).format(DataFormat::Binary);
     if let Some(date) = date {
@@ -126,6 +173,20 @@ pub fn seal_bytes(
 ) -> Result<Vec<u8>, SealError> {
     let mut sealed = Vec::with_capacity(content.len() + 256);
     seal(label, content, recipients, compress, &mut sealed, now)?;
+    Ok(sealed)
+}
+
+/// [`seal_signed`] in memory.
+pub fn seal_bytes_signed(
+    label: &Label,
+    content: &[u8],
+    author: &SecretKey,
+    recipients: &[Certificate],
+    compress: Compress,
+    now: UnixTime,
+) -> Result<Vec<u8>, SealError> {
+    let mut sealed = Vec::with_capacity(content.len() + 512);
+    seal_signed(label, content, author, recipients, compress, &mut sealed, now)?;
     Ok(sealed)
 }
 

@@ -1,4 +1,4 @@
-//! A destination's secret key: made, kept, signing verdicts, opening documents.
+//! A secret key, of a destination or a reader: made, kept, signing verdicts, opening documents.
 
 use std::io::{Read, Write};
 
@@ -23,8 +23,8 @@ use zeroize::Zeroizing;
 
 use crate::certificate::{fingerprint_of, parse};
 use crate::clock::{reference, to_system};
-use crate::open::{DecryptionKey, open};
-use crate::{Certificate, CertificateError, Limits, OpenError};
+use crate::open::{DecryptionKey, Keys, open};
+use crate::{Certificate, CertificateError, Limits, OpenError, Opened};
 
 /// Why a key cannot be made, read or used.
 #[derive(Debug, thiserror::Error)]
@@ -161,12 +161,8 @@ impl SecretKey {
         time: UnixTime,
     ) -> Result<Confirmation, KeyError> {
         let time = reference(time, [self.certificate.creation_time()]);
-        let policy = StandardPolicy::at(to_system(time));
-        let keys = self.cert.keys().with_policy(&policy, to_system(time)).supported().alive().revoked(false);
-        let keys = keys.for_signing().unencrypted_secret();
-        let key = keys.max_by_key(|key| key.key().creation_time()).ok_or(KeyError::NoSigningKey(time))?;
-        let mut pair = key.key().clone().into_keypair().map_err(library)?;
-        let signer = fingerprint_of(&key.key().fingerprint()).ok_or(KeyError::NoSigningKey(time))?;
+        let mut pair = self.signing_pair(time)?;
+        let signer = fingerprint_of(&pair.public().fingerprint()).ok_or(KeyError::NoSigningKey(time))?;
         let statement = Statement::new(destination, signer, time, verdicts)?;
         let signature = sign_text(&mut pair, &statement.text(), time).map_err(library)?;
         let signature = openpgp::Packet::from(signature);
@@ -182,10 +178,34 @@ impl SecretKey {
         sink: impl Write,
         limits: Limits,
     ) -> Result<Label, OpenError> {
+        self.open_signed(sealed, sink, limits, &[]).map(|opened| opened.label)
+    }
+
+    /// As [`SecretKey::open`], and says who signed the message inside, as far as `authors` are known.
+    ///
+    /// Whoever is no author of a proven signature may be anybody: everyone who has a certificate can seal to it.
+    pub fn open_signed(
+        &self,
+        sealed: impl Read + Send + Sync,
+        sink: impl Write,
+        limits: Limits,
+        authors: &[Certificate],
+    ) -> Result<Opened, OpenError> {
         match self.can_open() {
-            true => open(&self.decryption, sealed, sink, limits),
+            true => {
+                open(Keys { cert: &self.cert, decryption: &self.decryption }, sealed, sink, limits, authors)
+            }
             false => Err(OpenError::NoDecryptionKey),
         }
+    }
+
+    /// The newest valid secret key that may sign at `time`.
+    pub(crate) fn signing_pair(&self, time: UnixTime) -> Result<KeyPair, KeyError> {
+        let policy = StandardPolicy::at(to_system(time));
+        let keys = self.cert.keys().with_policy(&policy, to_system(time)).supported().alive().revoked(false);
+        let keys = keys.for_signing().unencrypted_secret();
+        let key = keys.max_by_key(|key| key.key().creation_time()).ok_or(KeyError::NoSigningKey(time))?;
+        key.key().clone().into_keypair().map_err(library)
     }
 }
 

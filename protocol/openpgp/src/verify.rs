@@ -17,12 +17,8 @@ use waypost_protocol::time::UnixTime;
 
 use crate::Certificate;
 use crate::certificate::fingerprint_of;
-use crate::clock::{BUILD_FLOOR, from_system, reference, to_system};
+use crate::clock::{BUILD_FLOOR, FUTURE, from_system, reference, to_system};
 use crate::guard::{GAVE_UP, guard};
-
-/// A confirmation is not refused for being ahead of a clock that may stand at 1970, but for being ahead of the
-/// build by more than this: 30 years, in seconds.
-const FUTURE: u64 = 30 * 365 * 86_400;
 
 /// Why a confirmation proves nothing. None of these is a reason to delete anything.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

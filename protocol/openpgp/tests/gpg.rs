@@ -6,8 +6,8 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
+use waypost_openpgp::{Author, KeyError, seal_bytes_signed, verify_confirmation};
 use waypost_openpgp::{Certificate, Compress, Limits, OpenError, SecretKey, armor_signature, seal_bytes};
-use waypost_openpgp::{KeyError, verify_confirmation};
 use waypost_protocol::confirmation::{Confirmation, Statement, Verdict};
 use waypost_protocol::content::Label;
 use waypost_protocol::ids::{Fingerprint, MessageId};
@@ -129,6 +129,27 @@ fn we_open_what_gpg_encrypts() {
     let unencrypted = gpg.run(&["--store"], &plain).unwrap();
     let error = key.open(&unencrypted[..], Vec::new(), LIMITS).unwrap_err();
     assert_eq!(error.to_string(), "it cannot be decrypted: it is not encrypted");
+}
+
+#[test]
+fn gpg_reads_who_signed_what_we_seal_and_we_read_what_it_signs() {
+    let (gpg, key) = (Gpg::new(), SecretKey::generate("Clinic", now()).unwrap());
+    gpg.run(&["--import"], key.to_armor().unwrap().as_bytes()).unwrap();
+    let label = Label { time: None, ..label() };
+    let certificates = [key.certificate()];
+    let ours = seal_bytes_signed(&label, b"hello", &key, &certificates, Compress::default(), now()).unwrap();
+    let status = gpg.run(&["--status-fd", "1", "--decrypt"], &ours).unwrap();
+    let status = String::from_utf8_lossy(&status);
+    assert!(status.contains("GOODSIG") && status.contains("\nhello"), "{status}");
+    let name = key.certificate().fingerprint().to_string();
+    let arguments = ["--recipient", &name, "--local-user", &name, "--sign", "--encrypt"];
+    let theirs = gpg.run(&arguments, b"c=forms\nhello").unwrap();
+    for sealed in [&ours, &theirs] {
+        let mut content = Vec::new();
+        let opened = key.open_signed(&sealed[..], &mut content, LIMITS, &certificates).unwrap();
+        assert_eq!(content, b"hello");
+        assert!(matches!(opened.author, Author::Signed { .. }), "{:?}", opened.author);
+    }
 }
 
 #[test]

@@ -16,6 +16,8 @@ use crate::time::Monotonic;
 const MAX_UNANSWERED: usize = 16;
 /// Confirmations that were asked for and wait to be sent.
 const MAX_QUEUED: usize = 64;
+/// Confirmations that the peer has acknowledged and that are remembered, so that they follow no further document.
+const MAX_DELIVERED: usize = 64;
 /// Documents whose confirmations are to be looked up when there is room for them.
 const MAX_NAMED: usize = 1024;
 
@@ -33,6 +35,7 @@ pub(super) struct Confirming {
     queue: VecDeque<Confirmation>,
     named: VecDeque<MessageId>,
     sent: BTreeMap<MessageId, Sent>,
+    delivered: VecDeque<MessageId>,
 }
 
 impl Confirming {
@@ -44,6 +47,7 @@ impl Confirming {
             queue: VecDeque::new(),
             named: VecDeque::new(),
             sent: BTreeMap::new(),
+            delivered: VecDeque::new(),
         }
     }
 
@@ -83,8 +87,23 @@ impl Confirming {
         fits
     }
 
+    /// The peer has got a document that this confirmation covers. One that it has acknowledged just now is not sent
+    /// again: it need only be written down again.
+    pub(super) fn follow(&mut self, document: MessageId, confirmation: Confirmation, out: &mut Outbound) {
+        let id = confirmation.id();
+        match self.delivered.contains(&id) {
+            true => out.event(Event::Delivered { id }),
+            // Where too many wait, it is due at the next contact.
+            false => drop(self.enqueue(document, confirmation)),
+        }
+    }
+
     pub(super) fn acknowledged(&mut self, id: &MessageId, out: &mut Outbound) {
         if self.sent.remove(id).is_some() {
+            if self.delivered.len() >= MAX_DELIVERED {
+                self.delivered.pop_front();
+            }
+            self.delivered.push_back(*id);
             out.event(Event::Delivered { id: *id });
         }
     }

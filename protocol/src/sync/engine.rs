@@ -10,12 +10,12 @@ use prost::Message as _;
 
 use super::confirm::Confirming;
 use super::payload::Filling;
-use super::receive::Receiver;
+use super::receive::{Covered, Receiver};
 use super::report::Reporting;
-use super::send::Sender;
+use super::send::{Sender, Sent};
 use super::types::{Event, Input, Output, Parameters, PeerHello, ProtocolError, Ticket};
 use super::{Holdings, HoldingsError, Persist, Recipient, Standing};
-use crate::ids::{MessageId, StoreId};
+use crate::ids::{Fingerprint, MessageId, StoreId};
 use crate::mvds;
 use crate::refusal::{Goodbye, Reason};
 use crate::time::Monotonic;
@@ -126,14 +126,14 @@ impl Engine {
                     &mut self.reporting,
                     &mut self.outbound,
                 ) {
-                    self.sender.confirmed_by(&covered.destination, &covered.documents);
+                    self.confirmed(&covered);
                 }
             }
             Input::PersistFailed { ticket, reason } => {
                 let (reporting, out) = (&mut self.reporting, &mut self.outbound);
                 if let Some(covered) = self.receiver.failed(ticket, reason, reporting, out) {
                     // A confirmation that proves nothing here; the peer, who believes it, will not take these.
-                    self.sender.confirmed_by(&covered.destination, &covered.documents);
+                    self.confirmed(&covered);
                 }
             }
             Input::Confirmation => self.confirming.look_again(),
@@ -146,6 +146,12 @@ impl Engine {
             }
         }
         Ok(())
+    }
+
+    fn confirmed(&mut self, covered: &Covered) {
+        let store = self.peer.as_ref().map_or(StoreId([0; 16]), |peer| peer.store);
+        let Covered { destination, documents } = covered;
+        self.sender.confirmed_by(destination, documents, store, &mut self.outbound);
     }
 
     /// The next output. `room`: whether the link takes a payload now.
@@ -193,7 +199,7 @@ impl Engine {
             key: self.params.peer,
             store: peer.store,
             serves: peer.serves.clone(),
-            wants: peer.wants.clone(),
+            wants: peer.wants.iter().filter(|group| self.params.may_want.contains(group)).copied().collect(),
             max_document: peer.max_document,
         })
     }
@@ -229,8 +235,10 @@ impl Engine {
         self.reporting.heard(&payload);
         for ack in &payload.acks {
             let id = MessageId::from_slice(ack)?;
-            if !self.sender.acknowledged(&id, store, &mut self.outbound) {
-                self.confirming.acknowledged(&id, &mut self.outbound);
+            match self.sender.acknowledged(&id, store, &mut self.outbound) {
+                None => self.confirming.acknowledged(&id, &mut self.outbound),
+                Some(Sent { destination, wanted: true }) => self.tell_subscriber(id, &destination, holdings),
+                Some(_) => {}
             }
         }
         for refusal in &payload.refusals {
@@ -249,11 +257,12 @@ impl Engine {
             self.requested(MessageId::from_slice(request)?, holdings);
         }
         for resume in &payload.resumes {
-            self.sender.resumed(resume, now);
+            self.sender.resumed(resume, store, now, &mut self.outbound);
         }
         let mut answered = Vec::new();
         let mut receiving = super::receive::Context {
             accepts: &self.params.accepts,
+            wants: &self.params.hello.wants,
             peer: &self.params.peer,
             holdings,
             confirming: &mut self.confirming,
@@ -284,6 +293,17 @@ impl Engine {
                 self.outbound.unreadable(&error);
                 self.sender.withdraw(id);
             }
+        }
+    }
+
+    /// A subscriber has a document now: what the destination has said of it goes after it.
+    fn tell_subscriber(&mut self, id: MessageId, destination: &Fingerprint, holdings: &dyn Holdings) {
+        match holdings.standing(&id, Some(destination)) {
+            Ok(Standing::Confirmed(confirmation)) => {
+                self.confirming.follow(id, *confirmation, &mut self.outbound);
+            }
+            Ok(_) => {}
+            Err(error) => self.outbound.unreadable(&error),
         }
     }
 

@@ -54,10 +54,21 @@ pub struct Recipient {
     pub store: StoreId,
     /// Destinations that it takes documents for.
     pub serves: Vec<Fingerprint>,
-    /// Collections that it wants to be sent.
+    /// Collections that it wants to be sent, and may be.
     pub wants: Vec<GroupId>,
     /// The largest body that it takes, in bytes.
     pub max_document: u64,
+}
+
+/// Some of the documents that a subscriber wants.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Page {
+    /// In order of arrival.
+    pub documents: Vec<Outgoing>,
+    /// How far was looked; the next page begins after it. `None` where nothing was.
+    pub seen: Option<Seq>,
+    /// Whether there is more behind it now.
+    pub more: bool,
 }
 
 /// A read that failed; `0` says how, for the log.
@@ -87,9 +98,23 @@ pub trait Holdings {
         limit: usize,
     ) -> Result<Vec<Outgoing>, HoldingsError>;
 
-    /// The document `id`, where `to` may be sent it, also if its store has acknowledged it before: it asks, so it has
+    /// The document `id`, where `to` may be sent it or has subscribed to it, also if its store has acknowledged it before: it asks, so it has
     /// lost it.
     fn outgoing_again(&self, to: &Recipient, id: &MessageId) -> Result<Option<Outgoing>, HoldingsError>;
+
+    /// Documents of the collections that `to` wants, whose sequence is greater than `after`, in that order: at most
+    /// `limit`, and fewer where looking for them takes long. They may be confirmed already.
+    ///
+    /// Leaves out what that peer brought, what its store has acknowledged or refused for good, what was rejected. A
+    /// node that hands nothing to subscribers has none.
+    fn subscribed(&self, _to: &Recipient, _after: Option<Seq>, _limit: usize) -> Result<Page, HoldingsError> {
+        Ok(Page::default())
+    }
+
+    /// Whether `id` was never here, whatever its destination has said of it.
+    fn is_missing(&self, id: &MessageId) -> Result<bool, HoldingsError> {
+        Ok(self.standing(id, None)? == Standing::Unknown)
+    }
 
     /// Bytes of the body at `seq` from `offset` on, at most `len`; fewer only at its end. Empty when it is gone.
     fn read_body(&self, seq: Seq, offset: u64, len: usize) -> Result<Bytes, HoldingsError>;

@@ -10,7 +10,7 @@ mod send;
 mod types;
 
 pub use engine::{Engine, MAX_UNPERSISTED, WINDOW};
-pub use holdings::{Holdings, HoldingsError, Outgoing, Partial, Persist, Recipient, Standing};
+pub use holdings::{Holdings, HoldingsError, Outgoing, Page, Partial, Persist, Recipient, Standing};
 pub use receive::PIECE;
 pub use types::{
     Accepts, Backoff, CollectionReport, Event, Input, MAX_HELLO_ENTRIES, MAX_NAME, Output, Parameters,

@@ -40,6 +40,8 @@ const MAX_MALFORMED: usize = 4;
 /// What handling a payload needs from the rest of the engine.
 pub(super) struct Context<'a> {
     pub(super) accepts: &'a Accepts,
+    /// Collections that this side wants.
+    pub(super) wants: &'a [GroupId],
     pub(super) peer: &'a PeerKey,
     pub(super) holdings: &'a dyn Holdings,
     pub(super) confirming: &'a mut Confirming,
@@ -52,6 +54,13 @@ pub(super) struct Context<'a> {
 }
 
 impl Context<'_> {
+    /// Whether this side wants a document for its content, although its destination has spoken: it never had it. An
+    /// OFFER does not tell the collection; the document will.
+    fn is_wanted(&self, id: &MessageId, group: Option<&GroupId>) -> bool {
+        let wanted = group.map_or(!self.wants.is_empty(), |group| self.wants.contains(group));
+        wanted && self.holdings.is_missing(id).unwrap_or(false)
+    }
+
     fn malformed(&mut self, text: impl FnOnce() -> String) {
         self.malformed += 1;
         if self.malformed <= MAX_MALFORMED {
@@ -220,8 +229,15 @@ impl Receiver {
         }
     }
 
-    /// Answers by what is known of `id`, and where it is addressed (design R27). True where it is not known at all.
-    fn is_new(&mut self, id: MessageId, destination: Option<&Fingerprint>, cx: &mut Context<'_>) -> bool {
+    /// Answers by what is known of `id`, and where it is addressed and belongs (design R27). True where it is not here:
+    /// never seen, or confirmed without having been here, and wanted.
+    fn is_new(
+        &mut self,
+        id: MessageId,
+        destination: Option<&Fingerprint>,
+        group: Option<&GroupId>,
+        cx: &mut Context<'_>,
+    ) -> bool {
         if self.pending_ids.contains(&id) {
             return false;
         }
@@ -234,6 +250,7 @@ impl Receiver {
                 let ticket = cx.out.persist(Persist::Depositor(id));
                 self.pending.insert(ticket, Pending::Depositor { id });
             }
+            Ok(Standing::Confirmed(_)) if cx.is_wanted(&id, group) => return true,
             Ok(Standing::Confirmed(confirmation)) => {
                 cx.reporting.already_held(None);
                 self.confirmed(id, *confirmation, cx);
@@ -265,7 +282,7 @@ impl Receiver {
             }
             return;
         }
-        if !self.is_new(id, None, cx) {
+        if !self.is_new(id, None, None, cx) {
             return;
         }
         if self.requested.len() >= MAX_REQUESTED {
@@ -302,7 +319,7 @@ impl Receiver {
                 return self.refuse(id, Some(group), Reason::Malformed, cx);
             }
         };
-        if !self.is_new(id, Some(&header.destination), cx) {
+        if !self.is_new(id, Some(&header.destination), Some(&group), cx) {
             return;
         }
         if let Err(reason) = cx.accepts.check_header(&header, &group, size) {

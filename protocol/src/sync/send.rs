@@ -7,7 +7,7 @@ use bytes::Bytes;
 use super::engine::Outbound;
 use super::payload::{Filling, ID_COST, REFUSAL_COST, bytes_of, cost_of};
 use super::types::{Event, Pipe, Place};
-use super::{Holdings, HoldingsError, INLINE_MAX, Outgoing, Recipient};
+use super::{Holdings, HoldingsError, INLINE_MAX, Outgoing, Page, Recipient};
 use crate::document::Description;
 use crate::ids::{Fingerprint, MessageId, Seq, StoreId};
 use crate::mvds;
@@ -32,6 +32,8 @@ const CHUNK_COST: usize = 3 + 3 + 6 + 11 + 4;
 const SMALLEST_CHUNK: usize = 1024;
 /// Documents that the peer is to be told will not come.
 const MAX_WITHDRAWN: usize = 1024;
+/// Transfers that seem to be answered and are remembered in case they are not.
+const MAX_SETTLED: usize = 64;
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
@@ -45,7 +47,28 @@ enum Stage {
     Chunks { transfer: u32, next: u64, committed: u64 },
 }
 
+/// A document that waits for its turn.
+struct Next {
+    document: Outgoing,
+    /// The peer has subscribed to it: it is offered, and confirmations are no reason not to send it.
+    wanted: bool,
+}
+
+/// How far documents of one kind have been taken from the store.
+#[derive(Default)]
+struct Stream {
+    cursor: Option<Seq>,
+    exhausted: bool,
+}
+
+/// What the peer has acknowledged.
+pub(super) struct Sent {
+    pub(super) destination: Fingerprint,
+    pub(super) wanted: bool,
+}
+
 struct Item {
+    wanted: bool,
     place: Place,
     description: Description,
     destination: Fingerprint,
@@ -57,15 +80,19 @@ struct Item {
 
 pub(super) struct Sender {
     pipe: Pipe,
-    cursor: Option<Seq>,
-    exhausted: bool,
-    fetched: VecDeque<Outgoing>,
-    large: VecDeque<Outgoing>,
+    /// What the peer carries on.
+    carried: Stream,
+    /// What the peer has subscribed to.
+    subscribed: Stream,
+    fetched: VecDeque<Next>,
+    large: VecDeque<Next>,
     /// Asked for by the peer; they go before all others.
-    again: VecDeque<Outgoing>,
+    again: VecDeque<Next>,
     items: BTreeMap<MessageId, Item>,
     ready: VecDeque<MessageId>,
     transfers: BTreeMap<u32, MessageId>,
+    /// Started for a subscriber that has answered by a confirmation, as it seems.
+    settled: BTreeMap<u32, Item>,
     withdrawn: VecDeque<MessageId>,
     next_transfer: u32,
     inline_bytes: u64,
@@ -76,14 +103,15 @@ impl Sender {
     pub(super) fn new(pipe: Pipe) -> Self {
         Sender {
             pipe,
-            cursor: None,
-            exhausted: false,
+            carried: Stream::default(),
+            subscribed: Stream::default(),
             fetched: VecDeque::new(),
             large: VecDeque::new(),
             again: VecDeque::new(),
             items: BTreeMap::new(),
             ready: VecDeque::new(),
             transfers: BTreeMap::new(),
+            settled: BTreeMap::new(),
             withdrawn: VecDeque::new(),
             next_transfer: 1,
             inline_bytes: 0,
@@ -92,7 +120,8 @@ impl Sender {
     }
 
     pub(super) fn is_idle(&self) -> bool {
-        self.exhausted
+        self.carried.exhausted
+            && self.subscribed.exhausted
             && self.fetched.is_empty()
             && self.large.is_empty()
             && self.again.is_empty()
@@ -101,20 +130,23 @@ impl Sender {
     }
 
     pub(super) fn look_again(&mut self) {
-        self.exhausted = false;
+        (self.carried.exhausted, self.subscribed.exhausted) = (false, false);
     }
 
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         self.items.values().filter_map(|item| item.due).min()
     }
 
-    /// The peer's store holds `id`. False where it was not sent by this conversation.
-    pub(super) fn acknowledged(&mut self, id: &MessageId, store: StoreId, out: &mut Outbound) -> bool {
-        let known = self.remove(id).is_some();
-        if known {
-            out.event(Event::HeldByPeer { store, id: *id });
-        }
-        known
+    /// The peer's store holds `id`. `None` where it was not sent by this conversation.
+    pub(super) fn acknowledged(
+        &mut self,
+        id: &MessageId,
+        store: StoreId,
+        out: &mut Outbound,
+    ) -> Option<Sent> {
+        let Item { destination, wanted, .. } = self.remove(id)?;
+        out.event(Event::HeldByPeer { store, id: *id });
+        Some(Sent { destination, wanted })
     }
 
     pub(super) fn refused(&mut self, id: &MessageId, store: StoreId, reason: Reason, out: &mut Outbound) {
@@ -125,16 +157,65 @@ impl Sender {
 
     /// `destination` has spoken about these: no need to send those that are addressed to it. Of the others the peer
     /// takes it for an answer, so they are sent without being offered.
-    pub(super) fn confirmed_by(&mut self, destination: &Fingerprint, ids: &[MessageId]) {
+    ///
+    /// A subscriber wants documents all the same, and asks for what it was offered and does not have. Where it answers
+    /// an OFFER with the confirmation, it has had the document.
+    pub(super) fn confirmed_by(
+        &mut self,
+        destination: &Fingerprint,
+        ids: &[MessageId],
+        store: StoreId,
+        out: &mut Outbound,
+    ) {
         let (own, others): (Vec<_>, Vec<_>) =
             ids.iter().partition(|id| self.items.get(id).is_none_or(|item| item.destination == *destination));
-        let foreign = |document: &Outgoing| {
-            !ids.contains(&document.description.id) || document.destination != *destination
+        let stays = |next: &Next| {
+            let document = &next.document;
+            next.wanted || !ids.contains(&document.description.id) || document.destination != *destination
         };
-        self.fetched.retain(foreign);
-        self.large.retain(foreign);
-        own.iter().for_each(|id| self.give_up(id));
+        self.fetched.retain(stays);
+        self.large.retain(stays);
+        for id in own {
+            match self.items.get(id).is_some_and(|item| item.wanted) {
+                true => self.confirmed_subscription(id, store, out),
+                false => self.give_up(id),
+            }
+        }
         others.iter().for_each(|id| self.send_now(id));
+    }
+
+    /// A confirmation may be the subscriber's answer, or have come by itself.
+    fn confirmed_subscription(&mut self, id: &MessageId, store: StoreId, out: &mut Outbound) {
+        let Some(item) = self.items.get_mut(id) else { return };
+        item.stage = match item.stage {
+            // Nothing was asked yet.
+            Stage::Offer { sent: false }
+            | Stage::Message { sent: false }
+            | Stage::Start { sent: false, .. } => return,
+            // If it wants the document nevertheless, its REQUEST or RESUME says so.
+            Stage::Offer { sent: true } => return self.settle(id, None, store, out),
+            Stage::Start { transfer, sent: true } => return self.settle(id, Some(transfer), store, out),
+            // Asked again, it says which of the two it was.
+            Stage::Message { sent: true } => Stage::Offer { sent: false },
+            Stage::Chunks { transfer, .. } => Stage::Start { transfer, sent: false },
+        };
+        item.due = None;
+        if !self.ready.contains(id) {
+            self.ready.push_back(*id);
+        }
+    }
+
+    fn settle(&mut self, id: &MessageId, transfer: Option<u32>, store: StoreId, out: &mut Outbound) {
+        let Some(item) = self.remove(id) else { return };
+        if let Some(transfer) = transfer {
+            self.settled.insert(transfer, item);
+            if self.settled.len() > MAX_SETTLED {
+                self.settled.pop_first();
+            }
+        }
+        if self.pipe == Pipe::Ordered {
+            out.event(Event::HeldByPeer { store, id: *id });
+        }
     }
 
     /// These were answered: they are not sent in this conversation.
@@ -142,8 +223,8 @@ impl Sender {
         if ids.is_empty() {
             return;
         }
-        self.fetched.retain(|document| !ids.contains(&document.description.id));
-        self.large.retain(|document| !ids.contains(&document.description.id));
+        self.fetched.retain(|next| !ids.contains(&next.document.description.id));
+        self.large.retain(|next| !ids.contains(&next.document.description.id));
         for id in ids {
             self.give_up(id);
         }
@@ -182,7 +263,7 @@ impl Sender {
             self.send_now(id);
             return true;
         }
-        if self.fetched.iter().chain(&self.large).any(|document| document.description.id == *id) {
+        if self.fetched.iter().chain(&self.large).any(|next| next.document.description.id == *id) {
             // Its turn comes.
             return true;
         }
@@ -202,7 +283,8 @@ impl Sender {
         };
         let known = found.is_some();
         if let Some(document) = found {
-            self.again.push_back(Outgoing { maybe_held: false, ..document });
+            let wanted = to.wants.contains(&document.description.group);
+            self.again.push_back(Next { document: Outgoing { maybe_held: false, ..document }, wanted });
         }
         known
     }
@@ -231,7 +313,19 @@ impl Sender {
     }
 
     /// The peer has committed so much of a body, and wants the rest.
-    pub(super) fn resumed(&mut self, resume: &mvds::Resume, now: Monotonic) {
+    pub(super) fn resumed(
+        &mut self,
+        resume: &mvds::Resume,
+        store: StoreId,
+        now: Monotonic,
+        out: &mut Outbound,
+    ) {
+        if let Some(item) = self.settled.remove(&resume.transfer) {
+            let id = item.description.id;
+            out.event(Event::LostByPeer { store, id });
+            self.transfers.insert(resume.transfer, id);
+            self.items.insert(id, item);
+        }
         let Some(item) = self.transfers.get(&resume.transfer).and_then(|id| self.items.get_mut(id)) else {
             return;
         };
@@ -320,7 +414,7 @@ impl Sender {
             {
                 let transfer = self.next_transfer;
                 self.next_transfer += 1;
-                self.transfers.insert(transfer, large.description.id);
+                self.transfers.insert(transfer, large.document.description.id);
                 self.insert(large, Stage::Start { transfer, sent: false });
                 continue;
             }
@@ -331,35 +425,60 @@ impl Sender {
                 return;
             }
             match self.again.pop_front().or_else(|| self.fetched.pop_front()) {
-                Some(document) if self.items.contains_key(&document.description.id) => {}
-                Some(document) if document.description.size > INLINE_MAX => self.large.push_back(document),
-                Some(document) if document.maybe_held => self.insert(document, Stage::Offer { sent: false }),
-                Some(document) => self.insert(document, Stage::Message { sent: false }),
-                None if self.exhausted => return,
-                None => match holdings.outgoing(to, self.cursor, FETCH) {
-                    Ok(rows) => {
-                        self.exhausted = rows.is_empty();
-                        self.cursor = rows.last().map(|row| row.seq).or(self.cursor);
-                        self.fetched = rows.into();
-                    }
-                    Err(error) => {
-                        self.exhausted = true;
-                        out.unreadable(&error);
-                    }
-                },
+                Some(next) if self.items.contains_key(&next.document.description.id) => {}
+                Some(next) if next.document.description.size > INLINE_MAX => self.large.push_back(next),
+                Some(next) if next.document.maybe_held => self.insert(next, Stage::Offer { sent: false }),
+                Some(next) => self.insert(next, Stage::Message { sent: false }),
+                None if !self.carried.exhausted => self.fetch_carried(to, holdings, out),
+                None if !self.subscribed.exhausted => self.fetch_subscribed(to, holdings, out),
+                None => return,
             }
         }
     }
 
-    fn insert(&mut self, document: Outgoing, stage: Stage) {
-        let Outgoing { seq, description, destination, age, .. } = document;
+    fn fetch_carried(&mut self, to: &Recipient, holdings: &dyn Holdings, out: &mut Outbound) {
+        match holdings.outgoing(to, self.carried.cursor, FETCH) {
+            Ok(rows) => {
+                self.carried.exhausted = rows.is_empty();
+                self.carried.cursor = rows.last().map(|row| row.seq).or(self.carried.cursor);
+                self.fetched = rows.into_iter().map(|document| Next { document, wanted: false }).collect();
+            }
+            Err(error) => {
+                self.carried.exhausted = true;
+                out.unreadable(&error);
+            }
+        }
+    }
+
+    fn fetch_subscribed(&mut self, to: &Recipient, holdings: &dyn Holdings, out: &mut Outbound) {
+        if to.wants.is_empty() {
+            self.subscribed.exhausted = true;
+            return;
+        }
+        match holdings.subscribed(to, self.subscribed.cursor, FETCH) {
+            Ok(Page { documents, seen, more }) => {
+                self.subscribed.exhausted = !more;
+                self.subscribed.cursor = seen.or(self.subscribed.cursor);
+                // What is sent to it to be carried on need not be offered as well.
+                let offered = documents.into_iter().map(|document| Outgoing { maybe_held: true, ..document });
+                self.fetched = offered.map(|document| Next { document, wanted: true }).collect();
+            }
+            Err(error) => {
+                self.subscribed.exhausted = true;
+                out.unreadable(&error);
+            }
+        }
+    }
+
+    fn insert(&mut self, next: Next, stage: Stage) {
+        let Next { document: Outgoing { seq, description, destination, age, .. }, wanted } = next;
         if description.size <= INLINE_MAX {
             self.inline_bytes += description.size;
         }
         let place = Place { seq, size: description.size };
         self.items.insert(
             description.id,
-            Item { place, description, destination, age, stage, attempts: 0, due: None },
+            Item { wanted, place, description, destination, age, stage, attempts: 0, due: None },
         );
         self.ready.push_back(description.id);
     }

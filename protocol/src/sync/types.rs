@@ -325,6 +325,8 @@ pub struct Parameters {
     pub hello: PeerHello,
     /// What this peer may deposit; it may be less than the hello says to everyone.
     pub accepts: Accepts,
+    /// Collections of which this peer may be sent documents, if it wants them. Whatever else it wants is passed over.
+    pub may_want: Vec<GroupId>,
     /// The peer's static key.
     pub peer: PeerKey,
     /// Whether this side opened the session. It leads the exchange of reports.

@@ -19,8 +19,8 @@ use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, Store
 use waypost_protocol::mvds;
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{
-    Accepts, Engine, Event, Holdings, HoldingsError, Input, Outgoing, Output, Parameters, Partial, PeerHello,
-    Persist, Pipe, ProtocolError, Recipient, Served, Standing, Stored, Ticket, WINDOW,
+    Accepts, Engine, Event, Holdings, HoldingsError, Input, Outgoing, Output, Page, Parameters, Partial,
+    PeerHello, Persist, Pipe, ProtocolError, Recipient, Served, Standing, Stored, Ticket, WINDOW,
 };
 use waypost_protocol::time::{Monotonic, UnixTime};
 
@@ -56,6 +56,12 @@ pub struct Shelf {
     pub outbox: BTreeMap<u64, Document>,
     /// Acknowledged by the peer, and kept until they are confirmed.
     pub kept: BTreeMap<u64, Document>,
+    /// For subscribers, by sequence.
+    pub shared: BTreeMap<u64, Document>,
+    /// Whether documents that came from the peer are read here, also if they are confirmed.
+    pub reads: bool,
+    /// Documents that have come from the peer.
+    pub received: BTreeMap<MessageId, Document>,
     /// Documents that the peer brought and that are lost here.
     pub lost: Vec<MessageId>,
     /// Documents written during the session.
@@ -78,6 +84,25 @@ impl Shelf {
         Shelf { outbox, ..Default::default() }
     }
 
+    /// With these for subscribers.
+    pub fn sharing(documents: impl IntoIterator<Item = Document>) -> Self {
+        let shared = documents.into_iter().zip(1..).map(|(document, seq)| (seq, document)).collect();
+        Shelf { shared, ..Default::default() }
+    }
+
+    fn is_read_here(&self, id: &MessageId) -> bool {
+        self.reads && self.received.contains_key(id)
+    }
+
+    /// Whether a document that comes is to be stored: it is new, or is read here and never was.
+    fn takes(&self, id: &MessageId, destination: &Fingerprint) -> bool {
+        match self.standing(id, Some(destination)) {
+            Ok(Standing::Unknown) => true,
+            Ok(Standing::Confirmed(_)) => self.reads,
+            _ => false,
+        }
+    }
+
     pub fn delete(&mut self, id: &MessageId) {
         self.outbox.retain(|_, document| document.id() != *id);
     }
@@ -87,7 +112,7 @@ impl Shelf {
         match item {
             Persist::Document { document, .. } => self.insert(document),
             Persist::Piece { description, header, .. }
-                if self.standing(&description.id, Some(&header.destination)) != Ok(Standing::Unknown) =>
+                if !self.takes(&description.id, &header.destination) =>
             {
                 self.partials.remove(&description.id);
                 self.known(&description.id)
@@ -117,26 +142,31 @@ impl Shelf {
                 };
                 let covered: Vec<_> = verdicts.filter(|id| !foreign(id)).collect();
                 covered.iter().for_each(|id| self.delete(id));
-                let new =
-                    covered.iter().any(|id| self.standing.insert(*id, known.clone()) != Some(known.clone()));
+                let mut new = false;
+                for id in covered {
+                    new |= self.standing.insert(id, known.clone()) != Some(known.clone());
+                }
                 Ok(if new { Stored::New } else { Stored::AlreadyHeld })
             }
         }
     }
 
     fn insert(&mut self, document: Document) -> Result<Stored, Reason> {
-        let known = self.standing(&document.id(), Some(&destination_of(&document)));
-        if known != Ok(Standing::Unknown) {
+        if !self.takes(&document.id(), &destination_of(&document)) {
             return self.known(&document.id());
         }
         self.lost.retain(|id| *id != document.id());
-        self.standing.insert(document.id(), Standing::Held);
+        if self.standing(&document.id(), Some(&destination_of(&document))) == Ok(Standing::Unknown) {
+            self.standing.insert(document.id(), Standing::Held);
+        }
+        self.received.insert(document.id(), document);
         Ok(Stored::New)
     }
 
     /// What a store answers that is given what it knows.
     pub fn known(&self, id: &MessageId) -> Result<Stored, Reason> {
         match self.standing.get(id) {
+            Some(Standing::Confirmed(_)) if self.is_read_here(id) => Ok(Stored::AlreadyHeld),
             Some(Standing::Confirmed(confirmation)) => Ok(Stored::Confirmed(confirmation.clone())),
             Some(Standing::Gone(reason)) => Err(*reason),
             Some(Standing::Held) => Ok(Stored::AlreadyHeld),
@@ -149,6 +179,7 @@ impl Holdings for Shelf {
     fn standing(&self, id: &MessageId, destination: Option<&Fingerprint>) -> Result<Standing, HoldingsError> {
         let known = self.standing.get(id).cloned().unwrap_or(Standing::Unknown);
         Ok(match (&known, destination) {
+            (Standing::Confirmed(_), _) if self.is_read_here(id) => Standing::Held,
             (Standing::Confirmed(one), Some(own)) if one.statement.destination() != *own => Standing::Unknown,
             _ => known,
         })
@@ -158,8 +189,22 @@ impl Holdings for Shelf {
         Ok(self.lost.iter().copied().take(limit).collect())
     }
 
-    fn outgoing_again(&self, _: &Recipient, id: &MessageId) -> Result<Option<Outgoing>, HoldingsError> {
-        let found = self.kept.iter().find(|(_, document)| document.id() == *id);
+    fn subscribed(&self, to: &Recipient, after: Option<Seq>, limit: usize) -> Result<Page, HoldingsError> {
+        let rows = self.shared.range(after.map_or(0, |seq| seq.0 + 1)..);
+        let mut rows = rows.filter(|(_, document)| to.wants.contains(&document.group())).peekable();
+        let documents: Vec<_> = rows.by_ref().take(limit).map(|(seq, one)| row(*seq, one, true)).collect();
+        let (seen, more) = (documents.last().map(|one| one.seq), rows.peek().is_some());
+        Ok(Page { documents, seen, more })
+    }
+
+    fn is_missing(&self, id: &MessageId) -> Result<bool, HoldingsError> {
+        let is_gone = matches!(self.standing.get(id), Some(Standing::Gone(_) | Standing::Held));
+        Ok(!is_gone && !self.received.contains_key(id))
+    }
+
+    fn outgoing_again(&self, to: &Recipient, id: &MessageId) -> Result<Option<Outgoing>, HoldingsError> {
+        let wanted = self.shared.iter().filter(|(_, document)| to.wants.contains(&document.group()));
+        let found = self.kept.iter().chain(wanted).find(|(_, document)| document.id() == *id);
         Ok(found.map(|(seq, document)| row(*seq, document, false)))
     }
 
@@ -181,6 +226,7 @@ impl Holdings for Shelf {
 
     fn read_body(&self, seq: Seq, offset: u64, len: usize) -> Result<Bytes, HoldingsError> {
         let document = self.outbox.get(&seq.0).or_else(|| self.kept.get(&seq.0));
+        let document = document.or_else(|| self.shared.get(&seq.0));
         let body = document.map(|document| document.body().clone()).unwrap_or_default();
         let start = usize::try_from(offset).unwrap_or(usize::MAX).min(body.len());
         Ok(body.slice(start..body.len().min(start.saturating_add(len))))
@@ -219,6 +265,7 @@ pub fn parameters(initiator: bool) -> Parameters {
             is_gateway: !initiator,
         },
         accepts: Accepts { destinations: vec![Served::all(DESTINATION)], max_document: 1 << 40 },
+        may_want: Vec::new(),
         peer: PeerKey([u8::from(!initiator); 32]),
         initiator,
         target_payload: 4096,
@@ -311,10 +358,29 @@ impl Pair {
         Self::with_target(phone, gateway, 4096)
     }
 
+    /// The phone has subscribed to [`GROUP`], and may as far as `may_want` goes.
+    pub fn subscribed(phone: Shelf, gateway: Shelf, may_want: Vec<GroupId>) -> Self {
+        Self::subscribed_over(phone, gateway, may_want, Pipe::Ordered)
+    }
+
+    /// The same over another pipe.
+    pub fn subscribed_over(phone: Shelf, gateway: Shelf, may_want: Vec<GroupId>, pipe: Pipe) -> Self {
+        let mut wanting = Parameters { pipe, ..parameters(true) };
+        (wanting.hello.wants, wanting.hello.serves) = (vec![GROUP], Vec::new());
+        let sides = [
+            Side::with(wanting, Shelf { reads: true, ..phone }),
+            Side::with(Parameters { may_want, pipe, ..parameters(false) }, gateway),
+        ];
+        Self::greet(sides)
+    }
+
     pub fn with_target(phone: Shelf, gateway: Shelf, target_payload: usize) -> Self {
         let side =
             |initiator, shelf| Side::with(Parameters { target_payload, ..parameters(initiator) }, shelf);
-        let mut sides = [side(true, phone), side(false, gateway)];
+        Self::greet([side(true, phone), side(false, gateway)])
+    }
+
+    fn greet(mut sides: [Side; 2]) -> Self {
         let hellos = [sides[0].engine.hello(), sides[1].engine.hello()];
         let [first, second] = hellos;
         sides[1].hears_bytes(first).unwrap();

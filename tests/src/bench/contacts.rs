@@ -235,7 +235,7 @@ impl Host for PartyHost<'_> {
         }
         let served = (!self.party.is_phone).then(|| Served::all(self.party.addressee.fingerprint()));
         let accepts = Accepts { destinations: served.into_iter().collect(), max_document: 1 << 30 };
-        Ok(Grant { accepts })
+        Ok(Grant::deposits(accepts))
     }
 
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {

@@ -206,6 +206,7 @@ pub async fn converse(
                 engine = Some(Engine::new(Parameters {
                     hello: hello.clone(),
                     accepts: accepts.clone(),
+                    may_want: Vec::new(),
                     peer,
                     initiator,
                     target_payload: info.useful_frame - FRAME_OVERHEAD,

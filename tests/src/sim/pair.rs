@@ -64,6 +64,7 @@ impl ContactEnd<'_> {
                 has_backhaul: false,
                 is_gateway: !initiator,
             },
+            may_want: Vec::new(),
             accepts: Accepts {
                 destinations: self.serves.iter().copied().map(Served::all).collect(),
                 max_document: self.max_document,

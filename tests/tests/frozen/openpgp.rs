@@ -1,7 +1,9 @@
 //! Real sealed documents and a real confirmation. They cannot be made twice the same, so they are only ever read.
 
 use serde_json::{Value, json};
-use waypost_openpgp::{Certificate, Compress, Limits, SecretKey, seal_bytes, verify_confirmation};
+use waypost_openpgp::{
+    Author, Certificate, Compress, Limits, SecretKey, seal_bytes, seal_bytes_signed, verify_confirmation,
+};
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::content::Label;
 use waypost_protocol::document::Document;
@@ -13,6 +15,28 @@ use super::values::describe_confirmation;
 use super::{counting, hex, list, text, unhex};
 
 const NOW: UnixTime = UnixTime(1_795_236_000);
+
+/// A document that the destination wrote and signed for itself, with the exact time in the line.
+pub(crate) fn make_signed(keys: &Value) -> Value {
+    let key = SecretKey::from_bytes(text(&keys["secret_key"]).as_bytes()).unwrap();
+    let destination = key.certificate().fingerprint();
+    let label = Label { collection: "news".into(), time: Some(UnixTime(1_795_235_999)), ..Label::default() };
+    let content = b"vaccines come on Tuesday\n";
+    let sealed =
+        seal_bytes_signed(&label, content, &key, &[key.certificate()], Compress::Never, NOW).unwrap();
+    let body = envelope::assemble(&Header::to(destination), &sealed).unwrap();
+    let document = Document::new(GroupId(counting(0x60)), NOW.rounded_to_hour(), body).unwrap();
+    json!({
+        "protocol_version": 1,
+        "about": "A document that the destination of v1-openpgp.json signed inside the seal, for itself.",
+        "collection": label.collection,
+        "time": label.time,
+        "content": hex(content),
+        "document": hex(&document.encode()),
+        "id": hex(document.id().as_bytes()),
+        "signed": NOW,
+    })
+}
 
 pub(crate) fn make() -> Value {
     let key = SecretKey::generate("Waypost test vectors <nobody@example.org>", NOW).unwrap();
@@ -87,4 +111,22 @@ pub(crate) fn check(frozen: &Value) {
     altered.verdicts = vec![2; altered.verdicts.len()].into();
     let altered = Confirmation::from_wire(&altered).unwrap();
     assert!(verify_confirmation(&altered, &[certificate], NOW).is_err());
+}
+
+pub(crate) fn check_signed(keys: &Value, vector: &Value) {
+    let key = SecretKey::from_bytes(text(&keys["secret_key"]).as_bytes()).unwrap();
+    let certificate = key.certificate();
+    let document = Document::decode(unhex(&vector["document"])).unwrap();
+    assert_eq!(hex(document.id().as_bytes()), text(&vector["id"]));
+    let (_, at) = envelope::parse(document.body()).unwrap();
+    for (authors, expected) in [
+        (vec![certificate.clone()], Author::Signed { certificate: certificate.fingerprint(), time: NOW }),
+        (vec![], Author::Unknown),
+    ] {
+        let mut content = Vec::new();
+        let limits = Limits { max_content: 1 << 20 };
+        let opened = key.open_signed(&document.body()[at..], &mut content, limits, &authors).unwrap();
+        assert_eq!((opened.author, hex(&content).as_str()), (expected, text(&vector["content"])));
+        assert_eq!(opened.label.time.map(|time| time.0), vector["time"].as_u64());
+    }
 }

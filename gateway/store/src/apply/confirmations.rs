@@ -41,7 +41,7 @@ impl Tx<'_> {
     pub(super) fn confirmation(
         &mut self,
         confirmation: &Confirmation,
-        freeing: Freeing,
+        freeing: &Freeing,
         from: Option<&PeerKey>,
     ) -> Result<Applied, ChangeError> {
         let statement = &confirmation.statement;
@@ -118,23 +118,25 @@ impl Tx<'_> {
         seq: u64,
         mut row: DocumentRow,
         verdict: Verdict,
-        freeing: Freeing,
+        freeing: &Freeing,
     ) -> Result<(), StoreError> {
         self.leave_outbox(seq, &row)?;
-        let free = freeing.on(verdict);
+        if row.received {
+            return self.update(seq, &mut row, |row| {
+                (row.state, row.verdict) = (RECEIVED, u32::from(verdict.code()));
+            });
+        }
+        let free = freeing.on(verdict, &row.group);
         let dies = row.live && free == Free::Now;
         if dies {
-            self.kill_body(row.blob)?;
+            self.kill_body(seq, row.blob)?;
         }
-        let free_at = match free {
-            Free::After(seconds) => self.now.saturating_add(seconds).max(1),
-            Free::Now | Free::Never => 0,
-        };
+        let now = self.now;
         self.update(seq, &mut row, |row| {
             row.state = CONFIRMED;
             row.verdict = u32::from(verdict.code());
             row.live &= !dies;
-            row.free_at = free_at;
+            row.set_free(free, now);
         })
     }
 

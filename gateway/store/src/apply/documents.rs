@@ -7,7 +7,7 @@ use waypost_protocol::ids::{MessageId, PeerKey, Seq};
 use waypost_protocol::refusal::Reason;
 
 use super::{Extra, Tx};
-use crate::change::{Applied, NewDocument, PeerClass};
+use crate::change::{Applied, Free, NewDocument, PeerClass};
 use crate::error::{ChangeError, StoreError};
 use crate::rows::*;
 use crate::tables::{Table, key8, key16};
@@ -30,22 +30,26 @@ pub(super) struct Arrival<'a> {
 }
 
 impl Tx<'_> {
-    pub(super) fn document(&mut self, new: &NewDocument) -> Result<Applied, ChangeError> {
+    pub(super) fn document(
+        &mut self,
+        new: &NewDocument,
+        received: Option<Free>,
+    ) -> Result<Applied, ChangeError> {
         let description = new.document.description();
         let encoded_header = self.acceptable(&new.header, new.age)?;
-        let depositor = self.depositor(new.depositor.as_ref())?;
-        if let Some(known) = self.already_known(&description.id, &new.header, depositor)? {
+        let depositor = self.depositor(new.depositor.as_ref(), received)?;
+        if let Some(known) = self.already_known(&description.id, &new.header, depositor, received)? {
             self.drop_partial_of(&description.id, depositor.number)?;
             return known;
         }
-        self.admit(description.size, depositor)?;
+        self.admit(description.size, depositor, received.is_some())?;
         let blob = self.new_blob();
         let sealer = body::begin(self.tables(), &mut self.txn, &mut self.rng, blob)?;
         let (tables, bytes) = (self.tables(), new.document.body());
         body::write(tables, &mut self.txn, &mut self.rng, &sealer, blob, 0, bytes)?;
         // A body under way from the same peer has become needless.
         self.drop_partial_of(&description.id, depositor.number)?;
-        let extra = Extra { draft: new.draft, note: new.note.clone() };
+        let extra = Extra { draft: new.draft, note: new.note.clone(), received };
         let arrival =
             Arrival { description: &description, header: &new.header, encoded_header, age: new.age, blob };
         self.insert(arrival, depositor, extra)
@@ -63,13 +67,19 @@ impl Tx<'_> {
         header.encode().map_err(|_| ChangeError::Refused(Reason::Malformed))
     }
 
-    pub(super) fn depositor(&mut self, key: Option<&PeerKey>) -> Result<Depositor, ChangeError> {
+    pub(super) fn depositor(
+        &mut self,
+        key: Option<&PeerKey>,
+        received: Option<Free>,
+    ) -> Result<Depositor, ChangeError> {
         let Some(key) = key else { return Ok(Depositor { number: 0, open: false }) };
         let (number, peer) = self.peer_or_new(key)?;
         if peer.revoked {
             return Err(ChangeError::Refused(Reason::NotPermitted));
         }
-        Ok(Depositor { number, open: PeerClass::from_code(peer.class).is_open() })
+        // What this node has subscribed to is no deposit of a stranger.
+        let open = received.is_none() && PeerClass::from_code(peer.class).is_open();
+        Ok(Depositor { number, open })
     }
 
     /// The answer where nothing needs to be stored: it is held, confirmed or gone.
@@ -78,24 +88,25 @@ impl Tx<'_> {
         id: &MessageId,
         header: &Header,
         depositor: Depositor,
+        received: Option<Free>,
     ) -> Result<Option<Result<Applied, ChangeError>>, StoreError> {
         if let Some((seq, row)) = self.find(id)? {
-            return match row.state {
-                CONFIRMED => self.confirmed_for(id, row.destination, depositor.number, seq).map(Some),
-                _ if row.is_expired(self.now) => Ok(Some(Err(ChangeError::Refused(Reason::Expired)))),
-                _ => {
-                    self.add_depositor(seq, &row, depositor.number)?;
-                    Ok(Some(Ok(Applied::AlreadyHeld { seq: Seq(seq) })))
-                }
-            };
-        }
-        // Only a verdict of the document's own destination counts.
-        let destination = self.destination(&header.destination)?;
-        if self.verdict(id, destination)?.is_some() {
-            return self.confirmed_for(id, destination, depositor.number, 0).map(Some);
+            if row.verdict().is_some() && !row.is_read_by(received) {
+                return self.confirmed_for(id, row.destination, depositor.number, seq).map(Some);
+            }
+            if row.is_expired(self.now) {
+                return Ok(Some(Err(ChangeError::Refused(Reason::Expired))));
+            }
+            self.add_depositor(seq, row, depositor.number, received)?;
+            return Ok(Some(Ok(Applied::AlreadyHeld { seq: Seq(seq) })));
         }
         let tombstone = self.prf(Table::Tombstones, &[id.as_bytes()]);
         let gone = self.get::<TombstoneRow>(&tombstone)?;
+        // Only a verdict of the document's own destination counts. Readers want a document also after it.
+        let destination = self.destination(&header.destination)?;
+        if (received.is_none() || gone.is_some()) && self.verdict(id, destination)?.is_some() {
+            return self.confirmed_for(id, destination, depositor.number, 0).map(Some);
+        }
         Ok(gone.map(|row| Err(ChangeError::Refused(Reason::from_code(row.reason)))))
     }
 
@@ -125,13 +136,14 @@ impl Tx<'_> {
         &mut self,
         id: &MessageId,
         peer: &PeerKey,
+        received: Option<Free>,
     ) -> Result<Applied, ChangeError> {
-        let depositor = self.depositor(Some(peer))?;
+        let depositor = self.depositor(Some(peer), received)?;
         if let Some((seq, row)) = self.find(id)? {
-            if row.state == CONFIRMED {
+            if row.verdict().is_some() && !row.is_read_by(received) {
                 return self.confirmed_for(id, row.destination, depositor.number, seq)?;
             }
-            self.add_depositor(seq, &row, depositor.number)?;
+            self.add_depositor(seq, row, depositor.number, received)?;
             return Ok(Applied::AlreadyHeld { seq: Seq(seq) });
         }
         let verdicts = self.verdicts_on(id)?;
@@ -141,7 +153,18 @@ impl Tx<'_> {
         }
     }
 
-    fn add_depositor(&mut self, seq: u64, row: &DocumentRow, depositor: u64) -> Result<(), StoreError> {
+    fn add_depositor(
+        &mut self,
+        seq: u64,
+        mut row: DocumentRow,
+        depositor: u64,
+        received: Option<Free>,
+    ) -> Result<(), StoreError> {
+        if row.state == RECEIVED && received.is_none() {
+            // Whoever brings it counts on its being delivered.
+            self.put(&key16(row.destination, seq), &OutboxRow { attempts: 0 })?;
+            self.update(seq, &mut row, |row| row.state = WAITING)?;
+        }
         let key = key16(seq, depositor);
         if depositor == 0 || depositor == row.depositor || self.get::<DepositorRow>(&key)?.is_some() {
             return Ok(());
@@ -150,17 +173,27 @@ impl Tx<'_> {
     }
 
     /// Whether a body of that size is taken now; what it takes is set aside.
-    pub(super) fn admit(&mut self, size: u64, depositor: Depositor) -> Result<(), ChangeError> {
+    pub(super) fn admit(
+        &mut self,
+        size: u64,
+        depositor: Depositor,
+        received: bool,
+    ) -> Result<(), ChangeError> {
         let cost = admit::cost(size);
-        self.may_take(size, depositor)?;
+        self.may_take(size, depositor, received)?;
         self.room -= cost;
         Ok(())
     }
 
-    /// Whether there is room for a body of that size.
-    pub(super) fn may_take(&self, size: u64, depositor: Depositor) -> Result<(), ChangeError> {
+    /// Whether there is room for a body of that size, which retained ones make for it where it is to be delivered.
+    pub(super) fn may_take(
+        &mut self,
+        size: u64,
+        depositor: Depositor,
+        received: bool,
+    ) -> Result<(), ChangeError> {
         let over = depositor.open && self.meta.counts.open_bytes.saturating_add(size) > self.open_limit;
-        if over || admit::cost(size) > self.room {
+        if over || (admit::cost(size) > self.room && (received || !self.make_room(admit::cost(size))?)) {
             return Err(ChangeError::Refused(Reason::OverQuota));
         }
         Ok(())
@@ -183,7 +216,7 @@ impl Tx<'_> {
         let destination = self.destination(&header.destination)?;
         let seq = self.meta.next_seq;
         self.meta.next_seq += 1;
-        let row = DocumentRow {
+        let mut row = DocumentRow {
             id: description.id.0.to_vec(),
             group: description.group.0.to_vec(),
             timestamp: description.timestamp.0,
@@ -197,18 +230,28 @@ impl Tx<'_> {
             age,
             arrival: self.now,
             wall: self.store.inner.uptime.wall().0,
-            state: if extra.draft { DRAFT } else { WAITING },
+            state: match (extra.received, extra.draft) {
+                (Some(_), _) => RECEIVED,
+                (None, true) => DRAFT,
+                (None, false) => WAITING,
+            },
             live: true,
             blob,
             note: extra.note,
             ..DocumentRow::default()
         };
+        if let Some(free) = extra.received {
+            row.received = true;
+            row.set_free(free, self.now);
+            row.verdict = self.verdict(&description.id, destination)?.map_or(0, |known| known.verdict);
+        }
         let index = self.prf(Table::Index, &[description.id.as_bytes()]);
         self.put(&index, &IndexRow { seq })?;
-        if !extra.draft {
+        if row.state == WAITING {
             self.put(&key16(destination, seq), &OutboxRow { attempts: 0 })?;
         }
         self.count(&row, true);
+        self.place(seq, None, Some(&row))?;
         self.put(&key8(seq), &row)?;
         self.found(&description.id, destination)?;
         self.count_deposit(depositor.number, description.size);
@@ -223,6 +266,7 @@ impl Tx<'_> {
         };
         match (row.state, row.verdict()) {
             (DRAFT, _) => step(&mut counts.drafts, 1),
+            (RECEIVED, _) => step(&mut counts.received, 1),
             (CONFIRMED, Some(Verdict::Opened)) => step(&mut counts.opened, 1),
             (CONFIRMED, Some(Verdict::Held)) => step(&mut counts.held, 1),
             (CONFIRMED, Some(Verdict::Rejected(_))) => step(&mut counts.rejected, 1),
@@ -230,9 +274,13 @@ impl Tx<'_> {
         }
         if row.live {
             step(&mut counts.body_bytes, row.size);
-            if row.open {
+            // What is retained makes room for strangers as for others.
+            if row.open && !row.yields {
                 step(&mut counts.open_bytes, row.size);
             }
+        }
+        if row.is_retained() {
+            step(&mut counts.retained_bytes, row.size);
         }
         if row.is_timed() {
             step(&mut counts.timed, 1);
@@ -246,9 +294,11 @@ impl Tx<'_> {
         row: &mut DocumentRow,
         change: impl FnOnce(&mut DocumentRow),
     ) -> Result<(), StoreError> {
-        self.count(row, false);
+        let before = row.clone();
         change(row);
+        self.count(&before, false);
         self.count(row, true);
+        self.place(seq, Some(&before), Some(row))?;
         self.put(&key8(seq), row)
     }
 
@@ -273,10 +323,18 @@ impl Tx<'_> {
     pub(crate) fn free_body(&mut self, id: &MessageId) -> Result<Applied, ChangeError> {
         let (seq, mut row) = self.find_or_error(id)?;
         if row.state == CONFIRMED && row.live {
-            self.kill_body(row.blob)?;
+            self.kill_body(seq, row.blob)?;
             self.update(seq, &mut row, |row| row.live = false)?;
         }
         Ok(Applied::Done)
+    }
+
+    /// The time of a body that was kept is over: what came for readers goes with it.
+    pub(crate) fn let_go(&mut self, id: &MessageId) -> Result<Applied, ChangeError> {
+        match self.find_or_error(id)? {
+            (_, row) if row.state == RECEIVED => self.delete(id, Reason::Expired),
+            _ => self.free_body(id),
+        }
     }
 
     /// Removes a document and remembers why. A confirmed one stays confirmed.
@@ -290,9 +348,10 @@ impl Tx<'_> {
 
     pub(super) fn remove_document(&mut self, seq: u64, row: &DocumentRow) -> Result<(), StoreError> {
         if row.live {
-            self.kill_body(row.blob)?;
+            self.kill_body(seq, row.blob)?;
         }
         self.leave_outbox(seq, row)?;
+        self.forget_answers(seq)?;
         for (peer, DepositorRow {}) in self.seconds(seq)? {
             self.remove(Table::Depositors, &key16(seq, peer))?;
         }
@@ -300,18 +359,27 @@ impl Tx<'_> {
         self.remove(Table::Index, &index)?;
         self.remove(Table::Documents, &key8(seq))?;
         self.count(row, false);
-        Ok(())
+        self.place(seq, Some(row), None)
     }
 
-    /// Removes the body's key, which is the deletion, and leaves its pieces to the sweeper.
-    pub(super) fn kill_body(&mut self, blob: u64) -> Result<(), StoreError> {
+    /// Removes the key of a document's body, which is the deletion, and leaves its pieces to the sweeper. Nobody needs
+    /// to be remembered to have it any more.
+    pub(super) fn kill_body(&mut self, seq: u64, blob: u64) -> Result<(), StoreError> {
+        self.forget_answers(seq)?;
+        self.kill_blob(blob)
+    }
+
+    pub(super) fn kill_blob(&mut self, blob: u64) -> Result<(), StoreError> {
         self.remove(Table::BodyKeys, &key8(blob))?;
         self.put(&key8(blob), &DeadRow {})
     }
 
-    /// Nothing more has to be sent: neither to the destination nor to a peer.
+    /// It need not get to its destination any more.
     pub(super) fn leave_outbox(&mut self, seq: u64, row: &DocumentRow) -> Result<(), StoreError> {
-        self.remove(Table::Outbox, &key16(row.destination, seq))?;
+        self.remove(Table::Outbox, &key16(row.destination, seq)).map(|_| ())
+    }
+
+    fn forget_answers(&mut self, seq: u64) -> Result<(), StoreError> {
         for (peer, _) in self.seconds::<AnswerRow>(seq)? {
             self.remove(Table::Answers, &key16(seq, peer))?;
         }

@@ -6,19 +6,21 @@ mod documents;
 mod lost;
 mod peers;
 mod pieces;
+mod retain;
 mod tx;
 
 pub(crate) use codes::code_key;
 pub(crate) use confirmations::{verdict_key, verdicts_on};
 pub(crate) use peers::{counts, setting_key, settles};
 pub(crate) use pieces::partial_key;
+pub(crate) use retain::collection_key;
 pub(crate) use tx::Tx;
 
 use std::sync::Arc;
 
 use waypost_protocol::ids::{MessageId, PeerKey};
 
-use crate::change::{Applied, Change, NewDocument};
+use crate::change::{Applied, Change, Free, NewDocument};
 use crate::disk::{DiskSpace as _, SystemDisk};
 use crate::error::{ChangeError, StoreError};
 use crate::rows::{STORE_KEY, StoreRow};
@@ -45,7 +47,7 @@ impl Store {
             if is_large(&change) {
                 self.run(&mut writing, &std::mem::take(&mut batch), &mut outcomes);
                 weight = 0;
-                outcomes.push(self.apply_large(&mut writing, change));
+                outcomes.push(self.apply_large(&mut writing, change, None));
                 continue;
             }
             if weight + change.weight() > MAX_TRANSACTION || batch.len() >= MAX_CHANGES {
@@ -141,11 +143,12 @@ impl Store {
         Ok(outcomes)
     }
 
-    fn apply_large(&self, writing: &mut Writing, change: Change) -> Outcome {
+    fn apply_large(&self, writing: &mut Writing, change: Change, received: Option<Free>) -> Outcome {
         match change {
+            Change::Received { change, free } => self.apply_large(writing, *change, Some(free)),
             Change::Document(new) => {
                 let NewDocument { document, header, age, depositor, draft, note } = *new;
-                let extra = Extra { draft, note };
+                let extra = Extra { draft, note, received };
                 let (description, header) = (document.description(), Arc::new(header));
                 let outcome = self.pieces(writing, document.body(), extra, |offset, bytes| Change::Piece {
                     description,
@@ -162,7 +165,8 @@ impl Store {
                 outcome
             }
             Change::Piece { description, header, offset: start, bytes, age, depositor } => {
-                self.pieces(writing, &bytes, Extra::default(), |offset, bytes| Change::Piece {
+                let extra = Extra { received, ..Extra::default() };
+                self.pieces(writing, &bytes, extra, |offset, bytes| Change::Piece {
                     description,
                     header: header.clone(),
                     offset: start.saturating_add(offset),
@@ -225,15 +229,18 @@ fn is_large(change: &Change) -> bool {
     match change {
         Change::Document(new) => new.document.body().len() > LARGE,
         Change::Piece { bytes, .. } | Change::OwnPiece { bytes, .. } => bytes.len() > LARGE,
+        Change::Received { change, .. } => is_large(change),
         _ => false,
     }
 }
 
-/// What a document of this node itself has beside what came with it.
+/// What a document has beside what came with it.
 #[derive(Clone, Default)]
 pub(crate) struct Extra {
     pub(crate) draft: bool,
     pub(crate) note: Option<String>,
+    /// It is for readers, and goes then.
+    pub(crate) received: Option<Free>,
 }
 
 /// Writes the uptime down if at least `seconds` have passed since it was.

@@ -65,14 +65,16 @@ impl Tx<'_> {
         adopt(row, store);
         let epoch = row.epoch;
         let Some((seq, document)) = self.find(id)? else { return Ok(Applied::Done) };
-        if document.state == CONFIRMED {
-            // Whoever holds what is confirmed should hear of it.
-            return if refused.is_none() { self.further_depositor(id, key) } else { Ok(Applied::Done) };
-        }
         let held = refused.is_none();
-        let refused = refused.map_or(0, Reason::code);
-        self.put(&key16(seq, peer), &AnswerRow { epoch, held, refused })?;
-        Ok(Applied::Done)
+        if document.live {
+            let refused = refused.map_or(0, Reason::code);
+            self.put(&key16(seq, peer), &AnswerRow { epoch, held, refused })?;
+        }
+        match held && document.verdict().is_some() {
+            // Whoever holds what is confirmed should hear of it.
+            true => self.further_depositor(id, key, None),
+            false => Ok(Applied::Done),
+        }
     }
 
     pub(super) fn count_deposit(&mut self, peer: u64, bytes: u64) {

@@ -36,7 +36,8 @@ impl Tx<'_> {
         extra: Extra,
     ) -> Result<Applied, ChangeError> {
         let Piece { description, header, offset, bytes, age } = piece;
-        let depositor = self.depositor(depositor.as_ref())?;
+        let received = extra.received;
+        let depositor = self.depositor(depositor.as_ref(), received)?;
         let key = partial_key(self.tables(), &description.id, depositor.number);
         let partial = match self.get::<PartialRow>(&key) {
             // Damage must not keep the document out for ever: it begins anew.
@@ -46,7 +47,7 @@ impl Tx<'_> {
             }
             found => found?,
         };
-        if let Some(known) = self.already_known(&description.id, header, depositor)? {
+        if let Some(known) = self.already_known(&description.id, header, depositor, received)? {
             if let Some(partial) = partial {
                 self.drop_partial(&key, &partial)?;
             }
@@ -64,7 +65,8 @@ impl Tx<'_> {
         }
         let fresh = usize::try_from(committed - offset).map_or(Bytes::new(), |skip| bytes.slice(skip..));
         let encoded_header = self.acceptable(header, age)?;
-        self.admit_piece(&key, description, fresh.len() as u64, partial.is_none(), depositor)?;
+        let length = fresh.len() as u64;
+        self.admit_piece(&key, description, length, partial.is_none(), depositor, received.is_some())?;
         let resumed = match partial {
             Some(partial) => self.resume(&key, partial)?,
             None => Some(self.start(description, encoded_header, depositor)?),
@@ -101,6 +103,7 @@ impl Tx<'_> {
         length: u64,
         new: bool,
         depositor: Depositor,
+        received: bool,
     ) -> Result<(), ChangeError> {
         let options = &self.store.inner.options;
         let (most, most_bytes) = (u64::from(options.max_partials), options.max_partial_bytes);
@@ -109,7 +112,7 @@ impl Tx<'_> {
             if depositor.number != 0 && description.size > most_bytes {
                 return Err(ChangeError::Refused(Reason::TooLarge));
             }
-            self.may_take(description.size, depositor)?;
+            self.may_take(description.size, depositor, received)?;
             // This node's own documents are not limited by what others may have under way.
             let over = |tx: &Self| {
                 depositor.number != 0
@@ -123,7 +126,7 @@ impl Tx<'_> {
                 self.drop_partial(&oldest, &row)?;
             }
         }
-        self.admit(length, depositor)
+        self.admit(length, depositor, received)
     }
 
     /// The body under way that got nothing for the longest time, at least `idle` seconds. Those that are being sent
@@ -192,7 +195,7 @@ impl Tx<'_> {
 
     /// Gives up a body under way.
     pub(crate) fn drop_partial(&mut self, key: &Prf, row: &PartialRow) -> Result<(), StoreError> {
-        self.kill_body(row.blob)?;
+        self.kill_blob(row.blob)?;
         self.remove_partial(key, row)
     }
 

@@ -93,16 +93,19 @@ impl<'e> Tx<'e> {
     /// is as if the change had not been asked for (or as its documentation says).
     pub(super) fn change(&mut self, change: &Change, extra: Extra) -> Result<Applied, ChangeError> {
         match change {
-            Change::Document(new) => self.document(new),
+            Change::Document(new) => self.document(new, extra.received),
             Change::Piece { description, header, offset, bytes, age, depositor } => {
                 let piece = super::pieces::Piece { description, header, offset: *offset, bytes, age: *age };
                 self.piece(piece, *depositor, extra)
             }
             Change::OwnPiece { description, header, offset, bytes, draft, note } => {
                 let piece = super::pieces::Piece { description, header, offset: *offset, bytes, age: 0 };
-                self.piece(piece, None, Extra { draft: *draft, note: note.clone() })
+                self.piece(piece, None, Extra { draft: *draft, note: note.clone(), received: None })
             }
-            Change::Depositor { id, peer } => self.further_depositor(id, peer),
+            Change::Received { change, free } => {
+                self.change(change, Extra { received: Some(*free), ..Extra::default() })
+            }
+            Change::Depositor { id, peer } => self.further_depositor(id, peer, extra.received),
             Change::Release { id } => self.release(id),
             Change::Attempted { id } => self.attempted(id),
             Change::Delete { id } => self.delete(id, Reason::Deleted),
@@ -110,7 +113,7 @@ impl<'e> Tx<'e> {
             Change::Forgo { id, peer } => self.forgo(id, peer),
             Change::FreeBody { id } => self.free_body(id),
             Change::Confirmation { confirmation, freeing, from } => {
-                self.confirmation(confirmation, *freeing, from.as_ref())
+                self.confirmation(confirmation, freeing, from.as_ref())
             }
             Change::Delivered { peer, confirmation } => self.delivered(peer, confirmation),
             Change::PeerHolds { peer, store, id } => self.answer(peer, store, id, None),

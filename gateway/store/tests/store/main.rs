@@ -10,6 +10,7 @@ mod lost;
 mod model;
 mod peers;
 mod pieces;
+mod retained;
 mod secrecy;
 mod space;
 mod writer;

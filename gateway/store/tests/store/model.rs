@@ -7,7 +7,7 @@ use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::document::Document;
 use waypost_protocol::ids::{Fingerprint, MessageId};
 use waypost_protocol::refusal::Reason;
-use waypost_protocol::sync::{Holdings as _, Standing};
+use waypost_protocol::sync::{Holdings as _, Recipient, Standing};
 use waypost_store::{Applied, Change, ChangeError, Freeing};
 
 use crate::kit::*;
@@ -15,13 +15,14 @@ use crate::kit::*;
 const DOCUMENTS: u8 = 6;
 const PEERS: u8 = 3;
 const LIFETIME: u64 = 100;
+const RETAIN: u64 = 50;
 
 #[derive(Debug, Clone)]
 enum Op {
     Put { document: u8, peer: u8 },
     Piece { document: u8, peer: u8, length: usize },
     Delete { document: u8 },
-    Confirm { of_a: bool, documents: Vec<u8>, verdict: Verdict },
+    Confirm { of_a: bool, documents: Vec<u8>, verdict: Verdict, retain: bool },
     Holds { document: u8, peer: u8, store: u8 },
     Refuses { document: u8, peer: u8, store: u8, for_good: bool },
     Offers { document: u8, peer: u8 },
@@ -39,8 +40,9 @@ fn op() -> impl Strategy<Value = Op> {
         5 => (document.clone(), peer.clone(), 1usize..40_000)
             .prop_map(|(document, peer, length)| Op::Piece { document, peer, length }),
         2 => document.clone().prop_map(|document| Op::Delete { document }),
-        3 => (any::<bool>(), prop::collection::vec(document.clone(), 1..4), verdict)
-            .prop_map(|(of_a, documents, verdict)| Op::Confirm { of_a, documents, verdict }),
+        3 => (any::<bool>(), prop::collection::vec(document.clone(), 1..4), verdict, any::<bool>()).prop_map(
+            |(of_a, documents, verdict, retain)| Op::Confirm { of_a, documents, verdict, retain }
+        ),
         3 => (document.clone(), peer.clone(), store.clone())
             .prop_map(|(document, peer, store)| Op::Holds { document, peer, store }),
         2 => (document.clone(), peer.clone(), store.clone(), any::<bool>())
@@ -59,6 +61,9 @@ struct Row {
     first: u8,
     depositors: BTreeSet<u8>,
     verdict: Option<Verdict>,
+    body: bool,
+    /// When the body goes that is kept for subscribers.
+    free_at: Option<u64>,
 }
 
 #[derive(Default)]
@@ -135,11 +140,20 @@ impl Model {
             first: peer,
             depositors: [peer].into(),
             verdict: None,
+            body: true,
+            free_at: None,
         };
         self.rows.insert(document, row);
     }
 
-    fn confirm(&mut self, of_a: bool, documents: &BTreeSet<u8>, verdict: Verdict, id: MessageId) -> Vec<u8> {
+    fn confirm(
+        &mut self,
+        of_a: bool,
+        documents: &BTreeSet<u8>,
+        verdict: Verdict,
+        retain: bool,
+        id: MessageId,
+    ) -> Vec<u8> {
         let mut changed = Vec::new();
         for &document in documents {
             let known = self.verdicts.get(&(document, of_a));
@@ -153,7 +167,11 @@ impl Model {
             row.verdict = Some(verdict);
             let holders = self.answers.iter().filter(|((held, _), answer)| *held == document && answer.2);
             row.depositors.extend(holders.map(|((_, peer), _)| peer));
-            self.answers.retain(|(answered, _), _| *answered != document);
+            row.body &= retain && verdict != REJECTED;
+            row.free_at = row.body.then_some(self.now + RETAIN);
+            if !row.body {
+                self.answers.retain(|(answered, _), _| *answered != document);
+            }
             self.due.extend(row.depositors.iter().map(|peer| (*peer, id)));
             changed.push(document);
         }
@@ -161,6 +179,14 @@ impl Model {
     }
 
     fn outgoing(&self, peer: u8, store: u8) -> Vec<u8> {
+        self.sent_to(peer, store, |document, row| is_of_a(document) && row.verdict.is_none())
+    }
+
+    fn subscribed(&self, peer: u8, store: u8) -> Vec<u8> {
+        self.sent_to(peer, store, |_, row| row.body && row.verdict != Some(REJECTED))
+    }
+
+    fn sent_to(&self, peer: u8, store: u8, fits: impl Fn(u8, &Row) -> bool) -> Vec<u8> {
         let known = self.peers.get(&peer).filter(|known| known.0 == store);
         let mut rows: Vec<_> = self
             .rows
@@ -169,11 +195,7 @@ impl Model {
                 let answer = self.answers.get(&(**document, peer));
                 let settled = known.is_some_and(|known| answer.is_some_and(|a| a.0 == known.1 && a.1));
                 let brought = known.is_some() && row.first == peer;
-                is_of_a(**document)
-                    && row.verdict.is_none()
-                    && !self.is_expired(**document)
-                    && !settled
-                    && !brought
+                fits(**document, row) && !self.is_expired(**document) && !settled && !brought
             })
             .collect();
         rows.sort_by_key(|(_, row)| row.order);
@@ -229,12 +251,14 @@ fn step(kit: &Kit, model: &mut Model, pool: &[Document], op: Op) {
             }
             assert_eq!(words(&kit.apply(Change::Delete { id: of(document).id() })), expected);
         }
-        Op::Confirm { of_a, documents, verdict } => {
+        Op::Confirm { of_a, documents, verdict, retain } => {
             let documents: BTreeSet<u8> = documents.into_iter().collect();
             let ids: Vec<_> = documents.iter().map(|document| of(*document).id()).collect();
             let confirmation = confirmation(destination(of_a), &ids, verdict);
-            let changed = model.confirm(of_a, &documents, verdict, confirmation.id());
-            let applied = kit.apply(confirmed(confirmation, Freeing::GATEWAY)).unwrap();
+            let changed = model.confirm(of_a, &documents, verdict, retain, confirmation.id());
+            let retain = if retain { vec![(pool[0].group(), RETAIN)] } else { Vec::new() };
+            let freeing = Freeing { retain, ..Freeing::GATEWAY };
+            let applied = kit.apply(confirmed(confirmation, freeing)).unwrap();
             let Applied::Verdicts { changed: told, .. } = applied else { panic!("{applied:?}") };
             let told: BTreeSet<_> = told.into_iter().map(|(id, _)| id).collect();
             assert_eq!(told, changed.into_iter().map(|document| of(document).id()).collect());
@@ -283,6 +307,13 @@ fn step(kit: &Kit, model: &mut Model, pool: &[Document], op: Op) {
         }
         Op::Sweep => {
             kit.sweep();
+            let now = model.now;
+            for (document, row) in &mut model.rows {
+                if row.free_at.is_some_and(|at| now >= at) {
+                    (row.body, row.free_at) = (false, None);
+                    model.answers.retain(|(answered, _), _| answered != document);
+                }
+            }
             // A confirmed document has no body left that could expire, but its lifetime ends its row all the same.
             if model.is_expired(0) {
                 model.rows.remove(&0);
@@ -295,10 +326,15 @@ fn step(kit: &Kit, model: &mut Model, pool: &[Document], op: Op) {
 
 fn answer(model: &mut Model, document: u8, n: u8, store: u8, settles: bool, held: bool) {
     let epoch = model.epoch(n, store);
-    match model.rows.get(&document).map(|row| row.verdict.is_some()) {
-        Some(false) => drop(model.answers.insert((document, n), (epoch, settles, held))),
-        Some(true) if held => drop(model.known(document, n)),
-        _ => {}
+    let Some((confirmed, body)) = model.rows.get(&document).map(|row| (row.verdict.is_some(), row.body))
+    else {
+        return;
+    };
+    if body {
+        model.answers.insert((document, n), (epoch, settles, held));
+    }
+    if confirmed && held {
+        model.known(document, n);
     }
 }
 
@@ -327,7 +363,7 @@ fn agree(kit: &Kit, model: &Model, pool: &[Document]) {
         assert!(fits, "document {n}: {standing:?}");
         if let (Some(row), Some(entry)) = (model.rows.get(&n), kit.store().document(&document.id()).unwrap())
         {
-            assert_eq!(entry.has_body, row.verdict.is_none());
+            assert_eq!(entry.has_body, row.body);
             assert_eq!(
                 kit.whole_body(entry.seq).len(),
                 if entry.has_body { document.body().len() } else { 0 }
@@ -352,6 +388,12 @@ fn agree(kit: &Kit, model: &Model, pool: &[Document]) {
                 .map(|document| pool[usize::from(document)].id())
                 .collect();
             assert_eq!(outgoing, expected, "peer {n}, store {store}");
+            let wanting = Recipient { wants: vec![pool[0].group()], ..to(peer(n), store_id(store)) };
+            let page = kit.store().subscribed(&wanting, None, 100).unwrap();
+            let offered: Vec<_> = page.documents.iter().map(|offered| offered.description.id).collect();
+            let subscribed = model.subscribed(n, store).into_iter();
+            let expected: Vec<_> = subscribed.map(|document| pool[usize::from(document)].id()).collect();
+            assert_eq!(offered, expected, "subscriber {n}, store {store}");
         }
     }
     let counts = kit.store().counts().unwrap();

@@ -63,7 +63,7 @@ impl Receiver {
             return Ok(());
         }
         let destination = Fingerprint::from_slice(&start.destination)?;
-        if !self.is_new(id, Some(&destination), cx) {
+        if !self.is_new(id, Some(&destination), Some(&group), cx) {
             return Ok(());
         }
         let Ok(timestamp) = parse_timestamp(start.timestamp) else {
