@@ -11,5 +11,6 @@ mod kiosk;
 mod kit;
 mod links;
 mod phones;
+mod reading;
 mod refusals;
 mod usage;
