@@ -422,8 +422,12 @@ impl Node {
         item: Persist,
         host: &mut dyn Host,
     ) -> Result<(), Reason> {
+        let elsewhere = match &item {
+            Persist::Document { document, offered: true, .. } => Some(document.id()),
+            _ => None,
+        };
         let change = match item {
-            Persist::Document { document, header, age } => Change::Document(Box::new(NewDocument {
+            Persist::Document { document, header, age, .. } => Change::Document(Box::new(NewDocument {
                 document,
                 header: *header,
                 age,
@@ -454,6 +458,10 @@ impl Node {
             let _ = answers.send(NodeEvent::Persisted(id, ticket, result));
         };
         self.writer.submit(change, reply);
+        // Another node may have brought it to its destination: that is asked before it is uploaded.
+        if let Some(id) = elsewhere.filter(|_| !reads) {
+            self.writer.submit(Change::Attempted { id }, |_| ());
+        }
         Ok(())
     }
 

@@ -26,6 +26,8 @@ use crate::destinations::{Destinations, Served};
 const OPEN_SHARE: u8 = 10;
 /// Why a document is set aside whose bytes did not survive.
 const DAMAGED: &str = "its bytes were damaged here; whoever brought it is asked for it again";
+/// What has waited for so long may have come to its destination by another gateway meanwhile, in seconds.
+const ELSEWHERE: u64 = 600;
 const EVERYBODY: PeerKey = PeerKey([0; 32]);
 
 /// What the event loop is told.
@@ -152,7 +154,7 @@ impl Source for StoreSource {
                     depositor: if stranger { EVERYBODY } else { row.depositor.unwrap_or(EVERYBODY) },
                     share: if stranger { OPEN_SHARE } else { 100 },
                     priority: if stranger { 0 } else { row.priority },
-                    ambiguous: row.attempts > 0,
+                    ambiguous: row.attempts > 0 || row.waited >= ELSEWHERE,
                 })
             })
             .collect()

@@ -98,6 +98,8 @@ pub struct Waiting {
     pub depositor: Option<PeerKey>,
     /// Attempts so far.
     pub attempts: u32,
+    /// Seconds that it has been here.
+    pub waited: u64,
 }
 
 /// How many documents there are, by state.
@@ -247,6 +249,7 @@ impl Store {
                 priority: u8::try_from(row.priority).unwrap_or(0),
                 depositor: self.peer_key(&txn, row.depositor, &mut peers)?,
                 attempts,
+                waited: now.saturating_sub(row.arrival),
             });
         }
         Ok(waiting)

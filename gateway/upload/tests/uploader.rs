@@ -178,7 +178,7 @@ fn everything_is_delivered_in_few_requests() {
     store.wait("delivery", |store| store.documents.is_empty());
     assert_eq!(store.0.0.lock().unwrap().settled.len(), 501);
     received_once(&server, 501);
-    assert_eq!(server.requests().len(), 3, "{:?}", server.requests());
+    assert_eq!(server.requests().len(), 4, "{:?}", server.requests());
     let document = document(2_000, 10);
     store.add(document);
     uploader.nudge();

@@ -139,6 +139,8 @@ pub enum Persist {
         header: Box<Header>,
         /// Seconds it has been under way.
         age: u64,
+        /// Whether the peer offered it first, which it does where another node may have it already.
+        offered: bool,
     },
     /// The next bytes of a body. With the last ones, the store checks the hash over everything
     /// ([`Reason::WrongHash`]) and the document begins to exist.

@@ -311,7 +311,7 @@ impl Receiver {
             Err(error) => return cx.malformed(|| error.to_string()),
         };
         let (id, group, size) = (document.id(), document.group(), document.body().len() as u64);
-        self.requested.remove(&id);
+        let offered = self.requested.remove(&id).is_some();
         let header = match envelope::parse(document.body()) {
             Ok((header, _)) => header,
             Err(error) => {
@@ -328,7 +328,7 @@ impl Receiver {
         let age = ages.get(&id).copied().unwrap_or(0);
         self.pending_ids.insert(id);
         self.unpersisted += document.body().len() + PENDING_COST;
-        let ticket = cx.out.persist(Persist::Document { document, header: Box::new(header), age });
+        let ticket = cx.out.persist(Persist::Document { document, header: Box::new(header), age, offered });
         self.pending.insert(ticket, Pending::Document { id, group, size });
     }
 

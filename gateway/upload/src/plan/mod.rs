@@ -85,6 +85,8 @@ struct Item {
     begun: Begun,
     /// Ask with `have` before it is sent.
     ask: bool,
+    /// It has been asked for.
+    asked: bool,
     /// Requests that it failed in alone, or that gave it no verdict.
     tries: u32,
     /// Batches with it that were lost in a row.
@@ -319,6 +321,17 @@ impl Planner {
         }
     }
 
+    /// Reads everything anew, but for what is under way: others may have brought it to its destination meanwhile.
+    pub(super) fn read_anew(&mut self) {
+        let Planner { flight, items, .. } = self;
+        items.retain(|seq, _| flight.contains(seq));
+        self.lanes = Lanes::new(self.settings.quantum);
+        self.retries.clear();
+        self.asks.clear();
+        self.deferred.clear();
+        self.scan = Scan { wanted: Some(None), ..Scan::default() };
+    }
+
     fn scanned(&mut self, documents: &[Waiting], more: bool, owed: bool, now: Monotonic) {
         self.scan.failures = 0;
         let last = documents.last().map(|document| document.seq);
@@ -351,8 +364,17 @@ impl Planner {
         }
         let bytes = framed_len(&document.description).unwrap_or(document.description.size);
         let ask = document.ambiguous;
-        let begun = if ask { Begun::Unsure(0) } else { Begun::No };
-        let item = Item { waiting: *document, bytes, begun, ask, tries: 0, losses: 0, cap: usize::MAX };
+        let begun = if document.ambiguous { Begun::Unsure(0) } else { Begun::No };
+        let item = Item {
+            waiting: *document,
+            bytes,
+            begun,
+            ask,
+            asked: false,
+            tries: 0,
+            losses: 0,
+            cap: usize::MAX,
+        };
         self.items.insert(seq, item);
         self.enqueue(seq);
     }
@@ -360,6 +382,10 @@ impl Planner {
 
 /// Sending.
 impl Planner {
+    fn is_asked(&self, seq: Seq) -> bool {
+        self.items.get(&seq).is_some_and(|item| item.asked)
+    }
+
     /// Puts together the next upload. None where all that is ready turned out to be too large.
     fn upload(&mut self, limits: Limits) -> Option<Step> {
         let retries = !self.retries.is_empty() && (self.retries_turn || self.lanes.is_empty());
@@ -390,6 +416,10 @@ impl Planner {
             cap = cap.min(item.cap);
             self.take_first(retries);
             self.flight.push(seq);
+            if alone && !self.is_asked(seq) {
+                // That costs little beside something large.
+                return Some(Step::AskHave(self.in_flight()));
+            }
             if alone && limits.resumable {
                 let others = !self.lanes.is_empty() || !self.retries.is_empty();
                 let turn = (limits.batch_bytes.max(WORTH_PARTS), self.settings.turn);
@@ -484,8 +514,13 @@ impl Planner {
                     self.items.remove(&seq);
                 }
                 Some(Fate::NotHeld) => {
-                    item.ask = false;
+                    (item.ask, item.asked) = (false, true);
+                    let (depositor, cost) = (item.waiting.depositor, item.bytes);
                     self.enqueue(seq);
+                    if cost > self.settings.batch_bytes {
+                        // It was asked about at its turn, which it still has.
+                        self.lanes.credit(&depositor, self.settings.batch_bytes);
+                    }
                 }
                 Some(Fate::Refused(code, detail)) if !code.is_temporary() => {
                     self.put_aside(seq, Cause::DocumentRefused { code, detail });

@@ -19,8 +19,12 @@ pub(super) struct Path {
     pub(super) failed_uploads: u32,
     /// Until then a path is fresh: addresses and names may not be there yet, and it may not be there for long.
     pub(super) fresh_until: Monotonic,
+    /// The last answer of the destination.
+    pub(super) contact: Monotonic,
 }
 
+/// After so long without an answer, what waits may have come to its destination by another gateway.
+const ELSEWHERE: Duration = Duration::from_secs(600);
 /// For so long after a path appeared failures delay the next try by less than a second.
 const FRESH: Duration = Duration::from_secs(15);
 /// How much, after the first of them and at most.
@@ -34,6 +38,7 @@ impl Default for Path {
             failed_questions: 0,
             failed_uploads: 0,
             fresh_until: Monotonic::default(),
+            contact: Monotonic::default(),
         }
     }
 }
@@ -48,11 +53,15 @@ impl Planner {
             self.enqueue(seq);
         }
         self.fetch_at = self.fetch_at.map(|_| now);
-        self.scan_again();
+        match now.since(self.path.contact) >= ELSEWHERE {
+            true => self.read_anew(),
+            false => self.scan_again(),
+        }
     }
 
     pub(super) fn answered_question(&mut self, now: Monotonic) {
         self.path.failed_questions = 0;
+        self.path.contact = now;
         if self.path.failed_uploads == 0 {
             self.path.not_before = now;
             if !matches!(self.path.state, PathState::Ok { .. }) {

@@ -205,7 +205,14 @@ fn a_document_that_was_too_large_goes_once_the_destination_takes_it() {
     planner.handle(Input::Info(Ok(Info { max_document: 3 << 30, ..info() })), at(2));
     assert!(matches!(planner.next(at(2)), Step::Scan { after: None, .. }));
     planner.handle(Input::Scanned { documents: vec![huge], more: false, owed: false }, at(2));
+    not_held(&mut planner, 1, at(2));
     assert!(matches!(planner.next(at(2)), Step::Put(document) if document.seq == Seq(1)));
+}
+
+/// A large document is asked about when its turn comes.
+fn not_held(planner: &mut Planner, seq: u64, now: Monotonic) {
+    assert!(matches!(&planner.next(now), Step::AskHave(asked) if asked[0].seq == Seq(seq)));
+    planner.handle(Input::Had(Ok(vec![(Seq(seq), Fate::NotHeld)])), now);
 }
 
 #[test]
@@ -215,6 +222,7 @@ fn documents_too_large_for_a_batch_go_by_themselves() {
     let mut planner = planner(vec![photo, waiting(2, 1, 1)]);
     assert_eq!(batch(&mut planner, at(0)), [2], "small ones first");
     planner.handle(Input::Uploaded(Ok(done([2]))), at(1));
+    not_held(&mut planner, 1, at(1));
     assert!(matches!(planner.next(at(1)), Step::Put(document) if document.seq == Seq(1)));
 }
 
@@ -237,6 +245,7 @@ fn a_full_destination_does_not_make_small_documents_wait_behind_a_large_one() {
     let mut photo = waiting(1, 1, 1);
     photo.description.size = 5 << 20;
     let mut planner = planner(vec![photo]);
+    not_held(&mut planner, 1, at(0));
     assert!(matches!(planner.next(at(0)), Step::Put(_)));
     planner.handle(Input::Uploaded(Err(Error::Definite(Cause::Full { detail: String::new() }))), at(0));
     assert_eq!(planner.path(), PathState::Full);
@@ -387,4 +396,20 @@ fn later_verdicts_are_asked_for_rarely_where_bytes_cost_money() {
     assert_eq!(planner.next(at(900)), Step::Wait(Some(at(900 + 86_400))));
     planner.set_metered(false);
     assert_eq!(planner.next(at(900)), Step::FetchConfirmations, "a free one is there");
+}
+
+#[test]
+fn what_waited_while_there_was_no_path_is_read_anew_since_others_may_have_delivered_it() {
+    let mut planner = planner(vec![waiting(1, 1, 1)]);
+    planner.handle(Input::PathDown, at(10));
+    // A short interruption changes nothing.
+    planner.handle(Input::PathUp, at(60));
+    assert!(matches!(planner.next(at(60)), Step::Scan { after: Some(Seq(1)), .. }));
+    planner.handle(Input::Scanned { documents: vec![], more: false, owed: false }, at(60));
+    planner.handle(Input::PathDown, at(70));
+    planner.handle(Input::PathUp, at(3_600));
+    assert!(matches!(planner.next(at(3_600)), Step::Scan { after: None, .. }));
+    let old = Waiting { ambiguous: true, ..waiting(1, 1, 1) };
+    planner.handle(Input::Scanned { documents: vec![old], more: false, owed: false }, at(3_600));
+    assert!(matches!(planner.next(at(3_600)), Step::AskHave(asked) if asked.len() == 1));
 }

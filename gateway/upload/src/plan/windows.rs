@@ -138,6 +138,10 @@ impl Line {
         lost: &dyn Fn(bool) -> Error,
     ) -> (Input, Monotonic) {
         let seq = part.document.seq;
+        // The store notes every attempt.
+        if let Some(row) = self.waiting.get_mut(&seq) {
+            row.ambiguous = true;
+        }
         let there = self.parts.get(&seq).copied().unwrap_or(0);
         match part.begun {
             Begun::No => assert_eq!(there, 0),
