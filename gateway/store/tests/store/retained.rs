@@ -6,7 +6,7 @@ use waypost_protocol::ids::{GroupId, Seq};
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{Holdings as _, Recipient, Standing};
 use waypost_protocol::time::UnixTime;
-use waypost_store::{Applied, Change, ChangeError, Filter, Free, Freeing, State};
+use waypost_store::{Applied, Change, ChangeError, Filter, Free, Freeing, Options, State, Store};
 
 use crate::kit::*;
 
@@ -278,4 +278,58 @@ fn what_a_destination_wrote_is_kept_for_subscribers_for_a_while() {
         Err(ChangeError::Refused(Reason::Expired)),
         "it does not come back"
     );
+}
+
+/// Deposits, verdicts and documents for readers in a store that is always full, until somebody kills this process.
+#[test]
+#[ignore = "run by the test below, in a process that is killed"]
+fn writes_until_it_is_killed() {
+    let Some(folder) = std::env::var_os("WAYPOST_KILLED_STORE") else { return };
+    let options = Options {
+        map_size: 64 << 20,
+        reserve: 64 << 10,
+        quota: 1 << 20,
+        open_share: 100,
+        ..Options::default()
+    };
+    let store = Store::open(folder.as_ref(), &Kit::key(), options).unwrap();
+    for n in store.counts().unwrap().opened * 1_000.. {
+        let document = of(NEWS, n, 3_000 + (n % 7) as usize * 9_000);
+        let confirmation = confirmation(A, &[document.id()], Verdict::Opened);
+        let changes = vec![
+            deposit(&document, Some(peer(1))),
+            confirmed(confirmation, freeing()),
+            received(&of(NEWS, n + (1 << 40), 2_000), 2, Free::Yielding(DAY)),
+            Change::PeerHolds { peer: peer(3), store: store_id(1), id: document.id() },
+        ];
+        for change in changes {
+            let outcome = store.apply_one(change);
+            assert!(!matches!(outcome, Err(ChangeError::Storage(_))), "{outcome:?}");
+        }
+        store.sweep(50).unwrap();
+    }
+}
+
+#[test]
+fn a_store_that_is_killed_while_retained_bodies_make_room_is_sound() {
+    let folder = tempfile::tempdir_in("/dev/shm").or_else(|_| tempfile::tempdir()).unwrap();
+    let mut evicted = false;
+    for round in 0..15u64 {
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "--ignored", "retained::writes_until_it_is_killed"])
+            .env("WAYPOST_KILLED_STORE", folder.path())
+            .stdout(std::process::Stdio::null())
+            .spawn()
+            .unwrap();
+        std::thread::sleep(std::time::Duration::from_millis(60 + round * 7));
+        assert!(child.try_wait().unwrap().is_none(), "it ended by itself");
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let options = Options { map_size: 64 << 20, reserve: 64 << 10, quota: 1 << 20, ..Options::default() };
+        let store = Store::open(folder.path(), &Kit::key(), options).unwrap();
+        assert_eq!(store.check().unwrap(), vec![], "round {round}");
+        let counts = store.counts().unwrap();
+        evicted |= counts.opened * 10_000 > counts.body_bytes;
+    }
+    assert!(evicted, "nothing had to make room");
 }
