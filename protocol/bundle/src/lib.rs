@@ -152,12 +152,18 @@ impl Bundle {
     ) -> Result<Written, WriteError<E>> {
         let shelf = self.shelf(Kind::Documents, &description.id).map_err(WriteError::Bundle)?;
         let name = Kind::Documents.name(&description.id);
-        let before =
-            match DocumentFile::open(&shelf, &name, description.id).and_then(|mut file| file.verify()) {
-                Ok(()) => return Ok(Written::AlreadyThere),
-                Err(Damage::Missing) => Written::New,
-                Err(_) => Written::Mended,
-            };
+        let there = DocumentFile::open(&shelf, &name, description.id).and_then(|mut file| {
+            // Compared before it is read: a file that claims to be huge costs no time.
+            if file.description() == description {
+                return file.verify();
+            }
+            Err(Damage::Length { found: file.length(), expected: description.size })
+        });
+        let before = match there {
+            Ok(()) => return Ok(Written::AlreadyThere),
+            Err(Damage::Missing) => Written::New,
+            Err(_) => Written::Mended,
+        };
         document::write(&shelf, &name, description, read)?;
         Ok(before)
     }
