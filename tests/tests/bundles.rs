@@ -293,6 +293,50 @@ fn damaged_files_are_named_and_everything_else_is_taken() {
 }
 
 #[test]
+fn an_export_or_import_that_is_killed_at_any_moment_goes_on_with_the_next_one() {
+    let mut site = Site::start();
+    let phone = site.paired_phone("anna");
+    site.destination.backhaul.refuse(true);
+    let large = content(1, 12_000_000);
+    phone.add(&[("large", &large), ("a.xml", b"a"), ("b.xml", b"b")]);
+    assert_eq!(phone.sync()["transferred"], 3);
+    site.gateway.stop();
+    let stick = new_stick(&site);
+    let to = stick.to_str().unwrap();
+    let mut other = site.another_gateway("other");
+    site.destination.backhaul.refuse(true);
+    other.stop();
+    // Later and later, up to the end; each goes on from what the one before has left.
+    let killed = |gateway: &Gateway, work: &str| {
+        for (cut, milliseconds) in (0..).step_by(15).enumerate() {
+            let mut command = gateway.command(&[work, to]);
+            let mut child = command
+                .stdout(std::process::Stdio::null())
+                .stderr(std::process::Stdio::null())
+                .spawn()
+                .unwrap();
+            std::thread::sleep(std::time::Duration::from_millis(milliseconds));
+            child.kill().unwrap();
+            if child.wait().unwrap().success() {
+                return cut;
+            }
+        }
+        unreachable!("there is always a later moment")
+    };
+    assert!(killed(&site.gateway, "export") > 0);
+    let exported = export(&site.gateway, &stick);
+    assert_eq!((&exported["already"], &exported["documents"]), (&json!(3), &json!(0)), "{exported}");
+    assert!(killed(&other, "import") > 0);
+    let imported = import(&other, &stick);
+    assert_eq!((&imported["already"], &imported["documents"]), (&json!(3), &json!(0)), "{imported}");
+    other.start();
+    assert_eq!((other.findings(), other.status()["partials"].clone()), (Vec::new(), json!(0)));
+    site.destination.backhaul.refuse(false);
+    wait_until("the upload", || (other.status()["opened"] == 3).then_some(()));
+    assert_eq!(site.destination.inbox()["large"], large);
+}
+
+#[test]
 fn what_this_kiosk_does_not_serve_is_refused_and_no_stick_at_all_is_an_error() {
     let site = Site::start();
     let elsewhere = site.another_destination("elsewhere");

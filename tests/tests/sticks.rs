@@ -118,10 +118,12 @@ fn a_stick_with_the_marker_is_imported_exported_and_may_then_be_pulled() {
 
     // One without the marker is left alone.
     let plain = LossyDisk::new().mount(media.join("other")).unwrap();
-    let prepared = LossyDisk::new().mount(&at).unwrap();
-    fs::write(at.join("WAYPOST-BUNDLE"), "").unwrap();
-    assert_eq!(site.gateway.status()["bundle"], json!(null), "it had no marker when it was mounted");
+    let elsewhere = place.path().join("elsewhere");
+    fs::create_dir(&elsewhere).unwrap();
+    let prepared = LossyDisk::new().mount(&elsewhere).unwrap();
+    fs::write(elsewhere.join("WAYPOST-BUNDLE"), "").unwrap();
     let stick = prepared.unmount().unwrap();
+    assert_eq!(site.gateway.status()["bundle"], json!(null), "no stick with the marker so far");
     let mounted = stick.mount(&at).unwrap();
     let done = |gateway: &Gateway, number: u64| {
         wait_until("the end of the work on the stick", || {
@@ -140,8 +142,6 @@ fn a_stick_with_the_marker_is_imported_exported_and_may_then_be_pulled() {
     let second = done(&site.gateway, 2);
     assert_eq!(second["outcome"]["Ok"][1]["already"], 2, "all of it was durable: {second:#}");
     let stick = mounted.unmount().unwrap();
-    let elsewhere = place.path().join("elsewhere");
-    fs::create_dir(&elsewhere).unwrap();
     let mounted = stick.mount(&elsewhere).unwrap();
     let taken = site.destination.run(&["import", elsewhere.to_str().unwrap()]);
     assert_eq!(taken.last()["documents"], 2, "{taken:#?}");
