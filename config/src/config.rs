@@ -9,7 +9,7 @@ use crate::backhaul::{self, Backhaul};
 use crate::destination::{Destination, Draft};
 use crate::quantity::{Period, Size};
 use crate::setting::section;
-use crate::value::{AccessMode, HostPort, LogLevel, Name};
+use crate::value::{AccessMode, FileName, HostPort, LogLevel, Name};
 
 section! {
     /// The configuration of a Waypost gateway.
@@ -28,6 +28,8 @@ section! {
         [] lan: Lan = Lan::default();
         /// How documents get to their destinations.
         [] upload: Upload = Upload::default();
+        /// Documents on USB sticks.
+        [] bundles: Bundles = Bundles::default();
         /// How commands reach the gateway.
         [] control: Control = Control::default();
         /// What is logged.
@@ -148,6 +150,20 @@ section! {
         [reload] batch_documents: u32 = 1024, within 1, 1024;
         /// At most this much in one request of several documents; a larger document has a request of its own.
         [reload] batch_bytes: Size = Size::mib(4), within Size::kib(64), Size::gib(1);
+    }
+}
+
+section! {
+    /// Documents that travel on a USB stick. `waypost export` and `waypost import` work without any of this.
+    pub struct Bundles {
+        /// Whether a stick with the marker file is imported from and exported to when it is mounted. Whoever can plug one
+        /// in can bring documents for the destinations below, as many as the store takes, and take sealed ones away.
+        [restart] enabled: bool = false;
+        /// Name of the file, at the top of the stick, that says that the stick is meant for this.
+        [reload] marker: FileName = FileName::marker();
+        /// Below which folders sticks are mounted. Mounting them is the system's part.
+        #[schemars(with = "Vec<String>")]
+        [reload] folders: Vec<PathBuf> = ["/media", "/run/media", "/mnt"].map(PathBuf::from).to_vec();
     }
 }
 

@@ -66,6 +66,30 @@ text_value!(
     HostPort
 );
 
+text_value!(
+    /// The name of a file in a folder that goes without saying: 1 to 64 bytes of printable text, no `/`, no dot first.
+    #[schemars(extend("minLength" = 1, "maxLength" = 64, "pattern" = "^[^./][^/]*$"))]
+    FileName
+);
+
+impl FileName {
+    /// What a stick has that is meant for gateways.
+    pub(crate) fn marker() -> Self {
+        FileName("WAYPOST-BUNDLE".to_owned())
+    }
+}
+
+impl Leaf for FileName {
+    const EXPECTED: &'static str = "the name of a file, without folders, of 1 to 64 bytes";
+    fn read(value: &DeValue<'_>, folder: &Path) -> Result<Self, String> {
+        let name = Name::read(value, folder)?;
+        match name.0.starts_with('.') || name.0.contains('/') {
+            true => Err("write it without / and without a dot at its beginning".to_owned()),
+            false => Ok(FileName(name.0)),
+        }
+    }
+}
+
 impl Name {
     /// The name that a gateway has as long as nobody gave it another.
     pub(crate) fn of_gateway() -> Self {

@@ -2,10 +2,12 @@
 
 mod access;
 mod confirm;
+mod import;
 mod setup;
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -57,6 +59,8 @@ enum Command {
     /// Confirmations as files.
     #[command(subcommand)]
     Confirmations(confirm::ConfirmationsCommand),
+    /// Take documents from a USB stick that a gateway exported to, and write their confirmations onto it.
+    Import(import::ImportArguments),
     /// Print the OpenPGP certificate.
     Certificate,
     /// Say what there is.
@@ -109,20 +113,29 @@ fn words_of(error: &anyhow::Error) -> String {
     })
 }
 
-/// Does what the arguments say.
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+/// Exit status where something was passed over.
+const SKIPPED: u8 = 3;
+
+/// Does what the arguments say. Exit status: 0 done, 3 (`import`) some files were passed over.
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { home: path, json: as_json, command, .. } = arguments;
     if let Command::Init(init) = command {
-        return Ok(setup::init(&path, init)?.print(as_json)?);
+        setup::init(&path, init)?.print(as_json)?;
+        return Ok(ExitCode::SUCCESS);
     }
     let home = Home::open(&path)?;
     let said = match command {
-        Command::Init(_) => return Ok(()),
-        Command::Run { listen } => return serve(&home, listen, as_json),
+        Command::Init(_) => return Ok(ExitCode::SUCCESS),
+        Command::Run { listen } => return serve(&home, listen, as_json).map(|()| ExitCode::SUCCESS),
         Command::Gateways(command) => access::gateways(&home, command)?,
         Command::PhoneCode { token } => access::phone_code(&home, token)?,
         Command::Open { key } => confirm::open(&home, key)?,
         Command::Confirmations(command) => confirm::confirmations(&home, command)?,
+        Command::Import(arguments) => {
+            let (said, whole) = import::import(&home, &arguments)?;
+            said.print(as_json)?;
+            return Ok(if whole { ExitCode::SUCCESS } else { ExitCode::from(SKIPPED) });
+        }
         Command::Certificate => {
             let certificate = home.certificate();
             let fingerprint = certificate.fingerprint();
@@ -131,7 +144,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Status => confirm::status(&home)?,
     };
-    Ok(said.print(as_json)?)
+    said.print(as_json)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Until SIGTERM or SIGINT.

@@ -8,6 +8,8 @@ use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, Store
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Change, DocumentEntry, Filter, PeerClass, PeerEntry, State, Store};
 
+use crate::bundle::{Job, Task};
+
 /// Documents in one answer; the next page begins after the last.
 pub const PAGE: usize = 500;
 
@@ -49,6 +51,13 @@ pub enum Request {
     },
     /// Opens every value of the store and compares what must agree.
     CheckStore,
+    /// Begins to write or read a bundle. Answered by the daemon only.
+    Bundle(Task),
+    /// How a task of [`Request::Bundle`] stands. Answered by the daemon only.
+    BundleJob {
+        /// Its number.
+        number: u64,
+    },
 }
 
 /// An answer.
@@ -92,6 +101,8 @@ pub enum Answer {
     Deleted(MessageId),
     /// To [`Request::CheckStore`]: what is wrong; empty when all is well.
     Findings(Vec<String>),
+    /// To [`Request::Bundle`] and [`Request::BundleJob`].
+    BundleJob(Box<Job>),
 }
 
 /// How the gateway is.
@@ -137,6 +148,8 @@ pub struct Status {
     pub backhauls: Vec<BackhaulStatus>,
     /// Each destination that is served.
     pub destinations: Vec<DestinationStatus>,
+    /// The bundle that is being written or read, or the last one; absent where there was none since the start.
+    pub bundle: Option<Job>,
     /// What of the configuration could not be used, as `waypost check` prints it: destinations left out, for example.
     pub problems: Vec<String>,
 }
@@ -254,7 +267,12 @@ pub struct Peer {
 pub fn answer(store: &Store, request: &Request) -> Result<Answer, String> {
     let words = |error: waypost_store::StoreError| error.to_string();
     match request {
-        Request::Status | Request::Pair | Request::Reload | Request::Changes => {
+        Request::Status
+        | Request::Pair
+        | Request::Reload
+        | Request::Changes
+        | Request::Bundle(_)
+        | Request::BundleJob { .. } => {
             Err("only a running gateway can answer that; start it with `waypost run`".into())
         }
         Request::Documents { waiting, after } => {
@@ -349,7 +367,8 @@ impl From<&PeerEntry> for Peer {
     }
 }
 
-fn class_word(class: PeerClass) -> &'static str {
+/// The word for a class.
+pub(crate) fn class_word(class: PeerClass) -> &'static str {
     match class {
         PeerClass::Paired => "paired",
         PeerClass::Listed => "listed",
@@ -357,4 +376,10 @@ fn class_word(class: PeerClass) -> &'static str {
         PeerClass::Open => "open",
         PeerClass::Gateway => "gateway",
     }
+}
+
+/// The class of a word.
+pub(crate) fn class_of_word(word: &str) -> Option<PeerClass> {
+    use PeerClass::{Gateway, Listed, Open, Paired, Poster};
+    [Paired, Listed, Poster, Open, Gateway].into_iter().find(|class| class_word(*class) == word)
 }

@@ -1,6 +1,7 @@
 //! The Waypost daemon: an event loop around the node, uploader threads, and the control socket its commands use.
 
 pub mod admin;
+pub mod bundle;
 pub mod cli;
 pub mod control;
 pub mod daemon;

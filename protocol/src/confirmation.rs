@@ -104,6 +104,9 @@ pub enum ConfirmationError {
     /// The time is 2^40 or later.
     #[error("confirmation's time {0} is outside 0 ≤ t < 2^40 seconds")]
     Time(u64),
+    /// The text is not the one that its fields would have.
+    #[error("not the text of a confirmation: line {0} is not as it should be")]
+    Text(usize),
     /// The signature is missing or longer than [`MAX_SIGNATURE`].
     #[error("signature of {0} bytes, expected 1 to {MAX_SIGNATURE}")]
     Signature(usize),
@@ -182,6 +185,36 @@ impl Statement {
             let _ = writeln!(text, "{id} {}", verdict.words());
         }
         text
+    }
+
+    /// From [`Statement::text`]: that text and no other, byte for byte, since the signature is over it.
+    pub fn parse_text(text: &str) -> Result<Self, ConfirmationError> {
+        fn field<T: std::str::FromStr>(line: Option<&str>, name: &str) -> Option<T> {
+            line?.strip_prefix(name)?.strip_prefix(": ")?.parse().ok()
+        }
+        let wrong = ConfirmationError::Text;
+        let mut lines = text.lines();
+        lines.next().filter(|line| *line == "Waypost confirmation 1").ok_or(wrong(1))?;
+        let destination = field(lines.next(), "Destination").ok_or(wrong(2))?;
+        let signer = field(lines.next(), "Signer").ok_or(wrong(3))?;
+        let time = field(lines.next(), "Time").ok_or(wrong(4))?;
+        lines.next().filter(|line| line.is_empty()).ok_or(wrong(5))?;
+        let mut verdicts = Vec::new();
+        for (number, line) in (6..).zip(lines.take(MAX_DOCUMENTS + 1)) {
+            let verdict = line.split_once(' ').and_then(|(id, words)| {
+                let (_, _, verdict) = Verdict::TABLE.iter().find(|(_, known, _)| *known == words)?;
+                Some((id.parse().ok()?, *verdict))
+            });
+            verdicts.push(verdict.ok_or(wrong(number))?);
+        }
+        let statement = Self::new(destination, signer, time, verdicts)?;
+        let rebuilt = statement.text();
+        if rebuilt == text {
+            return Ok(statement);
+        }
+        let same =
+            rebuilt.split('\n').zip(text.split('\n')).take_while(|(ours, theirs)| ours == theirs).count();
+        Err(wrong(same + 1))
     }
 }
 
@@ -307,6 +340,31 @@ mod tests {
         assert_eq!(lines[4], "");
         assert_eq!(lines[5], format!("{} opened", "01".repeat(32)));
         assert!(text.ends_with("opened\n"));
+    }
+
+    #[test]
+    fn the_text_comes_back_and_any_other_is_refused_with_its_line() {
+        let statement = statement(&[1, 2, 3]).unwrap();
+        let text = statement.text();
+        assert_eq!(Statement::parse_text(&text), Ok(statement));
+        // Cut between two documents it is another statement, which nobody has signed.
+        for at in (0..text.len()).filter(|at| *at < 150 || !text[..*at].ends_with('\n')) {
+            assert!(Statement::parse_text(&text[..at]).is_err(), "cut at {at}");
+        }
+        let lines: Vec<&str> = text.lines().collect();
+        let changed = |at: usize, line: &str| {
+            let mut lines = lines.clone();
+            lines[at] = line;
+            Statement::parse_text(&(lines.join("\n") + "\n"))
+        };
+        assert_eq!(changed(0, "Waypost confirmation 2"), Err(ConfirmationError::Text(1)));
+        assert_eq!(changed(1, &lines[1].to_lowercase()), Err(ConfirmationError::Text(2)));
+        assert_eq!(changed(2, &lines[2].replace("BB", "bb")), Err(ConfirmationError::Text(3)));
+        assert_eq!(changed(5, &lines[5].replace("opened", "shut")), Err(ConfirmationError::Text(6)));
+        assert_eq!(Statement::parse_text(&text.replace('\n', "\r\n")), Err(ConfirmationError::Text(1)));
+        assert_eq!(Statement::parse_text(&format!("{text} ")), Err(ConfirmationError::Text(9)));
+        let long = text.clone() + &format!("{} opened\n", "04".repeat(32)).repeat(300);
+        assert_eq!(Statement::parse_text(&long), Err(ConfirmationError::Count(257)));
     }
 
     #[test]

@@ -70,6 +70,40 @@ impl std::fmt::Display for UnixTime {
     }
 }
 
+/// Text that is no time as [`UnixTime`] writes it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not a time like 2026-11-21T04:40:00Z")]
+pub struct TimeError;
+
+/// Only what `Display` writes: RFC 3339 in UTC, whole seconds, no other spelling (days_from_civil, same source).
+impl std::str::FromStr for UnixTime {
+    type Err = TimeError;
+    fn from_str(text: &str) -> Result<Self, TimeError> {
+        // The largest time below `LIMIT` has a year of five digits.
+        if !text.is_ascii() || text.len() > 24 {
+            return Err(TimeError);
+        }
+        let parts = text.strip_suffix('Z').and_then(|text| text.split_once('T')).ok_or(TimeError)?;
+        let numbers = |text: &str, between: char| -> Option<[u64; 3]> {
+            let mut parts = text.split(between).map(|part| part.parse::<u64>().ok().filter(|n| *n < 100_000));
+            let found = [parts.next()??, parts.next()??, parts.next()??];
+            parts.next().is_none().then_some(found)
+        };
+        let [year, month, day] = numbers(parts.0, '-').ok_or(TimeError)?;
+        let [hour, minute, second] = numbers(parts.1, ':').ok_or(TimeError)?;
+        if !(1..=12).contains(&month) || !(1..=31).contains(&day) || year < 1970 {
+            return Err(TimeError);
+        }
+        let shifted_year = if month <= 2 { year - 1 } else { year };
+        let (era, year_of_era) = (shifted_year / 400, shifted_year % 400);
+        let day_of_year = (153 * ((month + 9) % 12) + 2) / 5 + day - 1;
+        let day_of_era = year_of_era * 365 + year_of_era / 4 - year_of_era / 100 + day_of_year;
+        let days = (era * 146_097 + day_of_era).checked_sub(719_468).ok_or(TimeError)?;
+        let time = UnixTime(days * 86_400 + hour * 3600 + minute * 60 + second);
+        if time.to_string() == text { Ok(time) } else { Err(TimeError) }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -84,6 +118,27 @@ mod tests {
             (4_107_542_400, "2100-03-01T00:00:00Z"),
         ] {
             assert_eq!(UnixTime(seconds).to_string(), text);
+            assert_eq!(text.parse(), Ok(UnixTime(seconds)));
+        }
+        let last = UnixTime(UnixTime::LIMIT.0 - 1);
+        assert_eq!(last.to_string().parse(), Ok(last));
+    }
+
+    #[test]
+    fn other_spellings_of_a_time_are_refused() {
+        for text in [
+            "",
+            "2026-11-21T04:40:00",
+            "2026-11-21t04:40:00Z",
+            "2026-11-21T04:40:60Z",
+            "2026-02-30T04:40:00Z",
+            "2026-11-21T4:40:00Z",
+            "+2026-11-21T04:40:00Z",
+            "1969-12-31T23:59:59Z",
+            "2026-11-21T04:40:00.0Z",
+            "99999999999999999999-01-01T00:00:00Z",
+        ] {
+            assert_eq!(text.parse::<UnixTime>(), Err(TimeError), "{text}");
         }
     }
 

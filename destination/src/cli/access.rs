@@ -124,7 +124,11 @@ fn list(store: &Store) -> anyhow::Result<Said> {
             ClientKind::Gateway => "gateway",
             ClientKind::Phone => "phones",
         };
-        let by = if client.client_certificate { "client certificate" } else { "token" };
+        let by = match (client.client_certificate, client.token) {
+            (true, _) => "client certificate",
+            (false, true) => "token",
+            (false, false) => "sticks",
+        };
         let state = client.revoked.map_or_else(|| "may upload".to_owned(), |time| format!("revoked {time}"));
         let (name, created, documents) = (&client.name, client.created, client.documents);
         text += &format!("{name:24} {kind:8} {by:18} {state:30} since {created}  {documents} documents\n");

@@ -68,6 +68,12 @@ impl Store {
         Ok(self.db.execute(sql, params![name, kind.word(), token_hash, certificate_hash, now])? == 1)
     }
 
+    /// The row of the client of that name, which is added without token and certificate where there is none.
+    pub fn client_named(&self, name: &str, kind: ClientKind, now: UnixTime) -> Result<i64, StoreError> {
+        self.add_client(name, kind, None, None, now)?;
+        Ok(self.db.query_row("SELECT id FROM clients WHERE name = ?", [name], |row| row.get(0))?)
+    }
+
     /// All, revoked ones too.
     pub fn clients(&self) -> Result<Vec<Client>, StoreError> {
         let mut statement = self.db.prepare(&format!("{COLUMNS} ORDER BY name"))?;

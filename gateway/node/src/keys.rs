@@ -48,6 +48,11 @@ pub fn identity(path: &Path) -> Result<Identity, KeyFileError> {
     Ok(Identity::from_private(*load_or_make(path)?)?)
 }
 
+/// The bytes of a key file that is there, for moving it elsewhere.
+pub fn secret_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    load(path, File::open(path).map_err(|source| KeyFileError::Io { path: path.to_owned(), source })?)
+}
+
 /// The store's key, made where the file is missing.
 pub fn store_key(path: &Path) -> Result<StoreKey, KeyFileError> {
     Ok(StoreKey::new(*load_or_make(path)?))

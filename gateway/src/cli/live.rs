@@ -100,6 +100,9 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
             false => format!("networks     {}", networks.join(", ")),
         });
     }
+    if let Some(job) = &status.bundle {
+        output::line(&format!("bundle       {}", super::bundle::words(job)));
+    }
     if status.destinations.is_empty() {
         output::line(match status.problems.is_empty() {
             true => "destination  none is configured: documents are refused; add a [[destination]]",

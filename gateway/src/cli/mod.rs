@@ -1,5 +1,6 @@
 //! The command line: arguments, dispatch, exit status.
 
+mod bundle;
 mod check;
 mod demo;
 mod documents;
@@ -56,6 +57,22 @@ enum Command {
         #[command(subcommand)]
         command: StoreCommand,
     },
+    /// Write documents that wait, and confirmations, into a folder: a USB stick, for another gateway or the destination.
+    Export {
+        /// The folder; a folder `waypost` is made in it.
+        folder: PathBuf,
+        /// Also write this kiosk's identity, to move it to a spare board. Secret: who has it is this kiosk.
+        #[arg(long)]
+        identity: bool,
+    },
+    /// Take in documents and confirmations from a folder that was exported to.
+    Import {
+        /// The folder in which the folder `waypost` is.
+        folder: PathBuf,
+        /// First make this board the kiosk whose identity is there. The gateway must not run, its store be new.
+        #[arg(long)]
+        identity: bool,
+    },
     /// Show the whole way of documents on this machine: destination, gateway and phone as three processes.
     Demo(demo::DemoArgs),
 }
@@ -97,7 +114,8 @@ enum StoreCommand {
     Check,
 }
 
-/// Runs the command line. Exit status: 0 done, 1 failed, 2 wrong usage, 3 (`demo`) some files were skipped.
+/// Runs the command line. Exit status: 0 done, 1 failed, 2 wrong usage, 3 (`demo`, `export`, `import`) some files were
+/// skipped.
 pub fn main() -> ExitCode {
     let Args { config, json, command } = Args::parse();
     let done = match command {
@@ -116,6 +134,8 @@ pub fn main() -> ExitCode {
         Command::Peers { command: PeersCommand::List } => peers::list(&config, json),
         Command::Peers { command: PeersCommand::Revoke { peer } } => peers::revoke(&config, json, peer),
         Command::Store { command: StoreCommand::Check } => store::check(&config, json),
+        Command::Export { folder, identity } => bundle::export(&config, json, folder, identity),
+        Command::Import { folder, identity } => bundle::import(&config, json, folder, identity),
         Command::Demo(args) => demo::demo(&args, json),
     };
     match done {

@@ -2,6 +2,7 @@
 
 mod access;
 mod backhaul;
+mod bundles;
 mod host;
 mod requests;
 mod time;
@@ -24,10 +25,14 @@ use waypost_protocol::session::Identity;
 use waypost_protocol::time::Monotonic;
 use waypost_store::{Writer, WriterOptions};
 
+pub(crate) use self::uploads::largest_body;
+
 use self::backhaul::Backhauls;
+use self::bundles::Bundles;
 use self::host::GatewayHost;
 use self::time::TrustedTime;
 use self::uploads::{Shared, Upload, UploadNews};
+use crate::bundle::Job;
 use crate::control::{Asked, ControlSocket};
 use crate::destinations::{Destinations, Served};
 use crate::{control, logging, setup};
@@ -54,6 +59,8 @@ enum Event {
     Asked(Asked),
     Upload(UploadNews),
     Networks(Networks),
+    Bundle(Box<Job>),
+    Mounts,
     Minute,
     Sweep,
     Reload,
@@ -80,6 +87,7 @@ pub struct Daemon {
     watch: Option<Watch>,
     networks: Networks,
     backhauls: Arc<Backhauls>,
+    bundles: Bundles,
     /// When hours and budgets are looked at again.
     next_look: Monotonic,
     next_sweep: Monotonic,
@@ -187,6 +195,7 @@ impl Daemon {
         };
         let way = backhauls.clone();
         let shared = Shared { store, writer, clock: node.clock(), time, way, news: news_in };
+        let bundles = Bundles::new(&config);
         let mut daemon = Daemon {
             path: path.to_owned(),
             config,
@@ -203,6 +212,7 @@ impl Daemon {
             news,
             watch: watch_networks(),
             networks: Networks::default(),
+            bundles,
             backhauls,
             next_look: Monotonic(LOOK_EVERY),
             next_sweep: Monotonic(SWEEP_ON),
@@ -213,6 +223,7 @@ impl Daemon {
             daemon.backhauls.look(None, Some(Vec::new()));
         }
         daemon.start_uploads(true);
+        daemon.look_for_sticks();
         log::info!(
             name = daemon.config.name.as_str(), key:% = daemon.identity.public(), listening:? = daemon.listening,
             destinations = daemon.destinations.0.len();
@@ -262,6 +273,8 @@ impl Daemon {
                 Event::Upload(UploadNews::StoreFailed) => {}
                 Event::Upload(UploadNews::Backhaul) | Event::Minute => self.look_at_backhauls(None, None),
                 Event::Networks(networks) => self.networks_changed(networks),
+                Event::Bundle(job) => self.bundle_done(&job),
+                Event::Mounts => self.look_for_sticks(),
                 Event::Sweep => self.sweep(),
                 Event::Reload => {
                     self.reload();
@@ -305,6 +318,7 @@ impl Daemon {
             event = self.node.next_event() => Event::Node(event),
             Some(news) = self.news.recv() => Event::Upload(news),
             networks = networks => Event::Networks(networks),
+            event = self.bundles.next() => event,
             () = minute => Event::Minute,
             Some(link) = self.links.recv() => Event::Link(Box::new(link)),
             () = wait => Event::Deadline,
@@ -385,6 +399,7 @@ impl Daemon {
                 break;
             }
         }
+        self.bundles.stop();
         // An uploader may be telling the loop something, which nobody reads any more.
         self.news.close();
         stop_uploads(std::mem::take(&mut self.uploads), DRAIN / 2);
@@ -502,6 +517,7 @@ impl Daemon {
         self.end_unserved();
         self.look_at_backhauls(Some(self.config.backhaul.clone()), None);
         self.start_uploads(upload_changed);
+        self.look_for_sticks();
         log::info!(changed = changes.len(); "configuration read again");
         for change in &changes {
             let when = if change.needs_restart { "needs restart" } else { "in effect" };

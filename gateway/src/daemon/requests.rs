@@ -55,6 +55,11 @@ impl Daemon {
                 }
                 answer
             }
+            Request::Bundle(task) => {
+                let number = self.start_bundle(task.clone())?;
+                self.bundle_job(number)
+            }
+            Request::BundleJob { number } => self.bundle_job(*number),
             Request::DeleteDocument { .. } => {
                 // Who deletes may need the room.
                 self.sweep_soon();
@@ -103,6 +108,7 @@ impl Daemon {
                 .map(|_| outward.iter().map(|network| network.interface.clone()).collect()),
             backhauls: self.backhauls.status(),
             destinations: self.uploads.iter().map(destination).collect(),
+            bundle: self.bundles.jobs.last(),
             problems: self.problems.clone(),
         })
     }

@@ -125,7 +125,7 @@ fn known_info(store: &Store, destination: &Fingerprint) -> Option<CachedInfo> {
 }
 
 /// The largest body that the destination takes, where it has been reached before.
-pub(super) fn largest_body(store: &Store, destination: &Fingerprint) -> Option<u64> {
+pub(crate) fn largest_body(store: &Store, destination: &Fingerprint) -> Option<u64> {
     /// What a document's canonical encoding has beside its body, at most: group id, timestamp, keys and lengths.
     const AROUND: u64 = 64;
     known_info(store, destination).map(|known| known.info.max_document.saturating_sub(AROUND))

@@ -95,6 +95,14 @@ pub enum Change {
         /// The document.
         id: MessageId,
     },
+    /// Remembers that a document is gone, as another store of the same node did: it is not taken in. Nothing happens
+    /// where it is here, or has a verdict.
+    Gone {
+        /// The document.
+        id: MessageId,
+        /// Why.
+        reason: Reason,
+    },
     /// Gives up a document of others whose body cannot be read any more, and remembers to ask those who brought it for
     /// it again. Nothing happens to one that is whole, or that this node made itself: [`Applied::Done`], else
     /// [`Applied::Lost`].

@@ -152,6 +152,15 @@ pub struct PeerEntry {
     pub delivered: u64,
 }
 
+/// A document that is remembered as gone.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Gone {
+    /// Where to go on after it.
+    pub place: Vec<u8>,
+    /// Its id and why it is gone; `None` where only that is known of which it would be.
+    pub document: Option<(MessageId, Reason)>,
+}
+
 /// A pairing code that is still valid. Cannot be printed.
 pub struct Code {
     /// Its secret, for the handshake.
@@ -353,6 +362,21 @@ impl Store {
                 let (key, row) = row?;
                 let confirmation = row.confirmation().ok_or_else(|| damaged(Table::Confirmations, key))?;
                 Ok((Seq(number(key, 0)), confirmation))
+            })
+            .collect()
+    }
+
+    /// What is remembered as gone, in no order, after the place `after`, at most `limit`.
+    pub fn gone(&self, after: Option<&[u8]>, limit: usize) -> Result<Vec<Gone>, StoreError> {
+        let tables = &self.inner.tables;
+        let txn = tables.read()?;
+        let rows = tables.rows_after::<TombstoneRow>(&txn, after)?;
+        rows.take(limit)
+            .map(|row| {
+                let (key, row) = row?;
+                let id = MessageId::from_slice(&row.id).ok();
+                let document = id.map(|id| (id, Reason::from_code(row.reason)));
+                Ok(Gone { place: key.to_vec(), document })
             })
             .collect()
     }

@@ -289,7 +289,7 @@ impl PartialRow {
     }
 }
 
-#[derive(Clone, Copy, PartialEq, Message)]
+#[derive(Clone, PartialEq, Message)]
 pub(crate) struct TombstoneRow {
     /// A number of [`waypost_protocol::refusal::Reason`].
     #[prost(uint32, tag = "1")]
@@ -297,6 +297,9 @@ pub(crate) struct TombstoneRow {
     /// When it went, on the uptime clock.
     #[prost(uint64, tag = "2")]
     pub since: u64,
+    /// The document; empty in rows of a program that did not write it yet.
+    #[prost(bytes = "vec", tag = "3")]
+    pub id: Vec<u8>,
 }
 
 #[derive(Clone, PartialEq, Message)]

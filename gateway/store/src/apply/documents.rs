@@ -340,10 +340,23 @@ impl Tx<'_> {
     /// Removes a document and remembers why. A confirmed one stays confirmed.
     pub(crate) fn delete(&mut self, id: &MessageId, reason: Reason) -> Result<Applied, ChangeError> {
         let (seq, row) = self.find_or_error(id)?;
-        let tombstone = self.prf(Table::Tombstones, &[id.as_bytes()]);
-        self.put(&tombstone, &TombstoneRow { reason: reason.code(), since: self.now })?;
+        self.bury(id, reason)?;
         self.remove_document(seq, &row)?;
         Ok(Applied::Done)
+    }
+
+    /// Remembers that a document is gone that is not here.
+    pub(super) fn gone(&mut self, id: &MessageId, reason: Reason) -> Result<Applied, ChangeError> {
+        if self.find(id)?.is_none() && self.verdicts_on(id)?.is_empty() {
+            self.bury(id, reason)?;
+        }
+        Ok(Applied::Done)
+    }
+
+    fn bury(&mut self, id: &MessageId, reason: Reason) -> Result<(), StoreError> {
+        let key = self.prf(Table::Tombstones, &[id.as_bytes()]);
+        let row = TombstoneRow { reason: reason.code(), since: self.now, id: id.0.to_vec() };
+        self.put(&key, &row)
     }
 
     pub(super) fn remove_document(&mut self, seq: u64, row: &DocumentRow) -> Result<(), StoreError> {

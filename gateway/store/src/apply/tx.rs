@@ -109,6 +109,7 @@ impl<'e> Tx<'e> {
             Change::Release { id } => self.release(id),
             Change::Attempted { id } => self.attempted(id),
             Change::Delete { id } => self.delete(id, Reason::Deleted),
+            Change::Gone { id, reason } => self.gone(id, *reason),
             Change::Damaged { id } => self.damaged(id),
             Change::Forgo { id, peer } => self.forgo(id, peer),
             Change::FreeBody { id } => self.free_body(id),

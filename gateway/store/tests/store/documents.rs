@@ -1,5 +1,6 @@
 //! Documents: stored for good, once, in order, until deleted, expired or confirmed.
 
+use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::ids::Seq;
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{Holdings as _, Standing};
@@ -97,6 +98,40 @@ fn what_was_deleted_does_not_come_back_and_its_sequence_is_not_reused() {
     assert!(kit.sweep().pieces >= 2);
     assert_eq!(kit.sweep().pieces, 0);
     kit.assert_sound();
+}
+
+#[test]
+fn what_is_gone_moves_to_another_store_and_takes_nothing_away_there() {
+    let (here, there) = (Kit::new(), Kit::new());
+    let (one, two, confirmed) = (document(1, 10), document(2, 10), document(3, 10));
+    for document in [&one, &two, &confirmed] {
+        here.stored(document, None);
+    }
+    here.apply(Change::Delete { id: one.id() }).unwrap();
+    here.apply(Change::Delete { id: confirmed.id() }).unwrap();
+    let mut gone = Vec::new();
+    let mut after: Option<Vec<u8>> = None;
+    loop {
+        let page = here.store().gone(after.as_deref(), 1).unwrap();
+        let Some(last) = page.last() else { break };
+        after = Some(last.place.clone());
+        gone.extend(page.into_iter().filter_map(|gone| gone.document));
+    }
+    gone.sort();
+    let mut expected = vec![(one.id(), Reason::Deleted), (confirmed.id(), Reason::Deleted)];
+    expected.sort();
+    assert_eq!(gone, expected);
+
+    // What is there stays, as does what is confirmed there.
+    let seq = there.stored(&two, None);
+    there.confirm(&[confirmed.id()], Verdict::Opened).unwrap();
+    for (id, reason) in gone.into_iter().chain([(two.id(), Reason::Deleted)]) {
+        assert_eq!(there.apply(Change::Gone { id, reason }), Ok(Applied::Done));
+    }
+    assert_eq!(there.put(&one, None), Err(ChangeError::Refused(Reason::Deleted)));
+    assert_eq!(there.put(&two, None), Ok(Applied::AlreadyHeld { seq }));
+    assert!(matches!(there.put(&confirmed, None), Ok(Applied::Confirmed(_))));
+    there.assert_sound();
 }
 
 #[test]
