@@ -48,6 +48,11 @@ pub fn identity(path: &Path) -> Result<Identity, KeyFileError> {
     Ok(Identity::from_private(*load_or_make(path)?)?)
 }
 
+/// The 32 bytes of the node's identity, made where the file is missing: other keys of the node are derived from them.
+pub fn identity_secret(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    load_or_make(path)
+}
+
 /// The store's key, made where the file is missing.
 pub fn store_key(path: &Path) -> Result<StoreKey, KeyFileError> {
     Ok(StoreKey::new(*load_or_make(path)?))

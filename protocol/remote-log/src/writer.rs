@@ -4,6 +4,7 @@
 //! was. The place itself holds all that the writer goes on from: its own newest head and page.
 
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use waypost_protocol::ids::MessageId;
@@ -50,6 +51,14 @@ pub enum WriteError {
     /// The place.
     #[error(transparent)]
     Place(#[from] PlaceError),
+    /// The place does not take this document, and never will; without it the others can be published.
+    #[error("document {id} is refused: {why}")]
+    Refused {
+        /// Which.
+        id: MessageId,
+        /// Why.
+        why: String,
+    },
     /// More documents at once than [`MAX_BATCH`], or a bookmark that is too long: the caller's mistake.
     #[error(
         "{documents} documents and a bookmark of {bookmark} bytes, at most {MAX_BATCH} and {MAX_BOOKMARK} at once"
@@ -87,8 +96,8 @@ pub enum Begun {
 }
 
 /// Appends to one gateway's log at one place.
-pub struct Writer<'a> {
-    signer: &'a Signer,
+pub struct Writer {
+    signer: Arc<Signer>,
     mode: Mode,
     log: LogId,
     sequence: u64,
@@ -105,7 +114,7 @@ struct OpenPage {
     tail: Option<ContentHash>,
 }
 
-impl<'a> Writer<'a> {
+impl Writer {
     /// Goes on from what the place has under the signer's key.
     ///
     /// `known` is the newest head that this gateway remembers to have published there: where the place has an older
@@ -113,17 +122,18 @@ impl<'a> Writer<'a> {
     /// the newest page is lost, a new log is begun, with the id `fresh`.
     pub fn begin(
         place: &mut dyn Place,
-        signer: &'a Signer,
+        signer: Arc<Signer>,
         mode: Mode,
         known: Option<(LogId, u64)>,
         fresh: LogId,
-    ) -> Result<(Writer<'a>, Begun), WriteError> {
-        let standing = place.resolve(&signer.key())?;
+    ) -> Result<(Writer, Begun), WriteError> {
+        let key = signer.key();
+        let standing = place.resolve(&key)?;
         let replaces = standing.as_ref().map(|bytes| ContentHash::of(bytes));
         let mut writer =
             Writer { signer, mode, log: fresh, sequence: 0, replaces, open: OpenPage::default() };
         let Some(bytes) = standing else { return Ok((writer, Begun::First)) };
-        let head = match Head::decode(&bytes, &signer.key()) {
+        let head = match Head::decode(&bytes, &key) {
             Ok(head) => head,
             Err(error) => return Ok((writer, Begun::Anew(words(&error)))),
         };
@@ -370,7 +380,10 @@ fn put_missing(
     }
     for ((hash, described), _) in by_hash.iter().zip(new).filter(|(_, had)| !**had) {
         let mut reader = source.open(&described.id).map_err(PlaceError::Source)?;
-        place.put(hash, described.size, &mut *reader)?;
+        place.put(hash, described.size, &mut *reader).map_err(|error| match error {
+            PlaceError::Refused(why) => WriteError::Refused { id: described.id, why },
+            error => error.into(),
+        })?;
     }
     Ok(had.iter().filter(|had| **had).count())
 }

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use waypost_remote_log::folder::Folder;
@@ -29,7 +30,7 @@ fn files(folder: &Path) -> Vec<PathBuf> {
 }
 
 /// What a new reader gets, as far as it gets.
-fn read(place: &mut Folder, signer: &Signer) -> Store {
+fn read(place: &mut Folder, signer: &Arc<Signer>) -> Store {
     let mut store = Store::default();
     let _ = round(&mut reader(signer.key()), place, &mut store);
     store

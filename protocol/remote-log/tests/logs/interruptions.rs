@@ -99,7 +99,7 @@ fn two_writers_with_one_key_do_not_undo_each_other() {
     let mode = MODES[1];
     append(&mut place, &signer, mode, &documents(0, 3, 50)).unwrap();
     let begin = |place: &mut InMemory| {
-        waypost_remote_log::Writer::begin(place, &signer, mode, None, LogId([2; 16])).unwrap().0
+        waypost_remote_log::Writer::begin(place, signer.clone(), mode, None, LogId([2; 16])).unwrap().0
     };
     let (mut first, mut second) = (begin(&mut place), begin(&mut place));
     let (a, b) = (documents(3, 1, 50), documents(4, 1, 50));

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use waypost_protocol::document::Document;
@@ -32,8 +33,8 @@ pub(crate) fn described(document: &Document) -> Described {
     Described { id: document.id(), group: document.group(), size }
 }
 
-pub(crate) fn signer(seed: u8) -> Signer {
-    Signer::derive(&[seed; 32]).unwrap()
+pub(crate) fn signer(seed: u8) -> Arc<Signer> {
+    Arc::new(Signer::derive(&[seed; 32]).unwrap())
 }
 
 /// A gateway's store: documents by id.
@@ -86,7 +87,7 @@ impl Shelf for Store {
 /// Continues the log of `signer` and appends documents in one call.
 pub(crate) fn append(
     place: &mut dyn Place,
-    signer: &Signer,
+    signer: &Arc<Signer>,
     mode: Mode,
     documents: &[Document],
 ) -> Result<Published, WriteError> {
@@ -95,20 +96,25 @@ pub(crate) fn append(
 
 pub(crate) fn append_as(
     place: &mut dyn Place,
-    signer: &Signer,
+    signer: &Arc<Signer>,
     mode: Mode,
     documents: &[Document],
     known: Option<(LogId, u64)>,
     fresh: LogId,
 ) -> Result<(Published, Begun), WriteError> {
-    let (mut writer, begun) = Writer::begin(place, signer, mode, known, fresh)?;
+    let (mut writer, begun) = Writer::begin(place, signer.clone(), mode, known, fresh)?;
     let batch: Vec<Described> = documents.iter().map(described).collect();
     let mut source = Store::of(documents);
     let published = writer.publish(place, &batch, &mut source, Bytes::from_static(b"mark"))?;
     Ok((published.unwrap(), begun))
 }
 
-pub(crate) fn append_all(place: &mut dyn Place, signer: &Signer, mode: Mode, documents: &[Document]) -> Head {
+pub(crate) fn append_all(
+    place: &mut dyn Place,
+    signer: &Arc<Signer>,
+    mode: Mode,
+    documents: &[Document],
+) -> Head {
     let published = documents.chunks(200).map(|chunk| append(place, signer, mode, chunk).unwrap());
     published.last().unwrap().head
 }

@@ -133,7 +133,7 @@ fn documents_that_the_source_cannot_give_are_left_out_and_named() {
     let all = documents(0, 3, 100);
     let (mut writer, _) = waypost_remote_log::Writer::begin(
         &mut place,
-        &signer,
+        signer.clone(),
         Mode::Full,
         None,
         waypost_remote_log::LogId([1; 16]),
