@@ -7,6 +7,8 @@ mod destination;
 mod folder;
 mod shelf;
 mod source;
+#[cfg(test)]
+mod tests;
 
 use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};

@@ -10,7 +10,7 @@ use waypost_protocol::ids::{Fingerprint, PeerKey};
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{Holdings as _, Standing};
 use waypost_remote_log::{Described, LogKey, ReadError, Shelf, ShelfError};
-use waypost_store::{Applied, Change, ChangeError, NewDocument, PeerClass};
+use waypost_store::{Applied, Change, ChangeError, Free, Freeing, NewDocument, PeerClass};
 
 use super::Parts;
 
@@ -74,7 +74,13 @@ impl GatewayShelf<'_> {
     }
 
     /// Stores, and remembers that the destination may have it: it is asked before anything is uploaded.
-    fn apply(&self, change: Change, description: &Description) -> Result<Applied, ShelfError> {
+    fn apply(
+        &self,
+        change: Change,
+        freeing: Freeing,
+        description: &Description,
+    ) -> Result<Applied, ShelfError> {
+        let change = Change::ForReaders { change: Box::new(change), freeing };
         let applied = self.parts.writer.apply(change).map_err(|error| not_stored(&error))?;
         if matches!(applied, Applied::Stored { .. }) {
             let attempted = Change::Attempted { id: description.id };
@@ -90,9 +96,10 @@ impl GatewayShelf<'_> {
             return Err(wrong_bytes());
         }
         let header = self.check(document.body(), description)?;
+        let freeing = self.parts.destinations.freeing_of(&header.destination);
         let depositor = Some(self.peer);
         let new = NewDocument { document, header, age: 0, depositor, draft: false, note: None };
-        self.apply(Change::Document(Box::new(new)), description).map(|_| ())
+        self.apply(Change::Document(Box::new(new)), freeing, description).map(|_| ())
     }
 
     fn take_large(
@@ -115,11 +122,12 @@ impl GatewayShelf<'_> {
                 Some(header) => header.clone(),
                 None => header.insert(Arc::new(self.check(&bytes, description)?)).clone(),
             };
+            let freeing = self.parts.destinations.freeing_of(&header.destination);
             let (length, depositor) = (bytes.len() as u64, Some(self.peer));
             let bytes = Bytes::from(bytes);
             let change =
                 Change::Piece { description: *description, header, offset, bytes, age: 0, depositor };
-            match self.apply(change, description)? {
+            match self.apply(change, freeing, description)? {
                 Applied::Partial { .. } => offset += length,
                 _ => return Ok(()),
             }
@@ -149,8 +157,17 @@ impl Shelf for GatewayShelf<'_> {
         }
         let scope = self.scope.as_ref();
         let standing = self.parts.store.standing(&described.id, scope).map_err(|error| error.to_string())?;
-        if !matches!(standing, Standing::Unknown) {
-            return Ok(None);
+        match standing {
+            Standing::Unknown => {}
+            // A confirmation names documents of many kiosks; what was never here may still be wanted by phones here.
+            Standing::Confirmed(confirmation) => {
+                let was_here = self.parts.store.document(&described.id).map_err(|error| error.to_string())?;
+                let freeing = self.parts.destinations.freeing(&confirmation);
+                if was_here.is_some() || freeing.opened == Free::Now {
+                    return Ok(None);
+                }
+            }
+            Standing::Held | Standing::Gone(_) => return Ok(None),
         }
         let Some((description, length)) = self.known_prefix(described) else { return Ok(Some(0)) };
         let partial = self.partial(&description).map_err(|error| error.to_string())?;
