@@ -337,7 +337,7 @@ impl Work {
     fn is_published(&self, row: &DocumentEntry) -> Result<bool, waypost_store::StoreError> {
         let is_wanted = match row.state {
             State::Waiting | State::Confirmed(Verdict::Opened | Verdict::Held) => row.has_body,
-            State::Draft | State::Confirmed(Verdict::Rejected(_)) => false,
+            State::Draft | State::Confirmed(Verdict::Rejected(_)) | State::Received(_) => false,
         };
         // How old a document gets in a log nobody can say.
         let is_timeless = row.header.lifetime == 0 && !row.header.ephemeral;

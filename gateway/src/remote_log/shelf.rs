@@ -10,7 +10,7 @@ use waypost_protocol::ids::{Fingerprint, PeerKey};
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{Holdings as _, Standing};
 use waypost_remote_log::{Described, LogKey, ReadError, Shelf, ShelfError};
-use waypost_store::{Applied, Change, ChangeError, Free, Freeing, NewDocument, PeerClass};
+use waypost_store::{Applied, Change, ChangeError, NewDocument, PeerClass};
 
 use super::Parts;
 
@@ -77,10 +77,17 @@ impl GatewayShelf<'_> {
     fn apply(
         &self,
         change: Change,
-        freeing: Freeing,
+        header: &Header,
         description: &Description,
     ) -> Result<Applied, ShelfError> {
-        let change = Change::ForReaders { change: Box::new(change), freeing };
+        let standing = self.parts.store.standing(&description.id, Some(&header.destination));
+        let has_verdict = matches!(standing, Ok(Standing::Confirmed(_)));
+        let kept = self.parts.destinations.kept_for_readers(&header.destination, &description.group);
+        // What the destination has spoken on needs no upload; it is here for readers.
+        let change = match kept.filter(|_| has_verdict) {
+            Some(free) => Change::Received { change: Box::new(change), free },
+            None => change,
+        };
         let applied = self.parts.writer.apply(change).map_err(|error| not_stored(&error))?;
         if matches!(applied, Applied::Stored { .. }) {
             let attempted = Change::Attempted { id: description.id };
@@ -96,10 +103,10 @@ impl GatewayShelf<'_> {
             return Err(wrong_bytes());
         }
         let header = self.check(document.body(), description)?;
-        let freeing = self.parts.destinations.freeing_of(&header.destination);
         let depositor = Some(self.peer);
-        let new = NewDocument { document, header, age: 0, depositor, draft: false, note: None };
-        self.apply(Change::Document(Box::new(new)), freeing, description).map(|_| ())
+        let new =
+            NewDocument { document, header: header.clone(), age: 0, depositor, draft: false, note: None };
+        self.apply(Change::Document(Box::new(new)), &header, description).map(|_| ())
     }
 
     fn take_large(
@@ -122,12 +129,17 @@ impl GatewayShelf<'_> {
                 Some(header) => header.clone(),
                 None => header.insert(Arc::new(self.check(&bytes, description)?)).clone(),
             };
-            let freeing = self.parts.destinations.freeing_of(&header.destination);
             let (length, depositor) = (bytes.len() as u64, Some(self.peer));
             let bytes = Bytes::from(bytes);
-            let change =
-                Change::Piece { description: *description, header, offset, bytes, age: 0, depositor };
-            match self.apply(change, freeing, description)? {
+            let change = Change::Piece {
+                description: *description,
+                header: header.clone(),
+                offset,
+                bytes,
+                age: 0,
+                depositor,
+            };
+            match self.apply(change, &header, description)? {
                 Applied::Partial { .. } => offset += length,
                 _ => return Ok(()),
             }
@@ -162,8 +174,9 @@ impl Shelf for GatewayShelf<'_> {
             // A confirmation names documents of many kiosks; what was never here may still be wanted by phones here.
             Standing::Confirmed(confirmation) => {
                 let was_here = self.parts.store.document(&described.id).map_err(|error| error.to_string())?;
-                let freeing = self.parts.destinations.freeing(&confirmation);
-                if was_here.is_some() || freeing.opened == Free::Now {
+                let destination = confirmation.statement.destination();
+                let kept = self.parts.destinations.kept_for_readers(&destination, &described.group);
+                if was_here.is_some() || kept.is_none() {
                     return Ok(None);
                 }
             }
