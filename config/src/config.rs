@@ -9,7 +9,7 @@ use crate::backhaul::{self, Backhaul};
 use crate::destination::{Destination, Draft};
 use crate::quantity::{Period, Size};
 use crate::setting::section;
-use crate::value::{AccessMode, FileName, HostPort, LogLevel, Name};
+use crate::value::{AccessMode, FileName, GroupList, HostPort, LogLevel, LogMode, LogPlace, Name};
 
 section! {
     /// The configuration of a Waypost gateway.
@@ -30,6 +30,8 @@ section! {
         [] upload: Upload = Upload::default();
         /// Documents on USB sticks.
         [] bundles: Bundles = Bundles::default();
+        /// What the gateway shares with other kiosks by way of a place that both reach.
+        [] remote_log: RemoteLog = RemoteLog::default();
         /// How commands reach the gateway.
         [] control: Control = Control::default();
         /// What is logged.
@@ -168,6 +170,35 @@ section! {
 }
 
 section! {
+    /// What the gateway shares with other kiosks by way of a place that both reach (docs/remote-log.md). A document is
+    /// published while its bytes are here, and is of use at another kiosk while its bytes are there: see `keep` of the
+    /// destination. Documents with a lifetime are never published.
+    pub struct RemoteLog {
+        /// Whether the gateway publishes a log of the documents that phones have brought. `waypost status` shows its key.
+        [reload] publish: bool = false;
+        /// Where logs are: "destination" (each destination has those of its own documents), or "folder:/path" on a stick or
+        /// a shared disk. The folder must be there; where a stick is missing, it is waited for.
+        [reload] to: LogPlace = LogPlace::Destination;
+        /// How the log is laid out. "full": documents in the pages, nothing else to fetch. "page": pages of 256 documents,
+        /// each fetched by those who want it. "linked": a page for each document, the least to write and the most round
+        /// trips to read. "mixed": the last `inline_last` documents in the newest page, older ones as in "page".
+        [reload] mode: LogMode = LogMode::Page;
+        /// For "mixed". More save round trips for kiosks that come often; each time all of them are sent again.
+        [reload] inline_last: u32 = 16, within 0, 128;
+        /// Keys of the logs that are followed, as their gateways' `waypost status` shows them. Whoever has such a key's
+        /// secret can fill this gateway's store with documents of collections that it carries, as a paired phone can.
+        #[schemars(with = "Vec<String>", extend("items" = peer_key_schema()))]
+        [reload] follow: Vec<PeerKey> = Vec::new();
+        /// Collections, by group id, that are published and taken. Absent, all that the gateway carries.
+        #[schemars(with = "Option<Vec<String>>", extend("items" = group_schema()))]
+        [reload] collections: Option<GroupList> = None,
+            example "[\"0000000000000000000000000000000000000000000000000000000000000000\"]";
+        /// How often logs that are followed are looked at, besides when a backhaul appears. Costs about 500 bytes for each.
+        [reload] interval: Period = Period::minutes(15), within Period::secs(1), Period::days(7);
+    }
+}
+
+section! {
     /// How the commands (`waypost status` and others) reach the running gateway.
     pub struct Control {
         /// The Unix socket. Who may write to it may administer the gateway.
@@ -188,6 +219,10 @@ section! {
 /// Both writings of a key.
 fn peer_key_schema() -> serde_json::Value {
     serde_json::json!({ "type": "string", "pattern": r"^\s*([0-9a-fA-F]{64}|[A-Za-z0-9_-]{43})\s*$" })
+}
+
+fn group_schema() -> serde_json::Value {
+    serde_json::json!({ "type": "string", "pattern": "^[0-9a-fA-F]{64}$" })
 }
 
 impl Config {

@@ -23,7 +23,7 @@ mod value;
 
 pub use annotated::annotated;
 pub use backhaul::{Backhaul, MAX_BACKHAULS, Pattern, Window};
-pub use config::{Access, Bundles, Config, Control, Identity, Lan, Limits, Log, Store, Upload};
+pub use config::{Access, Bundles, Config, Control, Identity, Lan, Limits, Log, RemoteLog, Store, Upload};
 pub use destination::{Collection, Credentials, Destination, MAX_DESTINATIONS};
 pub use diff::{Change, after_reload, reload_diff};
 pub use load::{Loaded, load, parse};
@@ -32,4 +32,6 @@ pub use problem::{MAX_PROBLEMS, Origin, Problem, Severity, printable};
 pub use quantity::{Period, QuantityError, Size};
 pub use schema::schema;
 pub use source::{MAX_DROP_INS, MAX_FILE, Source, drop_in_directory};
-pub use value::{AccessMode, Cost, FileName, HostPort, HttpsUrl, Keep, LogLevel, Name};
+pub use value::{
+    AccessMode, Cost, FileName, GroupList, HostPort, HttpsUrl, Keep, LogLevel, LogMode, LogPlace, Name,
+};

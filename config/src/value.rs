@@ -244,6 +244,85 @@ words!(
 );
 
 words!(
+    /// How a remote log is laid out (3/REMOTE-LOG).
+    LogMode, "\"full\", \"page\", \"linked\" or \"mixed\"", {
+        /// Documents in the pages.
+        Full = "full",
+        /// Documents by hash.
+        Page = "page",
+        /// A page for each document.
+        Linked = "linked",
+        /// The last ones in the newest page.
+        Mixed = "mixed",
+    }
+);
+
+/// Where remote logs are.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LogPlace {
+    /// At the destinations.
+    Destination,
+    /// In a folder.
+    Folder(PathBuf),
+}
+
+impl fmt::Display for LogPlace {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LogPlace::Destination => f.write_str("destination"),
+            LogPlace::Folder(path) => write!(f, "folder:{}", path.display()),
+        }
+    }
+}
+
+impl Serialize for LogPlace {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl JsonSchema for LogPlace {
+    fn schema_name() -> std::borrow::Cow<'static, str> {
+        "LogPlace".into()
+    }
+
+    fn json_schema(_: &mut schemars::SchemaGenerator) -> schemars::Schema {
+        schemars::json_schema!({ "type": "string", "pattern": "^\\s*(destination|folder:.+)\\s*$" })
+    }
+}
+
+impl Leaf for LogPlace {
+    const EXPECTED: &'static str = "\"destination\" or \"folder:/path\"";
+    fn read(value: &DeValue<'_>, folder: &Path) -> Result<Self, String> {
+        let text = text(value)?.trim();
+        match text.strip_prefix("folder:") {
+            Some("") => Err("name the folder after the colon".to_owned()),
+            Some(path) => Ok(LogPlace::Folder(folder.join(path))),
+            None if text == "destination" => Ok(LogPlace::Destination),
+            None if text.starts_with('/') => Err(format!("write \"folder:{text}\"")),
+            None => Err(meant(text, &["destination"])),
+        }
+    }
+}
+
+/// Collections by group id.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(transparent)]
+pub struct GroupList(pub Vec<GroupId>);
+
+impl Leaf for GroupList {
+    const EXPECTED: &'static str = "a list of group ids, each 64 hexadecimal digits";
+    fn read(value: &DeValue<'_>, folder: &Path) -> Result<Self, String> {
+        let array = value.as_array().ok_or_else(|| "put it in [ ]".to_owned())?;
+        array
+            .iter()
+            .map(|group| GroupId::read(group.get_ref(), folder))
+            .collect::<Result<_, _>>()
+            .map(GroupList)
+    }
+}
+
+words!(
     /// Whether bytes over a backhaul cost money (design R16).
     Cost, "\"free\" or \"metered\"", {
         /// They do not.

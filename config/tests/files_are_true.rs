@@ -163,6 +163,7 @@ fn every_line_may_be_used_as_it_stands() {
     let without_examples = Config {
         destination: Vec::new(),
         backhaul: Vec::new(),
+        remote_log: waypost_config::RemoteLog { collections: None, ..loaded.config.remote_log },
         store: waypost_config::Store { quota: None, key_file: None, ..loaded.config.store },
         ..loaded.config
     };

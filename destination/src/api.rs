@@ -3,6 +3,7 @@
 mod answer;
 mod client;
 mod digest;
+mod log;
 mod problem;
 mod questions;
 mod stream;
@@ -21,6 +22,7 @@ use waypost_protocol::time::UnixTime;
 
 use crate::home::Home;
 use crate::intake::{BatchLimits, Intake};
+use crate::log::Logs;
 
 pub use client::PeerCertificate;
 pub use problem::Problem;
@@ -31,7 +33,7 @@ const MAX_UPLOADS: usize = 32;
 const STALL: Duration = Duration::from_secs(90);
 
 /// Each route, as `openapi.json` has it.
-pub const ROUTES: [(&str, &str); 12] = [
+pub const ROUTES: [(&str, &str); 17] = [
     ("GET", "/v1/info"),
     ("GET", "/v1/certificate"),
     ("POST", "/v1/have"),
@@ -44,11 +46,17 @@ pub const ROUTES: [(&str, &str); 12] = [
     ("HEAD", "/v1/uploads/{id}"),
     ("PATCH", "/v1/uploads/{id}"),
     ("DELETE", "/v1/uploads/{id}"),
+    ("POST", "/v1/content/have"),
+    ("PUT", "/v1/content/{hash}"),
+    ("GET", "/v1/content/{hash}"),
+    ("PUT", "/v1/names/{name}"),
+    ("GET", "/v1/names/{name}"),
 ];
 
 /// What all requests share.
 pub struct Shared {
     intake: Intake,
+    logs: Logs,
     info: Info,
     certificate: Vec<u8>,
     batch: BatchLimits,
@@ -57,7 +65,7 @@ pub struct Shared {
 
 impl Shared {
     /// For that home.
-    pub fn new(home: &Home, intake: Intake) -> Self {
+    pub fn new(home: &Home, intake: Intake, logs: Logs) -> Self {
         let settings = home.settings();
         let info = Info {
             versions: vec![api::VERSION],
@@ -71,7 +79,7 @@ impl Shared {
         };
         let certificate = home.certificate().to_bytes();
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
-        Shared { intake, info, certificate, batch: home.batch_limits(), uploads }
+        Shared { intake, logs, info, certificate, batch: home.batch_limits(), uploads }
     }
 
     /// Room for one more upload.
@@ -105,6 +113,11 @@ fn handler(method: &str, path: &str) -> MethodRouter<Arc<Shared>> {
         ("POST", api::CONFIRMATIONS) => post(questions::confirmations),
         ("GET", api::CONFIRMATIONS) => get(questions::confirmations_since),
         ("POST", api::BATCH) => post(uploads::batch),
+        ("POST", api::CONTENT_HAVE) => post(log::have),
+        ("PUT", path) if path.starts_with(api::CONTENT) => put(log::put_content),
+        ("GET", path) if path.starts_with(api::CONTENT) => get(log::get_content),
+        ("PUT", path) if path.starts_with(api::NAMES) => put(log::put_name),
+        ("GET", path) if path.starts_with(api::NAMES) => get(log::get_name),
         ("PUT", _) => put(uploads::put_document),
         ("OPTIONS", api::UPLOADS) => tus(options(tus::options)),
         ("POST", api::UPLOADS) => tus(post(tus::create)),

@@ -6,6 +6,7 @@
 //! certificate.pgp    its public part     confirmations/       NAME.txt and NAME.txt.asc
 //! collection.key     names the groups    store.sqlite         what became of each document
 //! tls/               certificates        tmp/                 what is being received
+//! log/               remote logs of gateways
 //! ```
 
 use std::fs;
@@ -126,6 +127,9 @@ pub struct Settings {
     /// The largest batch in bytes. Default 1 GiB.
     #[serde(default = "default_max_batch_bytes")]
     pub max_batch_bytes: u64,
+    /// What remote logs of gateways may take, all together, in bytes. Default 16 GiB.
+    #[serde(default = "default_max_log_bytes")]
+    pub max_log_bytes: u64,
 }
 
 fn default_listen() -> String {
@@ -148,6 +152,9 @@ fn default_max_batch_documents() -> u32 {
 }
 fn default_max_batch_bytes() -> u64 {
     1 << 30
+}
+fn default_max_log_bytes() -> u64 {
+    16 << 30
 }
 
 /// How a home is made.
@@ -223,6 +230,7 @@ impl Home {
             max_content: default_max_content(),
             max_batch_documents: default_max_batch_documents(),
             max_batch_bytes: default_max_batch_bytes(),
+            max_log_bytes: default_max_log_bytes(),
         };
         match &init.tls {
             Some((certificate, key)) => {
@@ -336,6 +344,11 @@ impl Home {
 
     pub(crate) fn held_folder(&self) -> PathBuf {
         self.path.join("held")
+    }
+
+    /// Remote logs of gateways.
+    pub fn log_folder(&self) -> PathBuf {
+        self.path.join("log")
     }
 
     /// The database.

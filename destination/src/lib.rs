@@ -13,6 +13,7 @@ pub mod home;
 pub mod inbox;
 pub mod intake;
 pub mod judge;
+pub mod log;
 pub mod names;
 pub mod opener;
 pub mod partials;

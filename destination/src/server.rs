@@ -20,6 +20,7 @@ use tokio_rustls::TlsAcceptor;
 use crate::api::{self, PeerCertificate, Shared};
 use crate::home::Home;
 use crate::intake::{Intake, IntakeError};
+use crate::log::{LogFolder, Logs};
 use crate::tls::{TlsError, certificate_hash, server_config};
 
 /// Connections at a time; more wait to be accepted.
@@ -80,7 +81,8 @@ impl Server {
         let listener =
             bind(listen).map_err(|error| StartError::Listen { listen: listen.to_owned(), error })?;
         let address = listener.local_addr()?;
-        let shared = Arc::new(Shared::new(home, intake));
+        let logs = Logs::open(Box::new(LogFolder::open(&home.log_folder())?), home.settings().max_log_bytes)?;
+        let shared = Arc::new(Shared::new(home, intake, logs));
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)

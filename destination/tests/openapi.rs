@@ -63,6 +63,8 @@ fn with_credentials_every_route_succeeds_as_described() {
     let several = file("several", &stream);
     let ids = file("ids", &waypost_protocol::api::encode_ids(&[one.id(), other.id()]));
     let nothing = file("nothing", b"");
+    let (page, root, head, key) = support::log(&one);
+    let (page, head) = (file("page", &page), file("head", &head));
     // An upload of a third document, of which nothing comes.
     let third = support::noise(5, 32).try_into().map(waypost_protocol::ids::MessageId).unwrap();
     let named = format!("Upload-Metadata: id {}", data_encoding::BASE64.encode(third.to_string().as_bytes()));
@@ -74,7 +76,10 @@ fn with_credentials_every_route_succeeds_as_described() {
     for (method, path) in ROUTES {
         let id = if path.starts_with("/v1/uploads") { third } else { one.id() };
         let there = path.replace("{id}", &id.to_string());
+        let there = there.replace("{hash}", &root.to_string()).replace("{name}", &key.to_string());
         let body = match path {
+            "/v1/content/{hash}" => &page,
+            "/v1/names/{name}" => &head,
             "/v1/documents/{id}" => &single,
             "/v1/batch" => &several,
             "/v1/uploads" | "/v1/uploads/{id}" => &nothing,
@@ -86,6 +91,9 @@ fn with_credentials_every_route_succeeds_as_described() {
             _ => vec!["--request", method, "--data-binary", body],
         };
         let is_tus = path.starts_with("/v1/uploads");
+        if (method, path) == ("PUT", "/v1/names/{name}") {
+            arguments.extend(["--header", "If-None-Match: *"]);
+        }
         if is_tus {
             arguments.extend(&tus);
         }

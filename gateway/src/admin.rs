@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use crate::remote_log::LogStatus;
 use serde::{Deserialize, Serialize};
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, StoreId};
@@ -150,6 +151,10 @@ pub struct Status {
     pub destinations: Vec<DestinationStatus>,
     /// The bundle that is being written or read, or the last one; absent where there was none since the start.
     pub bundle: Option<Job>,
+    /// The public key of this gateway's own remote log: what others put into their `follow`.
+    pub log_key: String,
+    /// Remote logs, by place.
+    pub remote_logs: Vec<LogStatus>,
     /// What of the configuration could not be used, as `waypost check` prints it: destinations left out, for example.
     pub problems: Vec<String>,
 }

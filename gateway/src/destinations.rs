@@ -126,6 +126,23 @@ impl Destinations {
     }
 }
 
+impl Destinations {
+    /// How long the bytes of a document of this collection are kept for readers once its destination has spoken; `None`:
+    /// not at all.
+    pub fn kept_for_readers(&self, destination: &Fingerprint, group: &GroupId) -> Option<Free> {
+        let config = &self.get(destination)?.config;
+        let collection = config.collections.iter().flatten().find(|one| one.group == *group);
+        let retained = collection.and_then(|one| one.retain).map(|span| span.duration().as_secs());
+        match (&config.keep, retained) {
+            (Keep::Always, _) => Some(Free::Never),
+            (Keep::For(period), retained) => {
+                Some(Free::After(period.duration().as_secs().max(retained.unwrap_or(0))))
+            }
+            (Keep::UntilConfirmed, retained) => retained.map(Free::After),
+        }
+    }
+}
+
 impl Served {
     /// Whether uploads to `other` are uploads to this one, in the same way: nothing has to be begun anew.
     pub fn uploads_like(&self, other: &Served) -> bool {

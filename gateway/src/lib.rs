@@ -7,4 +7,5 @@ pub mod control;
 pub mod daemon;
 pub mod destinations;
 pub mod logging;
+pub mod remote_log;
 pub mod setup;

@@ -27,6 +27,12 @@ pub const UPLOADS: &str = "/v1/uploads";
 pub const TUS_VERSION: &str = "1.0.0";
 /// Media type of bytes at an offset (tus 1.0).
 pub const TUS_STREAM: &str = "application/offset+octet-stream";
+/// `POST` of content hashes: which of them are there.
+pub const CONTENT_HAVE: &str = "/v1/content/have";
+/// `PUT` and `GET` of a remote log's content under its SHA-256, `GET` with `?from=BYTE`.
+pub const CONTENT: &str = "/v1/content";
+/// `PUT` and `GET` of a remote log's head under its key.
+pub const NAMES: &str = "/v1/names";
 /// Media type of an [`Answer`] in protobuf; clients that do not accept it get JSON.
 pub const PROTOBUF: &str = "application/x-protobuf";
 /// Media type of one document in canonical encoding.

@@ -26,6 +26,7 @@ try:
 except ImportError:
     sys.exit("the Python package `cryptography` is missing; on Debian: apt-get install python3-cryptography")
 
+from remote_log import check_remote_log
 from session import End
 from wire import CONFIRMATION, HEADER, MESSAGE, PAYLOAD, Wrong, decode, encode
 
@@ -459,6 +460,10 @@ def main(folder):
     for check in checks:
         check(vectors)
         print(f"{check.__name__.removeprefix('check_').replace('_', ' ')}: as specified")
+    logs = folder / "v1-remote-log.json"
+    if logs.exists():
+        check_remote_log(json.loads(logs.read_text()))
+        print("remote log: as specified")
     sealed, signed = (json.loads((folder / name).read_text()) for name in ("v1-openpgp.json", "v1-signed.json"))
     print("openpgp:", check_openpgp(sealed, signed))
 

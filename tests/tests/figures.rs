@@ -29,3 +29,8 @@ fn ten_photos_cost_at_most_a_hundredth_more_than_their_bodies_until_they_are_con
 fn the_first_contact_after_the_upload_brings_the_confirmations() {
     assert_reached("contacts_to_confirmation");
 }
+
+#[test]
+fn ten_new_documents_of_a_remote_log_cost_at_most_four_times_their_bytes() {
+    assert_reached("remote_log_catch_up");
+}

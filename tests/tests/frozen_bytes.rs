@@ -18,15 +18,16 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::{Mutex, PoisonError};
 
-use frozen::{handshakes, openpgp, same, values};
+use frozen::{handshakes, openpgp, remote_log, same, values};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Each frozen file and its SHA-256.
-const FROZEN: [(&str, &str); 3] = [
+const FROZEN: [(&str, &str); 4] = [
     ("v1.json", "9c0d08ae651ef94ae9c01ec2e6b6c2e9aefd5363a2594e097d2f568c90e8a2a1"),
     ("v1-openpgp.json", "af57ce05ecf39b0c986d4402f5f7bc0a50f505b2f2736a8dd1be66ac896eee98"),
     ("v1-signed.json", "b39033834ba09c3b6ae552a5bb5fb491ad8c347af73fd83952f70cce54a2e0df"),
+    ("v1-remote-log.json", "ddb2f1f70c3140b444b8fd1831bb02ee2eff1b5bf7702db1637658d37335da07"),
 ];
 
 fn folder() -> PathBuf {
@@ -99,6 +100,13 @@ fn a_document_of_version_1_that_was_signed_inside_says_who_signed_it() {
     openpgp::check_signed(&keys, &frozen("v1-signed.json", || openpgp::make_signed(&keys)));
 }
 
+#[test]
+fn remote_logs_of_version_1_have_their_frozen_bytes_and_are_read_from_them() {
+    let frozen = frozen("v1-remote-log.json", remote_log::make);
+    same("v1-remote-log.json", &frozen, &remote_log::make());
+    remote_log::check(&frozen);
+}
+
 /// Runs the second implementation of docs/protocol.md over the vectors in a folder.
 fn second_implementation(vectors: &Path) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/check_vectors.py");
@@ -115,7 +123,7 @@ fn a_second_implementation_of_the_specification_makes_and_reads_the_same_bytes()
     let Output { status, stdout, stderr } = second_implementation(&folder());
     let (said, why) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
     assert!(status.success(), "{said}{why}\n(what it needs is installed by tests/tools/setup.sh)");
-    assert_eq!(said.matches(": as specified\n").count(), 10, "{said}");
+    assert_eq!(said.matches(": as specified\n").count(), 11, "{said}");
     // Without gpg it would only have looked at the shapes.
     assert!(said.ends_with("openpgp: opened and verified by gpg\n"), "{said}");
 }
@@ -137,6 +145,24 @@ fn the_second_implementation_notices_a_changed_byte() {
         *value = Value::from(format!("{}{last}", &digits[..digits.len() - 1]));
         let copy = tempfile::tempdir().unwrap();
         std::fs::write(copy.path().join("v1.json"), changed.to_string()).unwrap();
+        let said = String::from_utf8(second_implementation(copy.path()).stderr).unwrap();
+        assert!(said.starts_with("not as specified: "), "{place}: {said}");
+    }
+}
+
+#[test]
+fn the_second_implementation_notices_a_changed_byte_of_a_remote_log() {
+    let text = std::fs::read_to_string(folder().join("v1-remote-log.json")).unwrap();
+    let vectors: Value = serde_json::from_str(&text).unwrap();
+    for place in ["/pages/1/bytes", "/pages/0/chain", "/heads/1/bytes", "/log_key"] {
+        let mut changed = vectors.clone();
+        let value = changed.pointer_mut(place).unwrap_or_else(|| panic!("no {place}"));
+        let digits = value.as_str().unwrap().to_owned();
+        let last = if digits.ends_with('0') { "1" } else { "0" };
+        *value = Value::from(format!("{}{last}", &digits[..digits.len() - 1]));
+        let copy = tempfile::tempdir().unwrap();
+        std::fs::copy(folder().join("v1.json"), copy.path().join("v1.json")).unwrap();
+        std::fs::write(copy.path().join("v1-remote-log.json"), changed.to_string()).unwrap();
         let said = String::from_utf8(second_implementation(copy.path()).stderr).unwrap();
         assert!(said.starts_with("not as specified: "), "{place}: {said}");
     }

@@ -124,7 +124,7 @@ fn confirmations_of(
     Ok(found)
 }
 
-async fn read_ids(body: Body) -> Result<Vec<MessageId>, Problem> {
+pub(super) async fn read_ids(body: Body) -> Result<Vec<MessageId>, Problem> {
     let most = MAX_IDS * MessageId::LEN;
     let read = tokio::time::timeout(STALL, to_bytes(body, most)).await;
     let read = read.map_err(|_| Problem::stream(&std::io::ErrorKind::TimedOut.into()))?;

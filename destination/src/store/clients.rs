@@ -96,6 +96,14 @@ impl Store {
         Ok(self.db.prepare_cached(&sql)?.query_row([hash], |row| row.get(0)).optional()?)
     }
 
+    /// What a client is.
+    pub fn client_kind(&self, id: i64) -> Result<Option<ClientKind>, StoreError> {
+        let sql = "SELECT kind = 'phone' FROM clients WHERE id = ?";
+        let phone: Option<bool> =
+            self.db.prepare_cached(sql)?.query_row([id], |row| row.get(0)).optional()?;
+        Ok(phone.map(|phone| if phone { ClientKind::Phone } else { ClientKind::Gateway }))
+    }
+
     /// Ends a client's access, at once; what it uploaded stays. False where there is none of that name.
     pub fn revoke_client(&self, name: &str, now: UnixTime) -> Result<bool, StoreError> {
         let sql = "UPDATE clients SET revoked = ? WHERE name = ? AND revoked IS NULL";

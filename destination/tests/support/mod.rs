@@ -18,6 +18,7 @@ use waypost_protocol::document::Document;
 use waypost_protocol::envelope::{Header, assemble};
 use waypost_protocol::ids::MessageId;
 use waypost_protocol::time::UnixTime;
+use waypost_remote_log::{Chain, Content, ContentHash, Described, Entry, Head, LogId, LogKey, Page, Signer};
 
 pub(crate) fn now() -> UnixTime {
     waypost_destination::clock::now()
@@ -282,6 +283,31 @@ impl Drop for Running {
         let _ = self.child.kill();
         let _ = self.child.wait();
     }
+}
+
+/// A remote log with that document inline: its page and the page's hash, its head and the log's key.
+pub(crate) fn log(document: &Document) -> (Vec<u8>, ContentHash, Vec<u8>, LogKey) {
+    let signer = Signer::derive(&[7; 32]).unwrap();
+    let page = page(&[document]);
+    let (bytes, root) = page.encode();
+    let head = head(&signer, LogId([1; 16]), 1, &page);
+    (bytes.to_vec(), root, head.to_vec(), signer.key())
+}
+
+/// A page with these documents inline, the oldest first.
+pub(crate) fn page(documents: &[&Document]) -> Page {
+    let entry = |document: &&Document| {
+        let bytes = Bytes::from(document.encode());
+        let described = Described { id: document.id(), group: document.group(), size: bytes.len() as u64 };
+        Entry { described, content: Content::Inline(bytes) }
+    };
+    Page { entries: documents.iter().map(entry).collect(), below: Chain::EMPTY, tail: None }
+}
+
+/// A signed head.
+pub(crate) fn head(signer: &Signer, log: LogId, sequence: u64, page: &Page) -> Bytes {
+    let (chain, root) = (page.chain(), page.encode().1);
+    signer.sign(&Head { key: signer.key(), log, sequence, chain, root, bookmark: Bytes::new() })
 }
 
 /// Bytes that do not compress.

@@ -53,6 +53,11 @@ pub fn secret_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
     load(path, File::open(path).map_err(|source| KeyFileError::Io { path: path.to_owned(), source })?)
 }
 
+/// The 32 bytes of the node's identity, made where the file is missing: other keys of the node are derived from them.
+pub fn identity_secret(path: &Path) -> Result<Zeroizing<[u8; 32]>, KeyFileError> {
+    load_or_make(path)
+}
+
 /// The store's key, made where the file is missing.
 pub fn store_key(path: &Path) -> Result<StoreKey, KeyFileError> {
     Ok(StoreKey::new(*load_or_make(path)?))

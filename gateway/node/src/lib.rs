@@ -10,5 +10,5 @@ mod node;
 
 pub use clock::Clock;
 pub use host::{ContactSummary, Ending, Grant, Host, StoredNow};
-pub use keys::{KeyFileError, identity, inspect_key, secret_key, store_key, system_rng};
+pub use keys::{KeyFileError, identity, identity_secret, inspect_key, secret_key, store_key, system_rng};
 pub use node::{ConversationId, Limits, Node, NodeEvent};

@@ -11,6 +11,7 @@ use waypost_config::{Config, load, printable};
 use super::output;
 use crate::admin::{self, Answer, DestinationStatus, Request, Status};
 use crate::control::{self, ControlError};
+use crate::remote_log::{FollowStatus, LogStatus};
 use crate::setup;
 
 /// Reads the configuration as a command needs it: where the store and the socket are.
@@ -112,6 +113,8 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
         });
     }
     status.destinations.iter().for_each(destination);
+    output::line(&format!("log key      {}", status.log_key));
+    status.remote_logs.iter().for_each(remote_log);
     for problem in &status.problems {
         output::line(&format!("problem      {}", printable(problem)));
     }
@@ -136,6 +139,25 @@ fn destination(status: &DestinationStatus) {
     }
     for (id, cause) in set_aside {
         output::line(&format!("             set aside: {id}: {}", printable(cause)));
+    }
+}
+
+fn remote_log(status: &LogStatus) {
+    let place = printable(&status.place);
+    output::line(&format!("remote log   {place}: {} documents published", status.published));
+    if let Some(trouble) = &status.trouble {
+        output::line(&format!("             {}", printable(trouble)));
+    }
+    for follow in &status.follows {
+        let FollowStatus { key, documents, taken, owed, is_read, trouble } = follow;
+        let rest = if *is_read { "" } else { ", more to read" };
+        let owed = if *owed == 0 { String::new() } else { format!(", {owed} to be tried again") };
+        output::line(&format!(
+            "             follows {key}: {documents} looked at{rest}, {taken} taken since the start{owed}"
+        ));
+        if let Some(trouble) = trouble {
+            output::line(&format!("             {}", printable(trouble)));
+        }
     }
 }
 

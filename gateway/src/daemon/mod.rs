@@ -16,7 +16,7 @@ use rand_core::RngCore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use waypost_backhaul::{Networks, Watch};
-use waypost_config::{Config, Problem};
+use waypost_config::{Config, LogPlace, Problem};
 use waypost_lan::{Announcement, Listener};
 use waypost_link::Link;
 use waypost_node::{Node, NodeEvent, system_rng};
@@ -35,7 +35,8 @@ use self::uploads::{Shared, Upload, UploadNews};
 use crate::bundle::Job;
 use crate::control::{Asked, ControlSocket};
 use crate::destinations::{Destinations, Served};
-use crate::{control, logging, setup};
+use crate::remote_log::AtFolder;
+use crate::{control, logging, remote_log, setup};
 
 /// Rows that one sweep of the store looks at.
 const SWEEP_ROWS: usize = 1_000;
@@ -76,6 +77,8 @@ pub struct Daemon {
     node: Node,
     host: GatewayHost,
     uploads: Vec<Upload>,
+    /// Remote logs in a folder, where they are configured to be in one.
+    folder_log: Option<AtFolder>,
     /// What of the configuration could not be used.
     problems: Vec<String>,
     shared: Shared,
@@ -194,8 +197,9 @@ impl Daemon {
             link_bytes: 0,
         };
         let way = backhauls.clone();
-        let shared = Shared { store, writer, clock: node.clock(), time, way, news: news_in };
         let bundles = Bundles::new(&config);
+        let signer = remote_log::signer(&config)?;
+        let shared = Shared { store, writer, clock: node.clock(), time, way, news: news_in, signer };
         let mut daemon = Daemon {
             path: path.to_owned(),
             config,
@@ -204,6 +208,7 @@ impl Daemon {
             node,
             host,
             uploads: Vec::new(),
+            folder_log: None,
             problems,
             shared,
             listening,
@@ -224,6 +229,7 @@ impl Daemon {
         }
         daemon.start_uploads(true);
         daemon.look_for_sticks();
+        daemon.start_folder_log();
         log::info!(
             name = daemon.config.name.as_str(), key:% = daemon.identity.public(), listening:? = daemon.listening,
             destinations = daemon.destinations.0.len();
@@ -259,6 +265,21 @@ impl Daemon {
         }
     }
 
+    /// Remote logs in a folder, begun anew.
+    fn start_folder_log(&mut self) {
+        self.folder_log = None;
+        let logs = &self.config.remote_log;
+        let LogPlace::Folder(path) = &logs.to else { return };
+        if !remote_log::is_wanted(logs) {
+            return;
+        }
+        let parts = self.shared.for_logs(&self.config, &self.destinations);
+        match AtFolder::start(parts, path, self.shared.clock) {
+            Ok(running) => self.folder_log = Some(running),
+            Err(error) => log::error!(error:%; "no remote logs in {}: {error}", path.display()),
+        }
+    }
+
     /// True when it was told to end, false when the store must be opened anew.
     async fn run(&mut self, signals: &mut Signals) -> bool {
         loop {
@@ -270,6 +291,7 @@ impl Daemon {
                 }
                 Event::Asked(asked) => self.answer(asked),
                 Event::Upload(UploadNews::Confirmed) => self.host.new_confirmations = true,
+                Event::Upload(UploadNews::Fetched) => self.host.new_documents = true,
                 Event::Upload(UploadNews::StoreFailed) => {}
                 Event::Upload(UploadNews::Backhaul) | Event::Minute => self.look_at_backhauls(None, None),
                 Event::Networks(networks) => self.networks_changed(networks),
@@ -332,6 +354,7 @@ impl Daemon {
         if std::mem::take(&mut self.host.new_documents) {
             self.uploads.iter().for_each(|upload| upload.uploader.nudge());
             self.node.documents_changed(&mut self.host);
+            self.folder_log.iter().for_each(AtFolder::nudge);
         }
         if std::mem::take(&mut self.host.new_confirmations) {
             self.node.confirmations_changed(&mut self.host);
@@ -402,6 +425,7 @@ impl Daemon {
         self.bundles.stop();
         // An uploader may be telling the loop something, which nobody reads any more.
         self.news.close();
+        self.folder_log = None;
         stop_uploads(std::mem::take(&mut self.uploads), DRAIN / 2);
         self.shared.writer.stop();
         log::info!("gateway has stopped");
@@ -504,7 +528,8 @@ impl Daemon {
         }
         let changes = waypost_config::reload_diff(&self.config, &loaded.config);
         let config = waypost_config::after_reload(&self.config, &loaded.config);
-        let upload_changed = config.upload != self.config.upload;
+        let upload_changed =
+            config.upload != self.config.upload || config.remote_log != self.config.remote_log;
         let (destinations, found) = Destinations::load(&config);
         log_problems(loaded.problems.iter().chain(&found));
         let problems: Vec<Problem> = loaded.problems.into_iter().chain(found).collect();
@@ -518,6 +543,7 @@ impl Daemon {
         self.look_at_backhauls(Some(self.config.backhaul.clone()), None);
         self.start_uploads(upload_changed);
         self.look_for_sticks();
+        self.start_folder_log();
         log::info!(changed = changes.len(); "configuration read again");
         for change in &changes {
             let when = if change.needs_restart { "needs restart" } else { "in effect" };

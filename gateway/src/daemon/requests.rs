@@ -14,6 +14,7 @@ use waypost_upload::PathState;
 use super::Daemon;
 use crate::admin::{self, Answer, Request, Status};
 use crate::control::Asked;
+use crate::remote_log::{AtFolder, LogStatus};
 
 impl Daemon {
     /// Answers, at once or, where that takes long, from a thread of its own.
@@ -109,8 +110,18 @@ impl Daemon {
             backhauls: self.backhauls.status(),
             destinations: self.uploads.iter().map(destination).collect(),
             bundle: self.bundles.jobs.last(),
+            log_key: self.shared.signer.key().to_string(),
+            remote_logs: self.remote_logs(),
             problems: self.problems.clone(),
         })
+    }
+
+    fn remote_logs(&self) -> Vec<LogStatus> {
+        let read = |status: &std::sync::Mutex<LogStatus>| {
+            status.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        };
+        let at_destinations = self.uploads.iter().filter_map(|upload| upload.log.as_deref()).map(read);
+        at_destinations.chain(self.folder_log.iter().map(AtFolder::status)).collect()
     }
 
     /// Makes a one-time pairing code.

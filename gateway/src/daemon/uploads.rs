@@ -5,22 +5,24 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use waypost_config::Config;
+use waypost_config::{Config, LogPlace};
 use waypost_node::Clock;
 use waypost_openpgp::verify_confirmation;
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq};
 use waypost_protocol::mvds;
 use waypost_protocol::sync::Holdings as _;
+use waypost_remote_log::Signer;
 use waypost_store::{Applied, Change, PeerClass, Store, Writer};
 use waypost_upload::plan::{self, Waiting};
-use waypost_upload::uploader::{Event, Settings, Sink, Source, Uploader};
+use waypost_upload::uploader::{AfterUploads, Event, Settings, Sink, Source, Uploader};
 use waypost_upload::{CachedInfo, Cause, PathState};
 
 use super::backhaul::Backhauls;
 use super::time::TrustedTime;
 use crate::admin::DestinationStatus;
 use crate::destinations::{Destinations, Served};
+use crate::remote_log::{AtDestination, LogStatus, Parts, is_wanted};
 
 /// Unknown phones share the uploads of one depositor, and of that a tenth (design §6).
 const OPEN_SHARE: u8 = 10;
@@ -35,6 +37,8 @@ const EVERYBODY: PeerKey = PeerKey([0; 32]);
 pub(super) enum UploadNews {
     /// New confirmations are durable.
     Confirmed,
+    /// Documents have come from a remote log.
+    Fetched,
     /// The backhaul's budget is spent.
     Backhaul,
     /// The store failed.
@@ -46,6 +50,8 @@ pub(super) struct Upload {
     pub(super) served: Served,
     pub(super) uploader: Uploader,
     pub(super) status: Arc<Mutex<DestinationStatus>>,
+    /// Its remote logs, where they are configured to be there.
+    pub(super) log: Option<Arc<Mutex<LogStatus>>>,
 }
 
 /// What all uploaders share.
@@ -56,13 +62,32 @@ pub(super) struct Shared {
     pub(super) time: TrustedTime,
     pub(super) way: Arc<Backhauls>,
     pub(super) news: mpsc::Sender<UploadNews>,
+    pub(super) signer: Arc<Signer>,
+}
+
+impl Shared {
+    /// What remote logs need.
+    pub(super) fn for_logs(&self, config: &Arc<Config>, destinations: &Arc<Destinations>) -> Parts {
+        let news = self.news.clone();
+        Parts {
+            store: self.store.clone(),
+            writer: self.writer.clone(),
+            destinations: destinations.clone(),
+            config: config.clone(),
+            signer: self.signer.clone(),
+            // Where the loop has so much to read, it will look at what is new anyway.
+            fetched: Arc::new(move || {
+                let _ = news.try_send(UploadNews::Fetched);
+            }),
+        }
+    }
 }
 
 /// Starts the uploader of one destination. An error names the configuration's key.
 pub(super) fn start(
     served: &Served,
     destinations: &Arc<Destinations>,
-    config: &Config,
+    config: &Arc<Config>,
     shared: &Shared,
     seed: u64,
 ) -> Result<Upload, (&'static str, String)> {
@@ -78,6 +103,13 @@ pub(super) fn start(
         confirmed: 0,
         progress: None,
     }));
+    let logs = &config.remote_log;
+    let at_destination = is_wanted(logs) && logs.to == LogPlace::Destination;
+    let log = at_destination.then(|| {
+        let parts = shared.for_logs(config, destinations);
+        AtDestination::new(parts, served.fingerprint, served.config.name.as_str())
+    });
+    let log_status = log.as_ref().map(AtDestination::status);
     let upload = &config.upload;
     let settings = Settings {
         client,
@@ -94,6 +126,7 @@ pub(super) fn start(
             let clock = shared.clock;
             move || clock.now()
         }),
+        after: log.map(|log| Box::new(log) as Box<dyn AfterUploads>),
     };
     let source = StoreSource { store: shared.store.clone(), destination: served.fingerprint };
     let sink = DaemonSink {
@@ -106,7 +139,7 @@ pub(super) fn start(
         request: 0,
     };
     let uploader = Uploader::start(settings, source, sink).map_err(|error| ("url", error.to_string()))?;
-    Ok(Upload { served: served.clone(), uploader, status })
+    Ok(Upload { served: served.clone(), uploader, status, log: log_status })
 }
 
 fn cursor_key(destination: &Fingerprint) -> String {

@@ -260,7 +260,7 @@ impl Client {
         self.line.clone()
     }
 
-    fn ask_about(&mut self, path: &str, ids: &[MessageId]) -> Result<Answer, Error> {
+    pub(crate) fn ask_about(&mut self, path: &str, ids: &[MessageId]) -> Result<Answer, Error> {
         let mut headers = protobuf_wanted();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(api::IDS));
         let mut response = self.question(Method::POST, path, headers, api::encode_ids(ids))?;
@@ -300,7 +300,7 @@ impl Client {
     }
 
     /// The protobuf answer about `documents` documents, or why there is none.
-    fn answer(&self, response: &mut Response<Body>, documents: usize) -> Result<Answer, Cause> {
+    pub(crate) fn answer(&self, response: &mut Response<Body>, documents: usize) -> Result<Answer, Cause> {
         self.expect(response, api::PROTOBUF)?;
         let room = (documents as u64).saturating_mul(ANSWER_PER_DOCUMENT).saturating_add(64 << 10);
         let bytes = self.read_answer(response, room.min(MAX_ANSWER))?;
@@ -310,7 +310,7 @@ impl Client {
     }
 
     /// Checks that a response is a success of the media type wanted.
-    fn expect(&self, response: &mut Response<Body>, media_type: &str) -> Result<(), Cause> {
+    pub(crate) fn expect(&self, response: &mut Response<Body>, media_type: &str) -> Result<(), Cause> {
         if !response.status().is_success() {
             return Err(self.refusal(response));
         }
@@ -322,7 +322,7 @@ impl Client {
         Ok(())
     }
 
-    fn read_answer(&self, response: &mut Response<Body>, limit: u64) -> Result<Vec<u8>, Cause> {
+    pub(crate) fn read_answer(&self, response: &mut Response<Body>, limit: u64) -> Result<Vec<u8>, Cause> {
         // One more, since the limit itself counts as exceeded.
         response.body_mut().with_config().limit(limit + 1).read_to_vec().map_err(|error| match error {
             ureq::Error::BodyExceedsLimit(_) => {
@@ -359,7 +359,7 @@ impl Client {
     }
 
     /// Some failures are how a network looks that wants a login first.
-    fn judged(&self, cause: Cause) -> Cause {
+    pub(crate) fn judged(&self, cause: Cause) -> Cause {
         let is_suspect = match &cause {
             Cause::TlsRefused { .. } | Cause::ConnectFailed { .. } | Cause::WrongServer { .. } => true,
             Cause::Timeout { during, .. } => *during == Phase::Connecting,
@@ -376,7 +376,7 @@ impl Client {
     }
 
     /// What an error of `ureq` means, and whether it is certain that nothing was processed.
-    fn explain(&self, error: ureq::Error) -> (Cause, bool) {
+    pub(crate) fn explain(&self, error: ureq::Error) -> (Cause, bool) {
         let host = || self.host.clone();
         if self.line.is_stopped() {
             return (Cause::Stopped, false);
@@ -424,7 +424,7 @@ impl Client {
     }
 }
 
-fn protobuf_wanted() -> HeaderMap {
+pub(crate) fn protobuf_wanted() -> HeaderMap {
     HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(api::PROTOBUF))])
 }
 

@@ -109,6 +109,22 @@ pub enum Event<'a> {
     StoreFailed(&'a str),
 }
 
+/// What else is to be done over the destination's connection, whenever no upload can be. Calls come from the uploader's
+/// thread, one step at a time, so that a document that comes meanwhile goes first.
+pub trait AfterUploads: Send {
+    /// When the next step is due; `None`: not before something happens.
+    fn due(&self) -> Option<Monotonic>;
+
+    /// One step: about one request. Whether it has stored documents that may have to be uploaded.
+    fn step(&mut self, client: &mut Client, now: Monotonic) -> bool;
+
+    /// Something new may be in the source.
+    fn nudge(&mut self, now: Monotonic);
+
+    /// A backhaul appeared: what failed before is tried at once.
+    fn path_up(&mut self, now: Monotonic);
+}
+
 /// What an uploader is made of.
 pub struct Settings {
     /// The destination.
@@ -121,6 +137,8 @@ pub struct Settings {
     pub seed: u64,
     /// The clock of [`PathState::Ok`].
     pub clock: Box<dyn Fn() -> Monotonic + Send>,
+    /// What is done when no upload can be.
+    pub after: Option<Box<dyn AfterUploads>>,
 }
 
 /// A running uploader. Dropping it stops it without waiting.
@@ -172,6 +190,7 @@ impl Uploader {
             client: settings.client,
             info: settings.info,
             clock: settings.clock,
+            after: settings.after,
             control: control.clone(),
             source,
             sink,
@@ -242,6 +261,7 @@ struct Worker<S, K> {
     client: Client,
     info: Option<CachedInfo>,
     clock: Box<dyn Fn() -> Monotonic + Send>,
+    after: Option<Box<dyn AfterUploads>>,
     control: Arc<Control>,
     source: S,
     sink: K,
@@ -266,6 +286,15 @@ impl<S: Source, K: Sink> Worker<S, K> {
                     continue;
                 }
                 Step::Wait(until) => {
+                    let due = self.after.as_ref().and_then(|after| after.due());
+                    if due.is_some_and(|due| due <= now) {
+                        let after = self.after.as_mut().map(|after| after.step(&mut self.client, now));
+                        if after == Some(true) {
+                            self.tell(Input::Nudge);
+                        }
+                        continue;
+                    }
+                    let until = [until, due].into_iter().flatten().min();
                     self.client.rest();
                     if !self.take_signals(Some(until)) {
                         return;
@@ -308,6 +337,15 @@ impl<S: Source, K: Sink> Worker<S, K> {
         signals.nudge = false;
         signals.path = None;
         drop(signals);
+        if let Some(after) = &mut self.after {
+            let now = (self.clock)();
+            if taken.nudge {
+                after.nudge(now);
+            }
+            if taken.path == Some(true) {
+                after.path_up(now);
+            }
+        }
         match taken.path {
             Some(true) => self.tell(Input::PathUp),
             Some(false) => {

@@ -154,8 +154,14 @@ fn start(client: Client, store: &Shared) -> Uploader {
         max_backoff: Duration::from_millis(400),
         ..plan::Settings::default()
     };
-    let settings =
-        Settings { client, plan, info: None, seed: 1, clock: Box::new(move || Monotonic(started.elapsed())) };
+    let settings = Settings {
+        client,
+        plan,
+        info: None,
+        seed: 1,
+        clock: Box::new(move || Monotonic(started.elapsed())),
+        after: None,
+    };
     Uploader::start(settings, store.clone(), store.clone()).unwrap()
 }
 
@@ -272,6 +278,7 @@ fn a_backhaul_that_appears_is_used_at_once() {
         info: None,
         seed: 1,
         clock: Box::new(move || Monotonic(started.elapsed())),
+        after: None,
     };
     let uploader = Uploader::start(settings, store.clone(), store.clone()).unwrap();
     let state = format!("{:?}", Event::StateChanged(PathState::Unreachable { kind: Kind::ConnectFailed }));

@@ -94,6 +94,7 @@ fn upload(destination: &Destination, conditions: &Conditions, documents: &[Docum
         info: Some(info),
         seed: 1,
         clock: Box::new(move || Monotonic(begun.elapsed())),
+        after: None,
     };
     let sink =
         Verifying { shared: shared.clone(), certificate: destination.addressee.certificate.clone(), tell };

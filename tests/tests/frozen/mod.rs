@@ -3,6 +3,7 @@
 pub(crate) mod handshakes;
 pub(crate) mod openpgp;
 mod payloads;
+pub(crate) mod remote_log;
 pub(crate) mod values;
 
 use bytes::Bytes;

@@ -1,0 +1,151 @@
+//! Remote logs over HTTPS, as curl and gateways see them.
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
+
+mod support;
+
+use support::{Client, Place, Reply, head, noise, page};
+use waypost_protocol::api::encode_ids;
+use waypost_protocol::ids::MessageId;
+use waypost_remote_log::{ContentHash, LogId, Signer};
+
+fn put(client: &Client, bytes: &[u8]) -> Reply {
+    client.send("PUT", &format!("/v1/content/{}", ContentHash::of(bytes)), bytes)
+}
+
+fn publish(client: &Client, place: &Place, signer: &Signer, head: &[u8], condition: &str) -> Reply {
+    let body = format!("@{}", place.file("head", head).display());
+    let path = format!("/v1/names/{}", signer.key());
+    client.curl(&path, &["--request", "PUT", "--header", condition, "--data-binary", &body])
+}
+
+/// The condition that replaces this head.
+fn replacing(head: &[u8]) -> String {
+    format!("If-Match: \"{}\"", ContentHash::of(head))
+}
+
+const FIRST: &str = "If-None-Match: *";
+
+#[test]
+fn content_is_given_back_as_it_was_put_also_from_the_middle_and_after_a_kill() {
+    let place = Place::new();
+    let server = place.run();
+    let large = noise(1, 300_000);
+    for bytes in [&large[..], b"small"] {
+        assert_eq!(put(&server, bytes).status, 200);
+        assert_eq!(put(&server, bytes).status, 200, "it may be repeated");
+    }
+    server.kill();
+    let server = place.run();
+    let path = format!("/v1/content/{}", ContentHash::of(&large));
+    let reply = server.curl(&path, &[]);
+    assert!(reply.status == 200 && reply.body == large);
+    assert!(server.curl(&format!("{path}?from=123456"), &[]).body == large[123_456..]);
+    assert_eq!(server.curl(&format!("{path}?from=300000"), &[]).body, b"");
+    assert_eq!(server.curl(&format!("{path}?from=x"), &[]).problem().0, 400);
+
+    let hashes = [&large[..], b"other", b"small"].map(|bytes| MessageId(ContentHash::of(bytes).0));
+    let answer = server.send("POST", "/v1/content/have", &encode_ids(&hashes)).answer();
+    assert_eq!(answer.held[..], [0b1010_0000]);
+    let missing = server.curl(&format!("/v1/content/{}", hashes[1]), &[]);
+    assert_eq!(missing.problem().0, 404);
+    assert_eq!(server.curl("/v1/content/abc", &[]).problem().0, 400);
+}
+
+#[test]
+fn content_that_is_not_what_its_hash_says_or_too_large_or_without_room_is_refused() {
+    let place = Place::new();
+    place.set("max_document", "1000");
+    place.set("max_log_bytes", "1500");
+    let server = place.run();
+    let path = format!("/v1/content/{}", ContentHash::of(b"right"));
+    let (status, detail) = server.send("PUT", &path, b"wrong").problem();
+    assert!(status == 400 && detail.contains("hash"), "{detail}");
+    assert_eq!(server.curl(&path, &[]).status, 404);
+    assert_eq!(put(&server, &noise(1, 1_001)).problem().0, 413);
+    assert_eq!(put(&server, &noise(2, 1_000)).status, 200);
+    let (status, detail) = put(&server, &noise(3, 1_000)).problem();
+    assert!(status == 507 && detail.contains("max_log_bytes"), "{detail}");
+    // What is there is counted again after a restart, and costs nothing twice.
+    server.kill();
+    let server = place.run();
+    assert_eq!(put(&server, &noise(3, 1_000)).problem().0, 507);
+    assert_eq!(put(&server, &noise(2, 1_000)).status, 200);
+    assert_eq!(put(&server, &noise(4, 500)).status, 200);
+}
+
+#[test]
+fn a_head_is_replaced_only_by_a_newer_one_of_its_own_signer_who_has_seen_it() {
+    let place = Place::new();
+    let server = place.run();
+    let (signer, other) = (Signer::derive(&[1; 32]).unwrap(), Signer::derive(&[2; 32]).unwrap());
+    let document = place.document(Some(b"a"), b"a");
+    let page = page(&[&document]);
+    let made = |sequence| head(&signer, LogId([1; 16]), sequence, &page);
+    let name = format!("/v1/names/{}", signer.key());
+    assert_eq!(server.curl(&name, &[]).problem().0, 404);
+    let say = |bytes: &[u8], condition: &str| publish(&server, &place, &signer, bytes, condition);
+
+    // Not before its page is there.
+    let (status, detail) = say(&made(1), FIRST).problem();
+    assert!(status == 400 && detail.contains("newest page"), "{detail}");
+    put(&server, &page.encode().0);
+    assert_eq!(say(&made(1), "X: y").problem().0, 428);
+    assert_eq!(say(&made(1), FIRST).status, 200);
+    assert_eq!(server.curl(&name, &[]).body, made(1));
+    assert_eq!(
+        server.curl(&name, &["--header", &replacing(&made(1)).replace("If-Match", "If-None-Match")]).status,
+        304
+    );
+
+    // A replay, a head that was not seen, one that is not newer, another's, a forged one.
+    assert_eq!(say(&made(2), FIRST).problem().0, 412);
+    assert_eq!(say(&made(3), &replacing(&made(2))).problem().0, 412);
+    assert_eq!(say(&made(2), &replacing(&made(1))).status, 200);
+    for sequence in [1, 2] {
+        let (status, detail) = say(&made(sequence), &replacing(&made(2))).problem();
+        assert!(status == 400 && detail.contains("no newer"), "{detail}");
+    }
+    let foreign = head(&other, LogId([1; 16]), 9, &page);
+    assert_eq!(say(&foreign, &replacing(&made(2))).problem().0, 400);
+    let mut forged = made(9).to_vec();
+    *forged.last_mut().unwrap() ^= 1;
+    let (status, detail) = say(&forged, &replacing(&made(2))).problem();
+    assert!(status == 400 && detail.contains("signature"), "{detail}");
+    assert_eq!(say(&[0; 2_000], &replacing(&made(2))).problem().0, 413);
+    assert_eq!(server.curl(&name, &[]).body, made(2));
+}
+
+#[test]
+fn a_name_never_leads_back_to_a_log_that_was_ended() {
+    let place = Place::new();
+    let server = place.run();
+    let signer = Signer::derive(&[1; 32]).unwrap();
+    let document = place.document(Some(b"a"), b"a");
+    let page = page(&[&document]);
+    put(&server, &page.encode().0);
+    let made = |log, sequence| head(&signer, LogId([log; 16]), sequence, &page);
+    assert_eq!(publish(&server, &place, &signer, &made(1, 5), FIRST).status, 200);
+    assert_eq!(publish(&server, &place, &signer, &made(2, 1), &replacing(&made(1, 5))).status, 200);
+    server.kill();
+    let server = place.run();
+    let (status, detail) = publish(&server, &place, &signer, &made(1, 6), &replacing(&made(2, 1))).problem();
+    assert!(status == 400 && detail.contains("ended"), "{detail}");
+    assert_eq!(publish(&server, &place, &signer, &made(2, 2), &replacing(&made(2, 1))).status, 200);
+}
+
+#[test]
+fn phones_read_logs_and_cannot_write_them() {
+    let place = Place::new();
+    let code = place.command(&["phone-code", "--token", "phones"]).unwrap();
+    let text = code["text"].as_str().unwrap();
+    let (_, rest) = text.split_once("&t=").unwrap_or_else(|| panic!("{text}"));
+    let token = rest.split('&').next().unwrap().to_owned();
+    let server = place.run();
+    let phone = server.with_token(token);
+    assert_eq!(put(&server, b"content").status, 200);
+    let path = format!("/v1/content/{}", ContentHash::of(b"content"));
+    assert_eq!(phone.curl(&path, &[]).body, b"content");
+    assert_eq!(put(&phone, b"content").problem().0, 403);
+    let signer = Signer::derive(&[1; 32]).unwrap();
+    assert_eq!(publish(&phone, &place, &signer, b"x", FIRST).problem().0, 403);
+}

@@ -1,0 +1,468 @@
+//! The gateway's part in remote logs: it publishes what phones brought, and catches up from the logs that it follows.
+//!
+//! [`Work`] does both, one question to the place at a time. At a destination the uploader calls it when it has nothing
+//! to upload ([`destination`]), so that the documents of phones go first; for a folder there is a thread ([`folder`]).
+
+mod destination;
+mod folder;
+mod shelf;
+mod source;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use rand_core::RngCore as _;
+use serde::{Deserialize, Serialize};
+use waypost_config::{Config, LogMode, RemoteLog};
+use waypost_node::{KeyFileError, identity_secret, system_rng};
+use waypost_protocol::confirmation::Verdict;
+use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq, StoreId};
+use waypost_protocol::time::Monotonic;
+use waypost_remote_log::reader::Memory;
+use waypost_remote_log::writer::{Begun, MAX_BATCH};
+use waypost_remote_log::{
+    Described, LogId, LogKey, Mode, Place, PlaceError, Progress, ReadError, Reader, Signer, WriteError,
+    Writer,
+};
+use waypost_store::{Change, DocumentEntry, Filter, PeerClass, State, Store, Writer as StoreWriter};
+
+use crate::destinations::Destinations;
+use shelf::GatewayShelf;
+use source::{StoreSource, encoded_len};
+
+pub use destination::AtDestination;
+pub use folder::AtFolder;
+
+/// Bytes of documents in one head, beside a single document that is larger.
+const BATCH_BYTES: u64 = 4 << 20;
+/// Rows of the store that one step looks at.
+const SCAN: usize = 256;
+/// How long a place is left alone after the first failure; doubled with each further one, up to `interval`.
+const FIRST_WAIT: Duration = Duration::from_secs(5);
+
+/// What the two parts need of the gateway.
+#[derive(Clone)]
+pub struct Parts {
+    /// The store, for reading.
+    pub store: Store,
+    /// The store, for writing.
+    pub writer: StoreWriter,
+    /// What is served.
+    pub destinations: Arc<Destinations>,
+    /// The configuration.
+    pub config: Arc<Config>,
+    /// Signs the gateway's heads.
+    pub signer: Arc<Signer>,
+    /// Called when documents have come that may have to be uploaded.
+    pub fetched: Arc<dyn Fn() + Send + Sync>,
+}
+
+/// How remote logs are at one place.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LogStatus {
+    /// The destination's name, or the folder.
+    pub place: String,
+    /// Documents in this gateway's own log there, as far as it is known.
+    pub published: u64,
+    /// What is wrong with the place or with publishing.
+    pub trouble: Option<String>,
+    /// The logs that are followed.
+    pub follows: Vec<FollowStatus>,
+}
+
+/// How one followed log is.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FollowStatus {
+    /// Its key.
+    pub key: String,
+    /// Documents in it that were looked at, from its beginning on.
+    pub documents: u64,
+    /// Documents taken since the start.
+    pub taken: u64,
+    /// Documents that could not be taken and are tried again.
+    pub owed: u64,
+    /// Whether all that it lists was looked at.
+    pub is_read: bool,
+    /// What is wrong with it.
+    pub trouble: Option<String>,
+}
+
+/// The gateway's signing key, derived from its identity.
+pub fn signer(config: &Config) -> Result<Arc<Signer>, KeyFileError> {
+    let path = &config.identity.key_file;
+    let secret = identity_secret(path)?;
+    Signer::derive(&secret).map(Arc::new).ok_or_else(|| KeyFileError::Contents(path.clone()))
+}
+
+/// Whether anything is to be done at all.
+pub fn is_wanted(config: &RemoteLog) -> bool {
+    config.publish || !config.follow.is_empty()
+}
+
+/// What is known of the gateway's own log at a place, beside what the place itself says.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Published {
+    log: [u8; 16],
+    sequence: u64,
+    cursor: u64,
+}
+
+/// Publishing and following at one place.
+struct Work {
+    parts: Parts,
+    /// The destination whose documents are concerned; `None`: those of all.
+    scope: Option<Fingerprint>,
+    status: Arc<Mutex<LogStatus>>,
+    publish_at: Option<Monotonic>,
+    follow_at: Option<Monotonic>,
+    failures: u32,
+    own: Option<Writer>,
+    /// Where publishing goes on.
+    cursor: u64,
+    /// Documents that the place does not take.
+    refused: BTreeSet<MessageId>,
+    readers: Vec<Reader>,
+    /// The reader whose round is under way.
+    reading: Option<usize>,
+}
+
+impl Work {
+    fn new(parts: Parts, scope: Option<Fingerprint>, place: String) -> Self {
+        let settings = &parts.config.remote_log;
+        let own = parts.signer.key();
+        let keys = settings.follow.iter().map(|key| LogKey(key.0)).filter(|key| *key != own);
+        let mut status = LogStatus { place, ..LogStatus::default() };
+        let mut readers = Vec::new();
+        for key in keys {
+            let bytes = parts.store.setting(&memory_key(scope.as_ref(), &key)).ok().flatten();
+            let memory = bytes.map(|bytes| Memory::decode(&bytes)).transpose().unwrap_or_else(|error| {
+                log::error!(log:% = key, error:%; "{error}");
+                None
+            });
+            readers.push(Reader::new(key, memory.unwrap_or_default()));
+            status.follows.push(FollowStatus {
+                key: key.to_string(),
+                documents: 0,
+                taken: 0,
+                owed: 0,
+                is_read: false,
+                trouble: None,
+            });
+        }
+        let begin = Monotonic(Duration::ZERO);
+        Work {
+            publish_at: settings.publish.then_some(begin),
+            follow_at: (!readers.is_empty()).then_some(begin),
+            parts,
+            scope,
+            status: Arc::new(Mutex::new(status)),
+            failures: 0,
+            own: None,
+            cursor: 0,
+            refused: BTreeSet::new(),
+            readers,
+            reading: None,
+        }
+    }
+
+    fn settings(&self) -> &RemoteLog {
+        &self.parts.config.remote_log
+    }
+
+    fn status(&self) -> MutexGuard<'_, LogStatus> {
+        self.status.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// When the next step is due.
+    fn due(&self) -> Option<Monotonic> {
+        [self.publish_at, self.follow_at].into_iter().flatten().min()
+    }
+
+    /// There may be something new to publish.
+    fn nudge(&mut self, now: Monotonic) {
+        if self.settings().publish && self.failures == 0 {
+            self.publish_at.get_or_insert(now);
+        }
+    }
+
+    /// The place may be reached now.
+    fn try_now(&mut self, now: Monotonic) {
+        self.failures = 0;
+        self.publish_at = self.settings().publish.then_some(now);
+        self.follow_at = (!self.readers.is_empty()).then_some(now);
+    }
+
+    /// One step. Whether documents were stored.
+    fn step(&mut self, place: &mut dyn Place, now: Monotonic) -> bool {
+        if self.publish_at.is_some_and(|at| at <= now) {
+            self.publish(place, now);
+            false
+        } else if self.follow_at.is_some_and(|at| at <= now) {
+            self.follow(place, now)
+        } else {
+            false
+        }
+    }
+
+    /// The place failed: it is left alone for a while.
+    fn fail(&mut self, trouble: &str, now: Monotonic) {
+        let wait = FIRST_WAIT.saturating_mul(1 << self.failures.min(16));
+        let until = now + wait.min(self.settings().interval.duration().max(FIRST_WAIT));
+        self.failures = self.failures.saturating_add(1);
+        (self.own, self.reading) = (None, None);
+        self.publish_at = self.publish_at.map(|_| until);
+        self.follow_at = self.follow_at.map(|_| until);
+        let mut status = self.status();
+        if status.trouble.as_deref() != Some(trouble) {
+            log::warn!(place = status.place.as_str(); "remote logs: {trouble}");
+            status.trouble = Some(trouble.to_owned());
+        }
+    }
+
+    fn succeed(&mut self) {
+        self.failures = 0;
+        self.status().trouble = None;
+    }
+}
+
+/// Publishing.
+impl Work {
+    fn publish(&mut self, place: &mut dyn Place, now: Monotonic) {
+        let outcome = match self.own.take() {
+            None => self.begin(place),
+            Some(own) => self.append(own, place),
+        };
+        match outcome {
+            Ok(goes_on) => self.publish_at = goes_on.then_some(now),
+            Err(WriteError::Refused { id, why }) => {
+                log::warn!(document:% = id; "not published: {why}");
+                self.refused.insert(id);
+            }
+            Err(error) => self.fail(&format!("the log cannot be published: {error}"), now),
+        }
+    }
+
+    /// Finds out where the log stands, if there is anything to append to it. Whether there is.
+    fn begin(&mut self, place: &mut dyn Place) -> Result<bool, WriteError> {
+        let known = self.published();
+        self.cursor = known.map_or(0, |known| known.cursor);
+        // Another stick may be there by now; a destination is always the same.
+        if self.scope.is_some() && self.candidates()?.0.is_empty() {
+            return Ok(false);
+        }
+        let mut fresh = [0; 16];
+        let random = |error: KeyFileError| PlaceError::Source(std::io::Error::other(error.to_string()));
+        system_rng().map_err(random)?.fill_bytes(&mut fresh);
+        let mode = match self.settings().mode {
+            LogMode::Full => Mode::Full,
+            LogMode::Page => Mode::Page,
+            LogMode::Linked => Mode::Linked,
+            LogMode::Mixed => Mode::Mixed { inline_last: self.settings().inline_last },
+        };
+        let signer = self.parts.signer.clone();
+        let remembered = known.map(|known| (LogId(known.log), known.sequence));
+        let (own, begun) = Writer::begin(place, signer, mode, remembered, LogId(fresh))?;
+        let mut published = 0;
+        self.cursor = match begun {
+            Begun::Continued(head) => {
+                published = head.chain.count;
+                parse_bookmark(&head.bookmark, &self.parts.store.store_id()).unwrap_or(0)
+            }
+            Begun::First => 0,
+            Begun::Anew(why) => {
+                log::warn!("the gateway begins a new remote log: {why}");
+                0
+            }
+        };
+        self.status().published = published;
+        self.own = Some(own);
+        self.succeed();
+        Ok(true)
+    }
+
+    /// Appends what is new. Whether there may be more.
+    fn append(&mut self, mut own: Writer, place: &mut dyn Place) -> Result<bool, WriteError> {
+        let (batch, last, more) = self.candidates()?;
+        let batch: Vec<Described> = batch.into_iter().filter(|one| !own.lists(&one.id)).collect();
+        let bookmark = bookmark(&self.parts.store.store_id(), last);
+        let mut source = StoreSource(self.parts.store.clone());
+        if let Some(published) = own.publish(place, &batch, &mut source, bookmark)? {
+            for (id, why) in &published.unreadable {
+                log::warn!(document:% = id; "not published: {why}");
+            }
+            let head = &published.head;
+            log::info!(
+                documents = published.listed, already_there = published.already_there, head = head.sequence;
+                "published in the remote log"
+            );
+            self.remember(&Published { log: head.log.0, sequence: head.sequence, cursor: last });
+            self.status().published = head.chain.count;
+            self.succeed();
+        }
+        self.cursor = last;
+        // Where a stick may be changed, the log is looked at anew each time.
+        if more || self.scope.is_some() {
+            self.own = Some(own);
+        }
+        Ok(more)
+    }
+
+    /// Documents to be published, the last row that was looked at, and whether there may be more after it.
+    fn candidates(&self) -> Result<(Vec<Described>, u64, bool), WriteError> {
+        let failed = |error: waypost_store::StoreError| {
+            WriteError::Place(PlaceError::Source(std::io::Error::other(error.to_string())))
+        };
+        let filter = self.scope.map_or(Filter::All, Filter::For);
+        let (mut found, mut bytes, mut last) = (Vec::new(), 0u64, self.cursor);
+        let rows = self.parts.store.documents(&filter, Some(Seq(self.cursor)), SCAN).map_err(failed)?;
+        let is_full = rows.len() == SCAN;
+        for row in rows {
+            if self.is_published(&row).map_err(failed)? {
+                let size = encoded_len(&row.description);
+                bytes = bytes.saturating_add(size);
+                if found.len() >= MAX_BATCH || (bytes > BATCH_BYTES && !found.is_empty()) {
+                    return Ok((found, last, true));
+                }
+                found.push(Described { id: row.description.id, group: row.description.group, size });
+            }
+            last = row.seq.0;
+        }
+        Ok((found, last, is_full))
+    }
+
+    fn is_published(&self, row: &DocumentEntry) -> Result<bool, waypost_store::StoreError> {
+        let is_wanted = match row.state {
+            State::Waiting | State::Confirmed(Verdict::Opened | Verdict::Held) => row.has_body,
+            State::Draft | State::Confirmed(Verdict::Rejected(_)) | State::Received(_) => false,
+        };
+        // How old a document gets in a log nobody can say.
+        let is_timeless = row.header.lifetime == 0 && !row.header.ephemeral;
+        let is_served = self.parts.destinations.get(&row.header.destination).is_some();
+        if !is_wanted || !is_timeless || !is_served || self.refused.contains(&row.description.id) {
+            return Ok(false);
+        }
+        if self.settings().collections.as_ref().is_some_and(|list| !list.0.contains(&row.description.group)) {
+            return Ok(false);
+        }
+        // What came from another log is in that one.
+        Ok(match row.depositor {
+            Some(peer) => self.parts.store.peer(&peer)?.is_none_or(|peer| peer.class != PeerClass::Gateway),
+            None => true,
+        })
+    }
+
+    fn published_key(&self) -> String {
+        format!("remote-log/own/{}", scope_word(self.scope.as_ref()))
+    }
+
+    fn published(&self) -> Option<Published> {
+        let bytes = self.parts.store.setting(&self.published_key()).ok().flatten()?;
+        serde_json::from_slice(&bytes).ok()
+    }
+
+    fn remember(&self, published: &Published) {
+        let value = serde_json::to_vec(published).ok();
+        self.parts.writer.submit(Change::Put { key: self.published_key(), value }, |_| ());
+    }
+}
+
+/// Following.
+impl Work {
+    /// One step of the round under way. Whether a document was stored.
+    fn follow(&mut self, place: &mut dyn Place, now: Monotonic) -> bool {
+        let at = self.reading.unwrap_or_default();
+        let Some(reader) = self.readers.get_mut(at) else {
+            self.reading = None;
+            self.follow_at = Some(now + self.settings().interval.duration());
+            return false;
+        };
+        let peer = PeerKey(reader.key().0);
+        if self.reading.is_none() {
+            reader.begin();
+            self.reading = Some(at);
+        }
+        let mut shelf = GatewayShelf { parts: &self.parts, scope: self.scope, peer };
+        let outcome = shelf.introduce().and_then(|()| reader.step(place, &mut shelf));
+        let memory = reader.take_change();
+        let key = memory_key(self.scope.as_ref(), &reader.key());
+        if memory.is_some() {
+            self.parts.writer.submit(Change::Put { key, value: memory }, |_| ());
+        }
+        self.show(at, &outcome);
+        match outcome {
+            Ok(Progress::Done) => self.next_reader(at),
+            Ok(Progress::Taken(_)) => {
+                self.succeed();
+                return true;
+            }
+            Ok(_) => self.succeed(),
+            Err(ReadError::Place(error @ (PlaceError::Unreachable(_) | PlaceError::Source(_)))) => {
+                self.fail(&error.to_string(), now);
+            }
+            // This log only; the others are read all the same.
+            Err(_) => self.next_reader(at),
+        }
+        false
+    }
+
+    fn next_reader(&mut self, at: usize) {
+        self.reading = Some(at + 1);
+        if let Some(reader) = self.readers.get_mut(at + 1) {
+            reader.begin();
+        }
+    }
+
+    /// Tells the admin, and the log where something is worth it.
+    fn show(&self, at: usize, outcome: &Result<Progress, ReadError>) {
+        let mut status = self.status();
+        let Some((follow, reader)) = status.follows.get_mut(at).zip(self.readers.get(at)) else { return };
+        if let Some(known) = reader.memory().logs().last() {
+            follow.documents = known.floor.count;
+            follow.owed = known.owed.len() as u64;
+            follow.is_read = known.walk.is_none();
+        }
+        let key = reader.key();
+        match outcome {
+            Ok(Progress::Taken(id)) => {
+                follow.taken += 1;
+                log::debug!(log:% = key, document:% = id; "taken from a remote log");
+            }
+            Ok(Progress::Skipped(id, why)) => {
+                log::warn!(log:% = key, document:% = id; "not taken from a remote log: {why}");
+            }
+            Ok(Progress::Head(None)) => follow.trouble = Some("it is not there (yet)".to_owned()),
+            Ok(Progress::Done) if follow.documents > 0 => follow.trouble = None,
+            Ok(_) => {}
+            Err(ReadError::Place(PlaceError::Unreachable(_))) => {}
+            Err(error) => {
+                let words = error.to_string();
+                if follow.trouble.as_deref() != Some(words.as_str()) {
+                    log::error!(log:% = key, error:%; "a remote log is not read: {error}");
+                    follow.trouble = Some(words);
+                }
+            }
+        }
+    }
+}
+
+fn scope_word(scope: Option<&Fingerprint>) -> String {
+    scope.map_or_else(|| "folder".to_owned(), ToString::to_string)
+}
+
+fn memory_key(scope: Option<&Fingerprint>, key: &LogKey) -> String {
+    format!("remote-log/read/{}/{key}", scope_word(scope))
+}
+
+/// Where publishing goes on, for the store that counted it.
+fn bookmark(store: &StoreId, cursor: u64) -> Bytes {
+    Bytes::from([store.as_bytes(), &cursor.to_be_bytes()].concat())
+}
+
+fn parse_bookmark(bookmark: &[u8], store: &StoreId) -> Option<u64> {
+    let (name, cursor) = bookmark.split_at_checked(StoreId::LEN)?;
+    (name == store.as_bytes()).then(|| cursor.try_into().ok().map(u64::from_be_bytes)).flatten()
+}
