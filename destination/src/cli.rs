@@ -142,7 +142,10 @@ fn serve(home: &Home, listen: Option<String>, as_json: bool) -> anyhow::Result<(
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let listen = listen.unwrap_or_else(|| home.settings().listen.clone());
-        let server = Server::start(home, &listen).context("the server does not start")?;
+        // A database elsewhere is waited for.
+        let starting = home.clone();
+        let start = tokio::task::spawn_blocking(move || Server::start(&starting, &listen));
+        let server = start.await?.context("the server does not start")?;
         let address = server.address();
         let url = home.settings().url.clone().unwrap_or_else(|| format!("https://{address}"));
         let json = json!({
@@ -150,9 +153,13 @@ fn serve(home: &Home, listen: Option<String>, as_json: bool) -> anyhow::Result<(
             "address": address,
             "url": url,
             "fingerprint": home.destination(),
-            "inbox": home.inbox_folder(),
+            "inbox": home.inbox(),
+            "metrics": server.metrics_address().map(|address| format!("http://{address}/metrics")),
         });
-        let text = format!("ready on {address} as {url}\ninbox: {}", home.inbox_folder().display());
+        let mut text = format!("ready on {address} as {url}\ninbox: {}", home.inbox());
+        if let Some(address) = server.metrics_address() {
+            text += &format!("\nmetrics: http://{address}/metrics");
+        }
         Said::new(text, json).print(as_json)?;
         tokio::select! {
             _ = terminate.recv() => {}
