@@ -1,11 +1,13 @@
 //! The command line.
 
 mod access;
+mod check;
 mod confirm;
 mod setup;
 
 use std::io::Write as _;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
@@ -59,6 +61,8 @@ enum Command {
     Confirmations(confirm::ConfirmationsCommand),
     /// Print the OpenPGP certificate.
     Certificate,
+    /// Test any server that implements the API: each requirement, passed or failed. Leaves some documents in its inbox.
+    Check(check::CheckArguments),
     /// Say what there is.
     Status,
 }
@@ -110,15 +114,22 @@ fn words_of(error: &anyhow::Error) -> String {
 }
 
 /// Does what the arguments say.
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
+pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { home: path, json: as_json, command, .. } = arguments;
     if let Command::Init(init) = command {
-        return Ok(setup::init(&path, init)?.print(as_json)?);
+        setup::init(&path, init)?.print(as_json)?;
+        return Ok(ExitCode::SUCCESS);
+    }
+    // Of any server, also where there is none here.
+    if let Command::Check(arguments) = command {
+        let (said, passed) = check::run(arguments)?;
+        said.print(as_json)?;
+        return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
     let home = Home::open(&path)?;
     let said = match command {
-        Command::Init(_) => return Ok(()),
-        Command::Run { listen } => return serve(&home, listen, as_json),
+        Command::Init(_) | Command::Check(_) => return Ok(ExitCode::SUCCESS),
+        Command::Run { listen } => return serve(&home, listen, as_json).map(|()| ExitCode::SUCCESS),
         Command::Gateways(command) => access::gateways(&home, command)?,
         Command::PhoneCode { token } => access::phone_code(&home, token)?,
         Command::Open { key } => confirm::open(&home, key)?,
@@ -131,7 +142,8 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<()> {
         }
         Command::Status => confirm::status(&home)?,
     };
-    Ok(said.print(as_json)?)
+    said.print(as_json)?;
+    Ok(ExitCode::SUCCESS)
 }
 
 /// Until SIGTERM or SIGINT.

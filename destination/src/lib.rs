@@ -6,6 +6,7 @@
 
 pub mod api;
 mod blocking;
+pub mod check;
 mod chores;
 pub mod clock;
 pub mod confirmations;

@@ -15,7 +15,7 @@ fn main() -> ExitCode {
     std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
     let as_json = arguments.json;
     match cli::run(arguments) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(code) => code,
         Err(error) => {
             cli::complain(&error, as_json);
             ExitCode::FAILURE

@@ -182,7 +182,7 @@ fn read_or_make_secret(path: &Path) -> Result<Zeroizing<Vec<u8>>, WebhookError> 
 }
 
 /// An error and its causes.
-fn words(error: &reqwest::Error) -> String {
+pub(crate) fn words(error: &reqwest::Error) -> String {
     let mut said = error.to_string();
     let mut cause = std::error::Error::source(error);
     while let Some(error) = cause {
