@@ -23,10 +23,10 @@ struct Receiving {
 }
 
 impl Receiving {
-    fn start(listener: TcpListener, statuses: &[u16]) -> Self {
+    fn start(listener: TcpListener, statuses: Vec<u16>) -> Self {
         let address = listener.local_addr().unwrap();
         let (sender, requests) = channel();
-        let mut statuses = statuses.to_vec().into_iter();
+        let mut statuses = statuses.into_iter();
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let mut stream = BufReader::new(stream.unwrap());
@@ -65,7 +65,7 @@ fn with_webhook(address: SocketAddr) -> Place {
 
 #[test]
 fn the_webhook_is_told_of_each_opened_document_with_a_signature() {
-    let receiving = Receiving::start(TcpListener::bind("127.0.0.1:0").unwrap(), &[]);
+    let receiving = Receiving::start(TcpListener::bind("127.0.0.1:0").unwrap(), vec![]);
     let place = with_webhook(receiving.address);
     let server = place.run();
     let document = place.document(Some(b"2026/form.xml"), b"content");
@@ -101,7 +101,7 @@ fn the_webhook_is_told_of_each_opened_document_with_a_signature() {
 
 #[test]
 fn a_webhook_that_fails_is_told_again_under_the_same_id() {
-    let receiving = Receiving::start(TcpListener::bind("127.0.0.1:0").unwrap(), &[503]);
+    let receiving = Receiving::start(TcpListener::bind("127.0.0.1:0").unwrap(), vec![503]);
     let place = with_webhook(receiving.address);
     let server = place.run();
     server.put(&place.document(None, b"one")).answer();
@@ -124,7 +124,7 @@ fn a_webhook_that_is_gone_delays_no_upload_and_is_told_after_a_restart() {
     assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
     server.kill();
     assert_eq!(place.command(&["status"]).unwrap()["documents"]["notices"], 20);
-    let receiving = Receiving::start(TcpListener::bind(address).unwrap(), &[]);
+    let receiving = Receiving::start(TcpListener::bind(address).unwrap(), vec![]);
     let _server = place.run();
     let mut told: Vec<_> = (0..20).map(|_| receiving.next().0["webhook-id"].clone()).collect();
     told.sort();

@@ -145,7 +145,7 @@ impl Heard {
     }
 
     /// A refusal of this status as problem details (RFC 9457) that say what to do.
-    pub(super) fn is_problem(self, status: u16) -> Result<(), String> {
+    pub(super) fn refused_with(self, status: u16) -> Result<(), String> {
         let heard = self.has_status(status)?;
         if heard.kind() != "application/problem+json" {
             return Err(format!("the refusal is {:?} in place of application/problem+json", heard.kind()));

@@ -152,14 +152,14 @@ async fn unauthorised(asking: &Asking) -> Outcome {
     for token in [None, Some("not-a-token")] {
         for path in [api::HAVE, api::BATCH] {
             let heard = asking.ask_as(token, Method::POST, path, &[], ids.clone()).await?;
-            heard.is_problem(401).map_err(|why| format!("POST {path}: {why}"))?;
+            heard.refused_with(401).map_err(|why| format!("POST {path}: {why}"))?;
         }
     }
     Ok(())
 }
 
 async fn no_such_path(asking: &Asking) -> Outcome {
-    asking.ask(Method::GET, "/v1/nothing-of-the-kind", &[], Vec::new()).await?.is_problem(404)
+    asking.ask(Method::GET, "/v1/nothing-of-the-kind", &[], Vec::new()).await?.refused_with(404)
 }
 
 /// A document that the server took.
@@ -296,7 +296,7 @@ async fn wrong_digest(asking: &Asking, known: &Known) -> Outcome {
     let digest = format!("sha-256=:{}:", BASE64.encode(&Sha256::digest(b"another")));
     let headers = [("repr-digest", digest.as_str())];
     let bytes = document.encode().to_vec();
-    asking.ask(Method::PUT, &path(&document.id()), &headers, bytes).await?.is_problem(400)?;
+    asking.ask(Method::PUT, &path(&document.id()), &headers, bytes).await?.refused_with(400)?;
     is_not_held(asking, &document).await
 }
 
@@ -304,7 +304,7 @@ async fn wrong_id(asking: &Asking, known: &Known) -> Outcome {
     let document = known.document(b"its id is another\n")?;
     let other = known.document(b"that other one\n")?;
     let bytes = document.encode().to_vec();
-    asking.ask(Method::PUT, &path(&other.id()), &[], bytes).await?.is_problem(400)?;
+    asking.ask(Method::PUT, &path(&other.id()), &[], bytes).await?.refused_with(400)?;
     is_not_held(asking, &document).await?;
     is_not_held(asking, &other).await
 }
@@ -312,7 +312,7 @@ async fn wrong_id(asking: &Asking, known: &Known) -> Outcome {
 async fn elsewhere(asking: &Asking, known: &Known) -> Outcome {
     let document = known.document_for(Fingerprint::V4([7; 20]), b"for another destination\n")?;
     let bytes = document.encode().to_vec();
-    asking.ask(Method::PUT, &path(&document.id()), &[], bytes).await?.is_problem(422)
+    asking.ask(Method::PUT, &path(&document.id()), &[], bytes).await?.refused_with(422)
 }
 
 async fn batch(asking: &Asking, known: &Known) -> Outcome {
@@ -350,10 +350,10 @@ async fn batch(asking: &Asking, known: &Known) -> Outcome {
 }
 
 async fn bad_ids(asking: &Asking) -> Outcome {
-    asking.ask(Method::POST, api::HAVE, &[], vec![0; 31]).await?.is_problem(400)
+    asking.ask(Method::POST, api::HAVE, &[], vec![0; 31]).await?.refused_with(400)
 }
 
 async fn too_many_ids(asking: &Asking) -> Outcome {
     let ids = vec![0; (MAX_IDS + 1) * MessageId::LEN];
-    asking.ask(Method::POST, api::HAVE, &[], ids).await?.is_problem(413)
+    asking.ask(Method::POST, api::HAVE, &[], ids).await?.refused_with(413)
 }

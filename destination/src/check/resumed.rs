@@ -34,7 +34,7 @@ pub(super) async fn tus(asking: &Asking, known: &Known) -> Result<(), String> {
         asking.ask(Method::PATCH, path, &[VERSION, STREAM, ("upload-offset", offset)], body.to_vec()).await
     };
     offset_is(patch("0", first).await?.has_status(204)?, &half)?;
-    patch("0", first).await?.is_problem(409).map_err(|why| format!("PATCH at the wrong offset: {why}"))?;
+    patch("0", first).await?.refused_with(409).map_err(|why| format!("PATCH at the wrong offset: {why}"))?;
     let asked = asking.ask(Method::HEAD, path, &[VERSION], Vec::new()).await?.has_status(200)?;
     offset_is(asked, &half)?;
     offset_is(patch(&half, second).await?.has_status(204)?, &length)?;
