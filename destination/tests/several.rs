@@ -92,6 +92,31 @@ fn whichever_server_is_asked_a_document_is_opened_once_and_has_one_confirmation(
 }
 
 #[test]
+fn one_document_that_comes_to_both_servers_at_the_same_moment_is_confirmed_identically() {
+    let two = Two::new(60);
+    let tokens: Vec<_> = (0..6).map(|n| two.place.add_gateway(&format!("kiosk {n}"))).collect();
+    for round in 0..12u64 {
+        let document = two.place.document(Some(b"form.xml"), &noise(round, 300));
+        let gate = std::sync::Barrier::new(tokens.len());
+        let answers: Vec<_> = std::thread::scope(|scope| {
+            let put = |(n, token): (usize, &String)| {
+                let server = if n % 2 == 0 { &two.first } else { &two.second };
+                let (client, document, gate) = (server.with_token(token.clone()), &document, &gate);
+                scope.spawn(move || {
+                    gate.wait();
+                    client.put(document).answer().confirmations
+                })
+            };
+            let threads: Vec<_> = tokens.iter().enumerate().map(put).collect();
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert!(answers.iter().all(|answer| answer.len() == 1 && *answer == answers[0]), "round {round}");
+    }
+    assert_eq!(two.shared.sql("SELECT count(*) FROM confirmations"), "12");
+    assert_eq!(two.place.inbox().len(), 12);
+}
+
+#[test]
 fn what_was_taken_out_of_the_inbox_does_not_come_back_with_a_second_gateway() {
     let two = Two::new(60);
     let document = two.place.document(Some(b"form.xml"), b"one");
