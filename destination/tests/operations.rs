@@ -280,3 +280,34 @@ fn a_backup_that_was_taken_while_the_server_ran_is_restored_with_all_that_was_co
     // And it goes on.
     server.put(&place.document(None, b"after")).answer();
 }
+
+#[test]
+fn a_key_that_expires_within_sixty_days_is_warned_of_and_one_that_does_not_is_not() {
+    let gpg_home = tempfile::Builder::new().prefix("wpg").tempdir_in("/tmp").unwrap();
+    let gpg = |arguments: &[&str]| {
+        let mut gpg = Command::new("gpg");
+        gpg.arg("--homedir").arg(gpg_home.path()).args(["--batch", "--quiet", "--passphrase", ""]);
+        let output = gpg.args(arguments).output().expect("gpg is not installed: apt-get install gnupg");
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        output.stdout
+    };
+    let with_key = |days: &str| {
+        gpg(&["--quick-generate-key", days, "future-default", "default", days]);
+        let file = gpg_home.path().join(days);
+        std::fs::write(&file, gpg(&["--export-secret-keys", days])).unwrap();
+        Place::with(|init| init.signing_key = Some(file))
+    };
+    let now = support::now().0;
+    let soon = with_key("30d");
+    let status = soon.command(&["status"]).unwrap();
+    let said = status["key_warning"].as_str().unwrap();
+    assert!(said.contains("expires before") && said.contains("docs/destination.md"), "{said}");
+    let expires = status["key_expires"].as_u64().unwrap();
+    assert!((now + 29 * 86_400..now + 32 * 86_400).contains(&expires), "{expires}");
+    let late = with_key("90d");
+    let status = late.command(&["status"]).unwrap();
+    assert!(status["key_warning"].is_null() && status["key_expires"].is_u64(), "{status}");
+    let never = Place::new().command(&["status"]).unwrap();
+    assert!(never["key_warning"].is_null() && never["key_expires"].is_null(), "{never}");
+    let _ = Command::new("gpgconf").arg("--homedir").arg(gpg_home.path()).args(["--kill", "all"]).status();
+}
