@@ -61,8 +61,6 @@ impl Place {
         if let Some(shared) = &shared {
             let file = home.path().join("destination.toml");
             let text = std::fs::read_to_string(&file).unwrap();
-            // What a killed server left behind, the next one goes on with at once.
-            let text = text.replace("takeover_after = 60", "takeover_after = 0");
             std::fs::write(&file, text + &shared.settings()).unwrap();
             home = Home::open(home.path()).unwrap();
         }
