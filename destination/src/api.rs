@@ -14,15 +14,20 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::http::Method;
+use axum::middleware::{Next, from_fn_with_state};
+use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, head, options, patch, post, put};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use waypost_protocol::api::{self, Info};
 use waypost_protocol::time::UnixTime;
 
+use crate::clock::now;
 use crate::home::Home;
 use crate::intake::{BatchLimits, Intake};
 use crate::log::Logs;
+use crate::metrics::Metrics;
 
 pub use client::PeerCertificate;
 pub use problem::Problem;
@@ -61,6 +66,9 @@ pub struct Shared {
     certificate: Vec<u8>,
     batch: BatchLimits,
     uploads: Arc<Semaphore>,
+    metrics: Metrics,
+    /// Until when phones can seal to the key, Unix seconds.
+    key_expires: f64,
 }
 
 impl Shared {
@@ -79,7 +87,19 @@ impl Shared {
         };
         let certificate = home.certificate().to_bytes();
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
-        Shared { intake, logs, info, certificate, batch: home.batch_limits(), uploads }
+        let key_expires = home.key_expires(now()).map_or(f64::INFINITY, |time| time.0 as f64);
+        let (batch, metrics) = (home.batch_limits(), Metrics::new());
+        Shared { intake, logs, info, certificate, batch, uploads, metrics, key_expires }
+    }
+
+    /// What is counted.
+    pub fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
+    /// Until when phones can seal to the key, Unix seconds; infinite where it does not expire in ten years.
+    pub(crate) fn key_expires(&self) -> f64 {
+        self.key_expires
     }
 
     /// Room for one more upload.
@@ -97,12 +117,24 @@ impl Shared {
 pub fn router(shared: Arc<Shared>) -> Router {
     let mut router = Router::new();
     for (method, path) in ROUTES {
-        router = router.route(path, handler(method, path));
+        let counted = from_fn_with_state((shared.clone(), path), count);
+        router = router.route(path, handler(method, path).layer(counted));
     }
     router
         .fallback(problem::no_such_path)
         .method_not_allowed_fallback(problem::no_such_method)
         .with_state(shared)
+}
+
+/// Counts what was answered.
+async fn count(
+    State((shared, path)): State<(Arc<Shared>, &'static str)>,
+    request: Request,
+    next: Next,
+) -> Response {
+    let answer = next.run(request).await;
+    shared.metrics.answered(path, answer.status());
+    answer
 }
 
 fn handler(method: &str, path: &str) -> MethodRouter<Arc<Shared>> {

@@ -148,7 +148,7 @@ impl Import<'_> {
             self.imported.for_others += 1;
             return Ok(None);
         }
-        if self.intake.store().row(&place.id)?.is_some() {
+        if self.intake.store().rows(&[place.id])?.iter().any(Option::is_some) {
             self.imported.already += 1;
             let confirmations = self.intake.known(self.client, &[place.id])?;
             self.confirm(&confirmations)?;
@@ -170,8 +170,11 @@ impl Import<'_> {
         }
         let limits = BatchLimits { documents: u32::MAX, bytes: u64::MAX };
         let mut stream = Stream::new(group.iter().map(|document| &document.file));
-        let Upload { confirmations, failures } =
+        let Upload { confirmations, failures, is_revoked } =
             self.intake.batch(self.client, &mut stream, limits).map_err(|error| self.stick(error))?;
+        if is_revoked {
+            return Err(StoreError::Revoked.into());
+        }
         for (at, document) in group.iter().enumerate() {
             let failed = failures.iter().find(|(index, _)| usize::try_from(*index) == Ok(at));
             match failed {

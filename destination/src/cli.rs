@@ -1,6 +1,7 @@
 //! The command line.
 
 mod access;
+mod check;
 mod confirm;
 mod import;
 mod setup;
@@ -63,6 +64,8 @@ enum Command {
     Import(import::ImportArguments),
     /// Print the OpenPGP certificate.
     Certificate,
+    /// Test any server that implements the API: each requirement, passed or failed. Leaves some documents in its inbox.
+    Check(check::CheckArguments),
     /// Say what there is.
     Status,
 }
@@ -116,16 +119,22 @@ fn words_of(error: &anyhow::Error) -> String {
 /// Exit status where something was passed over.
 const SKIPPED: u8 = 3;
 
-/// Does what the arguments say. Exit status: 0 done, 3 (`import`) some files were passed over.
+/// Does what the arguments say. Exit status: 0 done, 3 (`import`) some files were passed over, 1 (`check`) a requirement is not met.
 pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
     let Arguments { home: path, json: as_json, command, .. } = arguments;
     if let Command::Init(init) = command {
         setup::init(&path, init)?.print(as_json)?;
         return Ok(ExitCode::SUCCESS);
     }
+    // Of any server, also where there is none here.
+    if let Command::Check(arguments) = command {
+        let (said, passed) = check::run(arguments)?;
+        said.print(as_json)?;
+        return Ok(if passed { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let home = Home::open(&path)?;
     let said = match command {
-        Command::Init(_) => return Ok(ExitCode::SUCCESS),
+        Command::Init(_) | Command::Check(_) => return Ok(ExitCode::SUCCESS),
         Command::Run { listen } => return serve(&home, listen, as_json).map(|()| ExitCode::SUCCESS),
         Command::Gateways(command) => access::gateways(&home, command)?,
         Command::PhoneCode { token } => access::phone_code(&home, token)?,
@@ -156,7 +165,10 @@ fn serve(home: &Home, listen: Option<String>, as_json: bool) -> anyhow::Result<(
         let mut terminate = signal(SignalKind::terminate())?;
         let mut interrupt = signal(SignalKind::interrupt())?;
         let listen = listen.unwrap_or_else(|| home.settings().listen.clone());
-        let server = Server::start(home, &listen).context("the server does not start")?;
+        // A database elsewhere is waited for.
+        let starting = home.clone();
+        let start = tokio::task::spawn_blocking(move || Server::start(&starting, &listen));
+        let server = start.await?.context("the server does not start")?;
         let address = server.address();
         let url = home.settings().url.clone().unwrap_or_else(|| format!("https://{address}"));
         let json = json!({
@@ -164,9 +176,13 @@ fn serve(home: &Home, listen: Option<String>, as_json: bool) -> anyhow::Result<(
             "address": address,
             "url": url,
             "fingerprint": home.destination(),
-            "inbox": home.inbox_folder(),
+            "inbox": home.inbox(),
+            "metrics": server.metrics_address().map(|address| format!("http://{address}/metrics")),
         });
-        let text = format!("ready on {address} as {url}\ninbox: {}", home.inbox_folder().display());
+        let mut text = format!("ready on {address} as {url}\ninbox: {}", home.inbox());
+        if let Some(address) = server.metrics_address() {
+            text += &format!("\nmetrics: http://{address}/metrics");
+        }
         Said::new(text, json).print(as_json)?;
         tokio::select! {
             _ = terminate.recv() => {}

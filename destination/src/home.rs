@@ -9,10 +9,14 @@
 //! log/               remote logs of gateways
 //! ```
 
+mod expiry;
+
+use std::collections::BTreeMap;
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
@@ -26,6 +30,7 @@ use crate::durable;
 use crate::intake::BatchLimits;
 use crate::judge::{Judge, Limits};
 use crate::names::is_folder_name;
+use crate::store::{Postgres, Records, Store, StoreError};
 use crate::tls::{self, TlsError};
 
 /// Folders in it.
@@ -91,6 +96,29 @@ pub enum HomeError {
     /// TLS certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
+    /// A database of another kind.
+    #[error(
+        "{path}: database {found:?} is none that this program knows; it begins with postgres://, or leave it out for SQLite"
+    )]
+    Database {
+        /// The settings.
+        path: PathBuf,
+        /// Without what may be a password.
+        found: String,
+    },
+    /// A database for several processes, content for one.
+    #[error(
+        "{0}: `database` can be shared by several servers, the content in this home cannot; set content = \"s3://BUCKET/PREFIX\", or content = \"folder\" where only one server runs"
+    )]
+    HalfShared(PathBuf),
+    /// A webhook that cannot be called.
+    #[error("{path}: the webhook's url {found:?} begins neither with https:// nor with http://")]
+    Webhook {
+        /// The settings.
+        path: PathBuf,
+        /// As configured.
+        found: String,
+    },
 }
 
 /// What the admin may change in `destination.toml`.
@@ -130,6 +158,46 @@ pub struct Settings {
     /// What remote logs of gateways may take, all together, in bytes. Default 16 GiB.
     #[serde(default = "default_max_log_bytes")]
     pub max_log_bytes: u64,
+    /// `postgres://USER@HOST/DATABASE`, which several servers may share. Default: SQLite in the home.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub database: Option<String>,
+    /// `s3://BUCKET/PREFIX`, which several servers may share, or `folder`: that of the home, the default.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub content: Option<String>,
+    /// Options and credentials of the object store, by the names that AWS's tools have, `endpoint` say. Default: the
+    /// environment's.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub content_options: BTreeMap<String, String>,
+    /// Seconds after which a server goes on with what another one of the same database left behind. Default 60.
+    #[serde(default = "default_takeover_after")]
+    pub takeover_after: u32,
+    /// Address and port where metrics are served, `127.0.0.1:9464` say, without encryption. Default: nowhere.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub metrics: Option<String>,
+    /// Whom to tell of opened documents. Default: nobody.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub webhook: Option<WebhookSettings>,
+}
+
+/// Whom to tell of opened documents.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WebhookSettings {
+    /// Where to `POST` to: `https://…`, or `http://…` on the same machine.
+    pub url: String,
+    /// The file of the shared secret, relative to the home; made where it is missing.
+    #[serde(default = "default_secret_file")]
+    pub secret_file: PathBuf,
+    /// Authorities that the receiver's certificate may be from, PEM, relative to the home. Default: the system's.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+}
+
+fn default_secret_file() -> PathBuf {
+    "webhook.secret".into()
+}
+fn default_takeover_after() -> u32 {
+    60
 }
 
 fn default_listen() -> String {
@@ -155,6 +223,33 @@ fn default_max_batch_bytes() -> u64 {
 }
 fn default_max_log_bytes() -> u64 {
     16 << 30
+}
+
+impl Settings {
+    /// What one value alone does not show.
+    fn check(&self, file: &Path) -> Result<(), HomeError> {
+        let path = || file.to_owned();
+        if let Some(url) = &self.database {
+            if !url.starts_with("postgres://") && !url.starts_with("postgresql://") {
+                let scheme = url.split_once("://").map_or("…", |(scheme, _)| scheme);
+                return Err(HomeError::Database { path: path(), found: format!("{scheme}://…") });
+            }
+            if self.content.is_none() {
+                return Err(HomeError::HalfShared(path()));
+            }
+        }
+        if let Some(webhook) = &self.webhook
+            && !["https://", "http://"].iter().any(|scheme| webhook.url.starts_with(scheme))
+        {
+            return Err(HomeError::Webhook { path: path(), found: webhook.url.clone() });
+        }
+        Ok(())
+    }
+
+    /// Whether other servers may use the same database.
+    pub fn is_shared(&self) -> bool {
+        self.database.is_some()
+    }
 }
 
 /// How a home is made.
@@ -231,6 +326,12 @@ impl Home {
             max_batch_documents: default_max_batch_documents(),
             max_batch_bytes: default_max_batch_bytes(),
             max_log_bytes: default_max_log_bytes(),
+            database: None,
+            content: None,
+            content_options: BTreeMap::new(),
+            takeover_after: default_takeover_after(),
+            metrics: None,
+            webhook: None,
         };
         match &init.tls {
             Some((certificate, key)) => {
@@ -263,6 +364,7 @@ impl Home {
         if let Some(wrong) = settings.collections.iter().find(|name| !is_folder_name(name)) {
             return Err(HomeError::Collection(wrong.clone()));
         }
+        settings.check(&path.join(SETTINGS))?;
         let file = path.join("secret.pgp");
         let bytes = Zeroizing::new(fs::read(&file).map_err(at(&file))?);
         let key = SecretKey::from_bytes(&bytes).map_err(|error| HomeError::Key { path: file, error })?;
@@ -328,6 +430,14 @@ impl Home {
         self.path.join("inbox")
     }
 
+    /// Opened content, for people: a folder, or an object store's URL.
+    pub fn inbox(&self) -> String {
+        match self.settings.content.as_deref() {
+            None | Some(crate::content::FOLDER) => self.inbox_folder().display().to_string(),
+            Some(url) => format!("{}/inbox", url.trim_end_matches('/')),
+        }
+    }
+
     /// Confirmations as files.
     pub fn confirmations_folder(&self) -> PathBuf {
         self.path.join("confirmations")
@@ -354,6 +464,17 @@ impl Home {
     /// The database.
     pub fn store_file(&self) -> PathBuf {
         self.path.join("store.sqlite")
+    }
+
+    /// Opens the database.
+    pub fn records(&self) -> Result<Box<dyn Records>, StoreError> {
+        Ok(match &self.settings.database {
+            None => Box::new(Mutex::new(Store::open(&self.store_file())?)),
+            Some(url) => {
+                let lease = Duration::from_secs(u64::from(self.settings.takeover_after));
+                Box::new(Postgres::open(url, lease)?)
+            }
+        })
     }
 
     /// The file of a held document; 256 folders, so that none gets too large.

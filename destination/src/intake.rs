@@ -1,32 +1,30 @@
 //! Taking documents in: judged one by one, committed in groups, confirmed once per batch.
 //!
 //! The order is what makes it safe to lose power between any two steps. Opened content lies whole and flushed in
-//! `tmp/` before the row that says so is committed; the row names that file; then one atomic rename puts it where it
-//! belongs, once; then the verdict is signed. [`Intake::recover`] goes on from wherever a crash came.
+//! `tmp/`, or in the object store's `staging/`, before the row that says so is committed; the row names it; then it is put
+//! where it belongs, once; then the verdict is signed. [`Intake::recover`] goes on from wherever a crash came, also that of
+//! another process.
 
 mod resumed;
 
-use std::collections::{BTreeSet, HashSet};
-use std::fs::{self, File};
 use std::io::{self, Read};
-use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use nix::unistd::syncfs;
 use waypost_openpgp::SecretKey;
 use waypost_protocol::api::FailureCode;
-use waypost_protocol::confirmation::{Confirmation, Verdict};
+use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::{Fingerprint, MessageId};
 
 use crate::clock::now;
-use crate::confirmations::Exporter;
-use crate::durable::{is_full, sync_folder};
+use crate::confirmations::export_new;
+use crate::content::{self, Content, ContentError, Placement};
+use crate::durable::is_full;
 use crate::home::Home;
-use crate::inbox;
 use crate::judge::{Failed, Judge, Outcome};
 use crate::partials::Partials;
-use crate::store::{NewDocument, Staged, Store, StoreError};
+use crate::store::{Committed, NewDocument, Records, Staged, StoreError};
 
 pub use resumed::Advance;
 
@@ -34,8 +32,6 @@ pub use resumed::Advance;
 const GROUP_DOCUMENTS: usize = 64;
 /// Bytes after which they are flushed anyway.
 const GROUP_BYTES: u64 = 4 << 20;
-/// Files that are flushed at a time: file systems join such flushes.
-const FLUSHERS: usize = 8;
 /// What is read and thrown away of a batch that is over its limits, so that the client hears the answer, in bytes.
 const DRAIN: u64 = 64 << 20;
 
@@ -74,6 +70,8 @@ pub struct Upload {
     pub confirmations: Vec<Confirmation>,
     /// Documents without a verdict, by their place in the batch.
     pub failures: Vec<(u32, Failed)>,
+    /// The client's access ended while it came.
+    pub is_revoked: bool,
 }
 
 /// Why the server cannot start taking documents.
@@ -82,6 +80,9 @@ pub enum IntakeError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// Where content lies.
+    #[error(transparent)]
+    Content(#[from] ContentError),
     /// A file or folder.
     #[error("{path}: {error}")]
     File {
@@ -90,16 +91,20 @@ pub enum IntakeError {
         /// What is wrong.
         error: io::Error,
     },
+    /// What an interruption left behind cannot be cleared away.
+    #[error("temporary files: {0}")]
+    Sweep(io::Error),
 }
 
 /// Takes documents in, for one destination. Blocking; shared between threads.
 pub struct Intake {
     judge: Judge,
-    store: Mutex<Store>,
+    records: Box<dyn Records>,
+    content: Box<dyn Content>,
     key: SecretKey,
     destination: Fingerprint,
-    exporter: Exporter,
-    home: Home,
+    /// Whether the webhook is told of opened documents.
+    notify: bool,
     /// Rows whose files are in their place, which the next commit will say.
     placed: Mutex<Vec<(i64, Vec<u8>)>>,
     /// A file could not be put in its place; to be tried again.
@@ -113,11 +118,11 @@ impl Intake {
         let folder = home.partials_folder();
         Ok(Intake {
             judge: home.judge(home.key().clone()),
-            store: Mutex::new(Store::open(&home.store_file())?),
+            records: home.records()?,
+            content: content::open(home)?,
             key: home.key().clone(),
             destination: home.destination(),
-            exporter: Exporter::new(&home.confirmations_folder()),
-            home: home.clone(),
+            notify: home.settings().webhook.is_some(),
             placed: Mutex::new(Vec::new()),
             unplaced: AtomicBool::new(false),
             partials: Arc::new(
@@ -126,10 +131,9 @@ impl Intake {
         })
     }
 
-    /// The store, for questions.
-    pub fn store(&self) -> MutexGuard<'_, Store> {
-        // A panic while it was locked left a transaction that was rolled back.
-        self.store.lock().unwrap_or_else(PoisonError::into_inner)
+    /// What is known of documents and clients.
+    pub fn store(&self) -> &dyn Records {
+        &*self.records
     }
 
     /// Uploads that go on later.
@@ -137,9 +141,19 @@ impl Intake {
         &self.partials
     }
 
-    /// Goes on where a crash came: puts opened files in their place, signs verdicts that no confirmation names,
-    /// writes confirmations that are no files yet. `sweep` also removes temporary files that no row names, which no
-    /// other process may be writing.
+    /// Where content lies.
+    pub fn content(&self) -> &dyn Content {
+        &*self.content
+    }
+
+    /// Whether the webhook is told of opened documents.
+    pub(crate) fn notifies(&self) -> bool {
+        self.notify
+    }
+
+    /// Goes on where a crash came: puts opened content in its place, signs verdicts that no confirmation names,
+    /// writes confirmations that are no files yet. What other processes are at is left to them. `sweep` also removes
+    /// temporary files that no row names, which no other process of this home may be writing.
     pub fn recover(&self, sweep: bool) -> Result<(), IntakeError> {
         self.place_left_over()?;
         if sweep {
@@ -152,7 +166,7 @@ impl Intake {
             }
             self.confirm(&rows, None)?;
         }
-        self.exporter.export_new(&mut self.store())?;
+        export_new(self.content(), self.store())?;
         if let Err(error) = self.partials.sweep() {
             log::warn!("old unfinished uploads cannot be removed: {error}");
         }
@@ -169,16 +183,17 @@ impl Intake {
     }
 
     fn sweep(&self) -> Result<(), IntakeError> {
-        let folder = self.home.temporary_folder();
-        let file = |error| IntakeError::File { path: folder.clone(), error };
-        let known: HashSet<_> = self.store().unplaced()?.into_iter().map(|staged| staged.staged).collect();
-        for entry in fs::read_dir(&folder).map_err(file)? {
-            let entry = entry.map_err(file)?;
-            if entry.file_name().to_str().is_none_or(|name| !known.contains(name)) {
-                let _ = fs::remove_file(entry.path());
-            }
+        let known = self.store().staged()?.into_iter().collect();
+        self.content.sweep(&known).map_err(IntakeError::Sweep)
+    }
+
+    /// Tries again what could not be put in its place, where there is something.
+    pub(crate) fn retry_unplaced(&self) {
+        if self.unplaced.swap(false, Ordering::Relaxed)
+            && let Err(error) = self.place_left_over()
+        {
+            log::error!("documents that are stored cannot be put into the inbox yet: {error}");
         }
-        Ok(())
     }
 
     /// The largest document that is read, in bytes: see [`crate::judge::Limits::readable`].
@@ -198,7 +213,7 @@ impl Intake {
             let detail = format!("these bytes are document {found}, the path says {id}");
             Failed::new(Some(found), FailureCode::Malformed, detail)
         };
-        if self.store().row(&id).is_ok_and(|row| row.is_some()) {
+        if self.store().rows(&[id]).is_ok_and(|rows| rows.iter().any(Option::is_some)) {
             // Known: nothing is opened again.
             return Ok(match self.judge.identify(source, length)? {
                 Ok(found) if found == id => self.known(client, &[id]).map_err(|error| store_failed(&error)),
@@ -232,11 +247,7 @@ impl Intake {
     /// bad document holds back no other. An error is the stream's; what had come by then is stored and confirmed,
     /// and asking again gives the confirmation.
     pub fn batch(&self, client: i64, source: &mut impl Incoming, limits: BatchLimits) -> io::Result<Upload> {
-        if self.unplaced.swap(false, Ordering::Relaxed)
-            && let Err(error) = self.place_left_over()
-        {
-            log::error!("documents that are stored cannot be put into the inbox yet: {error}");
-        }
+        self.retry_unplaced();
         let mut batch = Batch::default();
         let read = self.read_batch(client, source, limits, &mut batch);
         self.flush(client, &mut batch);
@@ -249,7 +260,7 @@ impl Intake {
         });
         batch.failures.sort_by_key(|(index, _)| *index);
         batch.failures.dedup_by_key(|(index, _)| *index);
-        Ok(Upload { confirmations, failures: batch.failures })
+        Ok(Upload { confirmations, failures: batch.failures, is_revoked: batch.is_revoked })
     }
 
     fn read_batch(
@@ -263,6 +274,9 @@ impl Intake {
         loop {
             if !batch.group.is_empty() && source.is_idle() {
                 self.flush(client, batch);
+            }
+            if batch.is_revoked {
+                return Ok(());
             }
             let mut prefix = [0; 4];
             let index = batch.count;
@@ -319,25 +333,33 @@ impl Intake {
         if group.is_empty() {
             return;
         }
-        let faults = self.sync_staged(&group);
+        let files: Vec<_> = group.iter().map(|(_, document)| document.staged.as_deref()).collect();
+        let faults = self.content.keep(&files);
         let mut durable = Vec::with_capacity(group.len());
         for ((index, document), fault) in group.into_iter().zip(faults) {
             match fault {
                 None => durable.push((index, document)),
                 Some(error) => {
-                    document.staged.iter().for_each(|staged| self.judge.discard(staged));
+                    document.staged.iter().for_each(|staged| self.content.discard(staged));
                     batch.failures.push((index, file_failed(&error, document.id)));
                 }
             }
         }
         let documents: Vec<NewDocument> = durable.iter().map(|(_, document)| document.clone()).collect();
         let placed = std::mem::take(&mut *self.placed());
-        let committed = self.store().commit(client, &documents, &placed, now());
-        let rows = match committed {
-            Ok(rows) => rows,
+        let committed = match self.store().commit(client, &documents, &placed, self.notify, now()) {
+            Ok(committed) => committed,
             Err(error) => {
-                // The files stay: whether the rows are there is only known after the next start.
+                // The files stay: whether the rows are there is only known after the next start. Not so for one who
+                // may nothing.
                 self.placed().extend(placed);
+                if matches!(error, StoreError::Revoked) {
+                    documents
+                        .iter()
+                        .filter_map(|document| document.staged.as_deref())
+                        .for_each(|staged| self.content.discard(staged));
+                    batch.is_revoked = true;
+                }
                 let failed = store_failed(&error);
                 let all = durable
                     .into_iter()
@@ -346,112 +368,55 @@ impl Intake {
             }
         };
         let mut staged = Vec::new();
-        for ((_, document), (seq, is_new)) in durable.into_iter().zip(rows) {
-            batch.rows.push(seq);
-            let NewDocument { id, verdict, collection, name, staged: Some(file), .. } = document else {
-                continue;
-            };
-            match is_new {
-                true => {
+        for ((index, document), committed) in durable.into_iter().zip(committed) {
+            let NewDocument { id, verdict, collection, name, staged: file, .. } = document;
+            match committed {
+                Committed::New(seq) => {
+                    batch.rows.push(seq);
                     let collection = collection.unwrap_or_default();
-                    staged.push(Staged { seq, id, verdict, collection, name, staged: file });
+                    staged.extend(file.map(|staged| Staged { seq, id, verdict, collection, name, staged }));
                 }
-                false => self.judge.discard(&file),
+                Committed::Known(seq) => {
+                    batch.rows.push(seq);
+                    file.iter().for_each(|file| self.content.discard(file));
+                }
+                Committed::OverQuota(detail) => {
+                    file.iter().for_each(|file| self.content.discard(file));
+                    batch.failures.push((index, Failed::new(Some(id), FailureCode::Full, detail)));
+                }
             }
         }
         let placed = self.place(&staged);
         self.placed().extend(placed);
     }
 
-    /// Flushes files, several at a time, then their folder. Returns what went wrong with each.
-    fn sync_staged(&self, group: &[(u32, NewDocument)]) -> Vec<Option<io::Error>> {
-        let folder = self.home.temporary_folder();
-        let files: Vec<_> = group.iter().map(|(_, document)| document.staged.as_deref()).collect();
-        let mut faults = sync_files(&folder, &files);
-        if let Err(error) = sync_folder(&folder) {
-            let kind = error.kind();
-            faults.iter_mut().for_each(|fault| *fault = Some(kind.into()));
-        }
-        faults
-    }
-
-    /// Puts files where they belong, and flushes the folders. Returns the rows that are in their place.
+    /// Puts content where it belongs. Returns the rows that are in their place.
     pub(crate) fn place(&self, staged: &[Staged]) -> Vec<(i64, Vec<u8>)> {
-        let mut placed = Vec::with_capacity(staged.len());
-        let mut folders = BTreeSet::from([self.home.temporary_folder()]);
-        let mut moved_before = false;
-        for row in staged {
-            match self.place_one(row) {
-                Ok(found) => {
-                    moved_before |= found.is_none();
-                    let path = found.as_ref().map(|found| found.path.as_os_str().as_encoded_bytes().to_vec());
-                    folders.extend(found.into_iter().flat_map(|found| found.folders));
-                    placed.push((row.seq, path.unwrap_or_default()));
-                }
-                Err(error) => {
-                    self.unplaced.store(true, Ordering::Relaxed);
-                    log::error!(
-                        "document {} is stored, but cannot be put into the inbox yet: {error}",
-                        row.id
-                    );
-                }
-            }
+        if staged.is_empty() {
+            return Vec::new();
         }
-        let inbox = self.home.inbox_folder();
-        // Whoever moved them may not have come to flushing; where they are now is not known, so everything is.
-        let all = if moved_before { File::open(&inbox).and_then(|file| Ok(syncfs(&file)?)) } else { Ok(()) };
-        let flushed = folders.iter().map(|folder| (folder, sync_folder(folder))).chain([(&inbox, all)]);
-        for (folder, result) in flushed {
-            if let Err(error) = result {
-                // Not noted as placed, so that the next start looks again.
-                log::error!("{}: {error}", folder.display());
-                self.unplaced.store(true, Ordering::Relaxed);
-                return Vec::new();
-            }
+        let Placement { placed, is_incomplete } = self.content.place(staged);
+        if is_incomplete {
+            self.unplaced.store(true, Ordering::Relaxed);
         }
         placed
     }
 
-    /// `None` where it had been put there before.
-    fn place_one(&self, row: &Staged) -> io::Result<Option<inbox::Placed>> {
-        let from = self.home.temporary_folder();
-        if !from.join(&row.staged).try_exists()? {
-            return Ok(None);
-        }
-        if row.verdict != Verdict::Held {
-            let inbox = self.home.inbox_folder();
-            let name = row.name.as_deref();
-            return match inbox::place(&inbox, &from, &row.staged, &row.collection, name, &row.id) {
-                // Another thread was faster.
-                Err(_) if !from.join(&row.staged).try_exists()? => Ok(None),
-                other => other.map(Some),
-            };
-        }
-        let path = self.home.held_file(&row.id);
-        let folder = path.parent().unwrap_or(Path::new(".")).to_owned();
-        fs::create_dir_all(&folder)?;
-        fs::rename(from.join(&row.staged), &path)?;
-        Ok(Some(inbox::Placed { path, folders: vec![folder, self.home.held_folder()] }))
-    }
-
     /// Confirmations of known documents; `client` may ask for them since its cursor from now on.
     pub fn known(&self, client: i64, ids: &[MessageId]) -> Result<Vec<Confirmation>, StoreError> {
-        let rows =
-            ids.iter().filter_map(|id| self.store().row(id).transpose()).collect::<Result<Vec<_>, _>>()?;
+        let rows: Vec<_> = self.store().rows(ids)?.into_iter().flatten().collect();
         self.confirm(&rows, Some(client))
     }
 
     /// Which of these documents have a verdict.
     pub fn has(&self, ids: &[MessageId]) -> Result<Vec<bool>, StoreError> {
-        let store = self.store();
-        ids.iter().map(|id| Ok(store.row(id)?.is_some())).collect()
+        Ok(self.store().rows(ids)?.iter().map(Option::is_some).collect())
     }
 
     pub(crate) fn confirm(&self, rows: &[i64], client: Option<i64>) -> Result<Vec<Confirmation>, StoreError> {
-        let mut store = self.store();
-        let confirmations =
-            store.confirm(rows, client, |verdicts| self.key.sign(self.destination, verdicts, now()))?;
-        if let Err(error) = self.exporter.export_new(&mut store) {
+        let sign = |verdicts| self.key.sign(self.destination, verdicts, now());
+        let confirmations = self.store().confirm(rows, client, &sign)?;
+        if let Err(error) = export_new(self.content(), self.store()) {
             log::error!("confirmations are stored, but cannot be written as files: {error}");
         }
         Ok(confirmations)
@@ -460,7 +425,11 @@ impl Intake {
     /// Says what was put in its place since the last commit, so that the next start finds nothing to do.
     pub fn finish(&self) -> Result<(), StoreError> {
         let placed = std::mem::take(&mut *self.placed());
-        self.store().note_placed(&placed)
+        let noted = if placed.is_empty() { Ok(()) } else { self.store().note_placed(&placed) };
+        if noted.is_err() {
+            self.placed().extend(placed);
+        }
+        noted
     }
 
     fn placed(&self) -> MutexGuard<'_, Vec<(i64, Vec<u8>)>> {
@@ -476,34 +445,14 @@ struct Batch {
     group: Vec<(u32, NewDocument)>,
     rows: Vec<i64>,
     failures: Vec<(u32, Failed)>,
+    /// The client's access ended meanwhile.
+    is_revoked: bool,
 }
 
 impl Batch {
     fn fail(&mut self, index: u32, code: FailureCode, detail: impl Into<String>) {
         self.failures.push((index, Failed::new(None, code, detail)));
     }
-}
-
-/// Flushes the named files of a folder, several at a time.
-pub(crate) fn sync_files(folder: &Path, files: &[Option<&str>]) -> Vec<Option<io::Error>> {
-    let next = AtomicUsize::new(0);
-    let faults: Vec<_> = files.iter().map(|_| Mutex::new(None)).collect();
-    let work = || {
-        loop {
-            let at = next.fetch_add(1, Ordering::Relaxed);
-            let (Some(name), Some(fault)) = (files.get(at), faults.get(at)) else { break };
-            let Some(name) = name else { continue };
-            let result = File::open(folder.join(name)).and_then(|file| file.sync_all());
-            *fault.lock().unwrap_or_else(PoisonError::into_inner) = result.err();
-        }
-    };
-    std::thread::scope(|scope| {
-        for _ in 1..FLUSHERS.min(files.len()) {
-            scope.spawn(work);
-        }
-        work();
-    });
-    faults.into_iter().map(|fault| fault.into_inner().unwrap_or_else(PoisonError::into_inner)).collect()
 }
 
 fn read_up_to(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
@@ -532,6 +481,9 @@ fn file_failed(error: &io::Error, id: MessageId) -> Failed {
 }
 
 fn store_failed(error: &StoreError) -> Failed {
+    if matches!(error, StoreError::Revoked) {
+        return Failed { is_revoked: true, ..Failed::new(None, FailureCode::Server, error.to_string()) };
+    }
     log::error!("{error}");
     let code = if error.is_full() { FailureCode::Full } else { FailureCode::Server };
     Failed::new(None, code, format!("the server cannot store it: {error}; send it again later"))

@@ -55,12 +55,14 @@ pub struct Failed {
     pub code: FailureCode,
     /// For people.
     pub detail: String,
+    /// The client may not upload any more.
+    pub is_revoked: bool,
 }
 
 impl Failed {
     /// A failure of this kind.
     pub fn new(id: Option<MessageId>, code: FailureCode, detail: impl Into<String>) -> Self {
-        Failed { id, code, detail: detail.into() }
+        Failed { id, code, detail: detail.into(), is_revoked: false }
     }
 }
 
@@ -126,7 +128,7 @@ impl Judge {
             log::warn!(document:% = id; "a document cannot be opened: {fault}");
         }
         Ok(match result {
-            Ok(Content { verdict, label, staged, .. }) => Outcome::Judged(NewDocument {
+            Ok(Content { verdict, label, staged, size: content_size, .. }) => Outcome::Judged(NewDocument {
                 id,
                 group,
                 timestamp,
@@ -135,6 +137,7 @@ impl Judge {
                 name: label.as_ref().and_then(|label| label.file_name.clone()),
                 collection: label.map(|label| label.collection),
                 staged,
+                content_size,
             }),
             Err(failed) => Outcome::Failed(Failed { id: Some(id), ..failed }),
         })
@@ -202,13 +205,14 @@ impl Judge {
         let limits = OpenLimits { max_content: self.limits.max_content };
         let opened = self.key.open(&mut *body, &mut sink, limits);
         let opened = opened.and_then(|label| sink.flush().map(|()| label).map_err(OpenError::Write));
+        let size = sink.get_ref().metadata().map(|metadata| metadata.len()).ok();
         // Flushing again what could not be written would be the second try of a broken pipe.
         let _ = sink.into_parts();
         let fits = |label: &Label| self.collections.contains(&(group, label.collection.clone()));
         let rejection = match opened {
             Ok(label) if fits(&label) => {
-                let (label, staged) = (Some(label), Some(staged));
-                return Ok(Content { verdict: Verdict::Opened, label, staged, fault: None });
+                let (verdict, label, staged) = (Verdict::Opened, Some(label), Some(staged));
+                return Ok(Content { verdict, label, staged, size, fault: None });
             }
             Ok(_) => Rejection::UnknownCollection,
             Err(OpenError::TooLarge(_)) => Rejection::TooLarge,
@@ -255,7 +259,10 @@ impl Judge {
             .and_then(|()| sink.flush());
         let _ = sink.into_parts();
         match written {
-            Ok(()) => Ok(Content { verdict: Verdict::Held, label: None, staged: Some(staged), fault: None }),
+            Ok(()) => {
+                let (verdict, staged) = (Verdict::Held, Some(staged));
+                Ok(Content { verdict, label: None, staged, size: None, fault: None })
+            }
             Err(error) => {
                 self.discard(&staged);
                 Err(write_failed(&error))
@@ -279,11 +286,14 @@ struct Content {
     staged: Option<String>,
     /// Why it cannot be opened.
     fault: Option<String>,
+    /// Bytes that were opened.
+    size: Option<u64>,
 }
 
 impl Content {
     fn rejected(rejection: Rejection) -> Self {
-        Content { verdict: Verdict::Rejected(rejection), label: None, staged: None, fault: None }
+        let verdict = Verdict::Rejected(rejection);
+        Content { verdict, label: None, staged: None, size: None, fault: None }
     }
 }
 

@@ -5,21 +5,27 @@
 //! confirmation per batch, `inbox` puts the file under its own name.
 
 pub mod api;
+mod blocking;
 pub mod bundle;
+pub mod check;
+mod chores;
 pub mod clock;
 pub mod confirmations;
+pub mod content;
 mod durable;
 pub mod home;
 pub mod inbox;
 pub mod intake;
 pub mod judge;
 pub mod log;
+pub mod metrics;
 pub mod names;
 pub mod opener;
 pub mod partials;
 pub mod server;
 pub mod store;
 pub mod tls;
+pub mod webhook;
 mod window;
 
 pub use home::Home;

@@ -1,14 +1,11 @@
 //! Opening held documents where the decryption key is, and issuing their last verdicts.
 
-use std::fs::File;
-use std::io;
-
 use waypost_openpgp::SecretKey;
 use waypost_protocol::confirmation::Verdict;
 
-use crate::durable::sync_folder;
+use crate::clock::now;
 use crate::home::Home;
-use crate::intake::{Intake, IntakeError, sync_files};
+use crate::intake::{Intake, IntakeError};
 use crate::judge::Outcome;
 use crate::store::{Held, NewDocument, Staged};
 
@@ -38,8 +35,8 @@ pub fn open_held(home: &Home, key: SecretKey) -> Result<Opened, IntakeError> {
         after = last.seq;
         let mut resolved = Vec::new();
         for held in page {
-            let outcome =
-                open_file(home, &held).and_then(|(mut file, length)| judge.judge(&mut file, length));
+            let found = intake.content().held(&held.id);
+            let outcome = found.and_then(|(mut bytes, length)| judge.judge(&mut bytes, length));
             match outcome {
                 Ok(Outcome::Judged(document)) if document.id == held.id => resolved.push((held, document)),
                 Ok(Outcome::Judged(document)) => {
@@ -57,28 +54,20 @@ pub fn open_held(home: &Home, key: SecretKey) -> Result<Opened, IntakeError> {
                 }
             }
         }
-        resolve(home, &intake, resolved, &mut report)?;
+        resolve(&intake, resolved, &mut report)?;
     }
     Ok(report)
 }
 
-fn open_file(home: &Home, held: &Held) -> io::Result<(File, u64)> {
-    let file = File::open(home.held_file(&held.id))?;
-    let length = file.metadata()?.len();
-    Ok((file, length))
-}
-
 /// In the order of [`crate::intake`]: flushed, committed, put in its place, signed; then the sealed bytes go.
 fn resolve(
-    home: &Home,
     intake: &Intake,
     resolved: Vec<(Held, NewDocument)>,
     report: &mut Opened,
 ) -> Result<(), IntakeError> {
-    let folder = home.temporary_folder();
+    let content = intake.content();
     let files: Vec<_> = resolved.iter().map(|(_, document)| document.staged.as_deref()).collect();
-    let faults = sync_files(&folder, &files);
-    sync_folder(&folder).map_err(|error| IntakeError::File { path: folder.clone(), error })?;
+    let faults = content.keep(&files);
     let mut durable = Vec::new();
     for ((held, document), fault) in resolved.into_iter().zip(faults) {
         match fault {
@@ -89,7 +78,7 @@ fn resolve(
             }
         }
     }
-    let moved = intake.store().resolve(&durable)?;
+    let moved = intake.store().resolve(&durable, intake.notifies(), now())?;
     let mut staged = Vec::new();
     let mut rows = Vec::new();
     for ((seq, document), moved) in durable.iter().zip(moved) {
@@ -110,7 +99,7 @@ fn resolve(
                 }));
             }
             // Another process was faster.
-            (false, Some(file)) => drop(std::fs::remove_file(folder.join(file))),
+            (false, Some(file)) => content.discard(file),
             (false, None) => {}
         }
     }
@@ -118,7 +107,7 @@ fn resolve(
     intake.store().note_placed(&placed)?;
     intake.confirm(&rows, None)?;
     for (_, document) in durable.iter().filter(|(seq, _)| rows.contains(seq)) {
-        let _ = std::fs::remove_file(home.held_file(&document.id));
+        content.forget_held(&document.id);
     }
     Ok(())
 }

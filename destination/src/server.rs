@@ -18,10 +18,14 @@ use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 
 use crate::api::{self, PeerCertificate, Shared};
+use crate::chores;
+use crate::clock::now;
 use crate::home::Home;
 use crate::intake::{Intake, IntakeError};
 use crate::log::{LogFolder, Logs};
+use crate::metrics;
 use crate::tls::{TlsError, certificate_hash, server_config};
+use crate::webhook::{Webhook, WebhookError};
 
 /// Connections at a time; more wait to be accepted.
 const MAX_CONNECTIONS: usize = 256;
@@ -54,6 +58,9 @@ pub enum StartError {
     /// Store and folders.
     #[error(transparent)]
     Intake(#[from] IntakeError),
+    /// Whom to tell of opened documents.
+    #[error(transparent)]
+    Webhook(#[from] WebhookError),
     /// Threads or files of the process.
     #[error("{0}")]
     System(#[from] io::Error),
@@ -62,6 +69,7 @@ pub enum StartError {
 /// A running server; it ends when this is dropped.
 pub struct Server {
     address: SocketAddr,
+    metrics: Option<SocketAddr>,
     stop: watch::Sender<bool>,
     thread: Option<JoinHandle<()>>,
 }
@@ -78,10 +86,22 @@ impl Server {
         let opener = lock_opener(home);
         intake.recover(opener.is_ok())?;
         drop(opener);
+        let webhook = Webhook::new(home, intake.content().inbox())?;
+        let takeover = u64::from(home.settings().takeover_after);
+        let takeover = home.settings().is_shared().then(|| Duration::from_secs(takeover));
+        if let Some(warning) = home.key_warning(now()) {
+            log::warn!("{warning}");
+        }
         let listener =
             bind(listen).map_err(|error| StartError::Listen { listen: listen.to_owned(), error })?;
         let address = listener.local_addr()?;
         let logs = Logs::open(Box::new(LogFolder::open(&home.log_folder())?), home.settings().max_log_bytes)?;
+        let monitored = home.settings().metrics.as_deref().map(|listen| {
+            let error = |error| StartError::Listen { listen: listen.to_owned(), error };
+            bind(listen).map_err(error)
+        });
+        let monitored = monitored.transpose()?;
+        let metrics = monitored.as_ref().map(StdListener::local_addr).transpose()?;
         let shared = Arc::new(Shared::new(home, intake, logs));
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -90,24 +110,39 @@ impl Server {
             .thread_name("destination")
             .enable_all()
             .build()?;
+        let chores = {
+            let (shared, mut stopped) = (shared.clone(), stopped.clone());
+            let work = move || chores::run(&shared, webhook.as_ref(), takeover, &mut stopped);
+            std::thread::Builder::new().name("chores".to_owned()).spawn(work)?
+        };
         let serve = move || {
             let _lock = lock;
             let router = api::router(shared.clone());
+            if let Some(listener) = monitored {
+                runtime.spawn(monitor(listener, metrics::router(shared.clone())));
+            }
             if let Err(error) = runtime.block_on(accept(listener, tls, router, stopped)) {
                 log::error!("the server ends: {error}");
             }
             runtime.shutdown_timeout(DRAIN);
+            // Its own words are in the log.
+            let _ = chores.join();
             if let Err(error) = shared.intake().finish() {
                 log::warn!("{error}");
             }
         };
         let thread = std::thread::Builder::new().name("destination".to_owned()).spawn(serve)?;
-        Ok(Server { address, stop, thread: Some(thread) })
+        Ok(Server { address, metrics, stop, thread: Some(thread) })
     }
 
     /// Where it listens.
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where metrics are served, if anywhere.
+    pub fn metrics_address(&self) -> Option<SocketAddr> {
+        self.metrics
     }
 
     /// Ends it: no new requests, those under way are given ten seconds.
@@ -160,6 +195,14 @@ fn bind(listen: &str) -> io::Result<StdListener> {
         }
     }
     Err(last)
+}
+
+/// Serves metrics, without encryption.
+async fn monitor(listener: StdListener, router: Router) {
+    let served = async { axum::serve(TcpListener::from_std(listener)?, router).await };
+    if let Err(error) = served.await {
+        log::warn!("metrics are not served any more: {error}");
+    }
 }
 
 async fn accept(

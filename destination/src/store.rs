@@ -1,9 +1,14 @@
-//! What the server knows, in SQLite: documents, verdicts, confirmations, and who uploaded what.
+//! What the server knows: documents, verdicts, confirmations, and who uploaded what.
 //!
-//! Write-ahead log with `synchronous = FULL`: a commit that returned is on the disk.
+//! [`Records`] says what is kept; [`Store`] keeps it in SQLite, [`Postgres`] where several processes share it. SQLite has
+//! a write-ahead log with `synchronous = FULL`: a commit that returned is on the disk.
 
 mod clients;
 mod documents;
+mod embedded;
+mod postgres;
+mod quota;
+mod records;
 
 use std::path::Path;
 use std::time::Duration;
@@ -12,10 +17,10 @@ use rusqlite::{Connection, TransactionBehavior};
 use waypost_protocol::confirmation::ConfirmationError;
 
 pub use clients::{Client, ClientKind};
-pub use documents::{Counts, Held, NewDocument, Page, Staged};
-
-/// The layout of the tables that this program writes.
-const SCHEMA: i64 = 1;
+pub use documents::{Committed, Counts, Held, NewDocument, Notice, Page, Staged};
+pub use postgres::Postgres;
+pub use quota::{Quota, Used};
+pub use records::{Records, Sign};
 
 /// Why the store did not do it.
 #[derive(Debug, thiserror::Error)]
@@ -23,9 +28,20 @@ pub enum StoreError {
     /// SQLite's own, which says all in its words: what it names as its source says them again, with a number before.
     #[error("database: {0}")]
     Sqlite(rusqlite::Error),
+    /// PostgreSQL's, or of the way to it.
+    #[error("database: {0}; see that PostgreSQL runs and that `database` in destination.toml is right")]
+    Postgres(#[source] sqlx::Error),
     /// A newer program wrote it.
-    #[error("database has layout {0}, this program knows {SCHEMA}; update it")]
-    Newer(i64),
+    #[error("database has layout {found}, this program knows {known}; update it")]
+    Newer {
+        /// In the database.
+        found: i64,
+        /// The newest that this program knows.
+        known: i64,
+    },
+    /// The client's access was ended.
+    #[error("this client's access was revoked")]
+    Revoked,
     /// A confirmation in it does not decode.
     #[error("database holds a broken confirmation: {0}")]
     Broken(#[from] ConfirmationError),
@@ -40,18 +56,25 @@ impl From<rusqlite::Error> for StoreError {
     }
 }
 
-impl StoreError {
-    /// Whether the fault is that there is no room.
-    pub fn is_full(&self) -> bool {
-        let code = match self {
-            StoreError::Sqlite(error) => error.sqlite_error_code(),
-            _ => None,
-        };
-        code == Some(rusqlite::ErrorCode::DiskFull)
+impl From<sqlx::Error> for StoreError {
+    fn from(error: sqlx::Error) -> Self {
+        StoreError::Postgres(error)
     }
 }
 
-/// One connection. Several processes may have one each.
+impl StoreError {
+    /// Whether the fault is that there is no room.
+    pub fn is_full(&self) -> bool {
+        match self {
+            StoreError::Sqlite(error) => error.sqlite_error_code() == Some(rusqlite::ErrorCode::DiskFull),
+            // disk_full
+            StoreError::Postgres(error) => postgres::has_code(error, &["53100"]),
+            _ => false,
+        }
+    }
+}
+
+/// One connection to the embedded database. Several processes of one machine may have one each.
 pub struct Store {
     db: Connection,
 }
@@ -65,18 +88,20 @@ impl Store {
         db.pragma_update(None, "synchronous", "FULL")?;
         db.pragma_update(None, "foreign_keys", "ON")?;
         let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
-        match tx.pragma_query_value(None, "user_version", |row| row.get(0))? {
-            0 => {
-                tx.execute_batch(TABLES)?;
-                tx.pragma_update(None, "user_version", SCHEMA)?;
-            }
-            SCHEMA => {}
-            other => return Err(StoreError::Newer(other)),
+        let found: i64 = tx.pragma_query_value(None, "user_version", |row| row.get(0))?;
+        let known = i64::try_from(LAYOUTS.len()).unwrap_or(i64::MAX);
+        let missing = usize::try_from(found).ok().and_then(|found| LAYOUTS.get(found..));
+        for statements in missing.ok_or(StoreError::Newer { found, known })? {
+            tx.execute_batch(statements)?;
         }
+        tx.pragma_update(None, "user_version", known)?;
         tx.commit()?;
         Ok(Store { db })
     }
 }
+
+/// What makes each layout of the tables from the one before; only ever added to.
+const LAYOUTS: [&str; 2] = [TABLES, NOTICES_AND_QUOTAS];
 
 /// `verdict` is the byte on the wire. `staged` names the file in `tmp/` that is yet to be put where it belongs: where
 /// it is set and the file is gone, it was put there before the row could say so. `confirmation` is empty from the
@@ -126,4 +151,26 @@ CREATE TABLE deliveries (
     confirmation INTEGER NOT NULL REFERENCES confirmations (seq),
     UNIQUE (client, confirmation)
 );
+";
+
+/// `notify` is when the webhook is to be told of an opened document next. `used_day` is the day, since 1970, of the two
+/// numbers of that day.
+const NOTICES_AND_QUOTAS: &str = "
+ALTER TABLE documents ADD COLUMN content_size INTEGER;
+ALTER TABLE documents ADD COLUMN notify INTEGER;
+ALTER TABLE documents ADD COLUMN tries INTEGER NOT NULL DEFAULT 0;
+CREATE INDEX documents_to_notify ON documents (notify) WHERE notify IS NOT NULL;
+ALTER TABLE clients ADD COLUMN day_bytes INTEGER;
+ALTER TABLE clients ADD COLUMN day_documents INTEGER;
+ALTER TABLE clients ADD COLUMN total_bytes INTEGER;
+ALTER TABLE clients ADD COLUMN total_documents INTEGER;
+ALTER TABLE clients ADD COLUMN used_day INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE clients ADD COLUMN used_day_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE clients ADD COLUMN used_day_documents INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE clients ADD COLUMN used_total_bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE clients ADD COLUMN used_total_documents INTEGER NOT NULL DEFAULT 0;
+UPDATE clients SET
+    used_total_documents = (SELECT count(*) FROM uploads WHERE client = clients.id),
+    used_total_bytes = (SELECT coalesce(sum(size), 0) FROM uploads JOIN documents ON document = seq
+        WHERE client = clients.id);
 ";

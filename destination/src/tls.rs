@@ -67,6 +67,12 @@ pub fn make_authority(name: &str, hosts: &[String]) -> Result<Authority, TlsErro
     Ok(Authority { authority, certificate, key: Zeroizing::new(key.serialize_pem()) })
 }
 
+/// For libraries that ask the process for its cryptography.
+pub(crate) fn set_default_provider() {
+    // Only fails where it is set already.
+    let _ = ring::default_provider().install_default();
+}
+
 fn common_name(name: &str) -> DistinguishedName {
     let mut names = DistinguishedName::new();
     names.push(DnType::CommonName, name);

@@ -55,9 +55,7 @@ fn held_documents_are_confirmed_as_held_and_again_when_the_key_opens_them() {
     let again = place.command(&["open", "--key", file.to_str().unwrap()]).unwrap();
     assert_eq!(again["opened"], 0);
     assert_eq!((place.inbox().len(), place.temporary_files()), (70, 0));
-    let held = std::fs::read_dir(place.home.path().join("held")).unwrap();
-    let left: usize = held.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum();
-    assert_eq!(left, 0);
+    assert_eq!(place.held(), 0);
 }
 
 #[test]
@@ -77,7 +75,7 @@ fn confirmations_verify_with_gpg_as_files() {
         gpg.args(arguments).output().expect("gpg is not installed: apt-get install gnupg").status.success()
     };
     assert!(gpg(&[Path::new("--import"), &place.home.certificate_file()]));
-    for folder in [folder, place.home.confirmations_folder()] {
+    for folder in [folder, place.confirmations_folder()] {
         let texts = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
         let texts: Vec<_> = texts.filter(|path| path.extension().is_some_and(|end| end == "txt")).collect();
         assert_eq!(texts.len(), 2);

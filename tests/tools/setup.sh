@@ -28,7 +28,11 @@ need gpg gnupg
 need curl curl
 need ip iproute2
 need faketime faketime
+# The destination's tests at scale start a database of their own; programs alone are enough, no cluster is used.
+need pg_isready postgresql-client
+compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql)
 need /usr/bin/python3 python3
+/usr/bin/python3 -c 'import ensurepip, venv' 2>/dev/null || missing+=(python3-venv)
 # The second implementation of the protocol, which checks the frozen vectors.
 /usr/bin/python3 -c 'import cryptography' 2>/dev/null || missing+=(python3-cryptography)
 [ ${#missing[@]} -eq 0 ] && exit 0

@@ -74,6 +74,9 @@ impl Problem {
 
 impl From<Failed> for Problem {
     fn from(failed: Failed) -> Self {
+        if failed.is_revoked {
+            return Self::unauthorized();
+        }
         let (status, kind, title) = match failed.code {
             FailureCode::Malformed => (StatusCode::BAD_REQUEST, "malformed", "Not the document"),
             FailureCode::WrongDestination => {

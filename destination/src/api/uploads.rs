@@ -48,7 +48,10 @@ pub(super) async fn put_document(
     };
     let put = move |shared: &Shared, reader: &mut BodyReader| shared.intake.put(client.0, id, reader, length);
     let (result, _) = upload(&shared, permit, digests, body, CancellationToken::new(), put).await?;
-    let confirmations = result.map_err(|error| Problem::stream(&error))??;
+    let result = result.map_err(|error| Problem::stream(&error))?;
+    shared.metrics.failures(usize::from(result.is_err()));
+    let confirmations = result?;
+    shared.metrics.sent(&confirmations);
     Ok(Reply { confirmations, ..Reply::default() }.into_response(&headers))
 }
 
@@ -76,6 +79,11 @@ pub(super) async fn batch(
     let take = move |shared: &Shared, reader: &mut BodyReader| shared.intake.batch(client.0, reader, limits);
     let (result, holds) = upload(&shared, permit, digests, body, CancellationToken::new(), take).await?;
     let upload = result.map_err(|error| Problem::stream(&error))?;
+    shared.metrics.failures(upload.failures.len());
+    shared.metrics.sent(&upload.confirmations);
+    if upload.is_revoked {
+        return Err(Problem::unauthorized());
+    }
     if !holds {
         // What was taken has its own hash and stays taken; the client asks `have` for its confirmations.
         return Err(Digests::problem());

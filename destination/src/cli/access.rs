@@ -12,7 +12,7 @@ use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use waypost_destination::Home;
 use waypost_destination::clock::now;
-use waypost_destination::store::{ClientKind, Store};
+use waypost_destination::store::{ClientKind, Quota, Records};
 use waypost_destination::tls::certificate_hash_of_file;
 use waypost_protocol::invite::{Destination, MAX_TEXT};
 use zeroize::Zeroizing;
@@ -34,6 +34,23 @@ pub(crate) enum GatewaysCommand {
     },
     /// List them.
     List,
+    /// Say how much a gateway may bring: what is new here counts, by the bytes of sealed documents. Days begin at 00:00 UTC.
+    Set {
+        /// As it was added.
+        name: String,
+        /// Bytes a day, 500MB or 2GiB say; `none` for no limit.
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        day: Option<Limit>,
+        /// Documents a day; `none` for no limit.
+        #[arg(long, value_name = "NUMBER", value_parser = number)]
+        day_documents: Option<Limit>,
+        /// Bytes in all; `none` for no limit.
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        total: Option<Limit>,
+        /// Documents in all; `none` for no limit.
+        #[arg(long, value_name = "NUMBER", value_parser = number)]
+        total_documents: Option<Limit>,
+    },
     /// End a gateway's access, at once.
     Revoke {
         /// As it was added.
@@ -41,11 +58,55 @@ pub(crate) enum GatewaysCommand {
     },
 }
 
+/// A limit, or that there is none.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Limit(Option<u64>);
+
+fn bytes(text: &str) -> Result<Limit, String> {
+    let wrong = || format!("{text:?} is no size: 500MB, 2GiB, a number of bytes, or none");
+    match text {
+        "none" => Ok(Limit(None)),
+        text => {
+            text.parse::<bytesize::ByteSize>().map(|size| Limit(Some(size.as_u64()))).map_err(|_| wrong())
+        }
+    }
+}
+
+fn number(text: &str) -> Result<Limit, String> {
+    match text {
+        "none" => Ok(Limit(None)),
+        text => text
+            .parse()
+            .map(|limit| Limit(Some(limit)))
+            .map_err(|_| format!("{text:?} is neither a number nor none")),
+    }
+}
+
 pub(crate) fn gateways(home: &Home, command: GatewaysCommand) -> anyhow::Result<Said> {
-    let store = Store::open(&home.store_file())?;
+    let store = home.records()?;
     match command {
-        GatewaysCommand::Add { name, client_cert } => add(home, &store, &name, client_cert),
-        GatewaysCommand::List => list(&store),
+        GatewaysCommand::Add { name, client_cert } => add(home, &*store, &name, client_cert),
+        GatewaysCommand::List => list(&*store),
+        GatewaysCommand::Set { name, day, day_documents, total, total_documents } => {
+            let found = store.clients()?.into_iter().find(|client| client.name == name);
+            let Some(client) = found else {
+                bail!("no gateway {name:?}; see `waypost-destination gateways list`");
+            };
+            let mut quota = client.quota;
+            for (limit, value) in [
+                (&mut quota.day_bytes, day),
+                (&mut quota.day_documents, day_documents),
+                (&mut quota.total_bytes, total),
+                (&mut quota.total_documents, total_documents),
+            ] {
+                if let Some(Limit(value)) = value {
+                    *limit = value;
+                }
+            }
+            store.set_quota(&name, &quota)?;
+            let text = format!("{name} may bring {}", quota_words(&quota));
+            Ok(Said::new(text, json!({ "name": name, "quota": quota, "used": client.used.at(now()) })))
+        }
         GatewaysCommand::Revoke { name } => match store.revoke_client(&name, now())? {
             true => Ok(Said::new(format!("{name} may upload no more"), json!({ "revoked": name }))),
             false => bail!("no gateway {name:?} that may upload; see `waypost-destination gateways list`"),
@@ -53,7 +114,7 @@ pub(crate) fn gateways(home: &Home, command: GatewaysCommand) -> anyhow::Result<
     }
 }
 
-fn add(home: &Home, store: &Store, name: &str, client_cert: Option<PathBuf>) -> anyhow::Result<Said> {
+fn add(home: &Home, store: &dyn Records, name: &str, client_cert: Option<PathBuf>) -> anyhow::Result<Said> {
     let (token, hash) = match &client_cert {
         Some(_) => (None, None),
         None => {
@@ -116,7 +177,7 @@ fn add(home: &Home, store: &Store, name: &str, client_cert: Option<PathBuf>) -> 
     Ok(Said::new(text, json))
 }
 
-fn list(store: &Store) -> anyhow::Result<Said> {
+fn list(store: &dyn Records) -> anyhow::Result<Said> {
     let clients = store.clients()?;
     let mut text = String::new();
     for client in &clients {
@@ -131,7 +192,11 @@ fn list(store: &Store) -> anyhow::Result<Said> {
         };
         let state = client.revoked.map_or_else(|| "may upload".to_owned(), |time| format!("revoked {time}"));
         let (name, created, documents) = (&client.name, client.created, client.documents);
-        text += &format!("{name:24} {kind:8} {by:18} {state:30} since {created}  {documents} documents\n");
+        text += &format!("{name:24} {kind:8} {by:18} {state:30} since {created}  {documents} documents");
+        match client.quota == Quota::default() {
+            true => text += "\n",
+            false => text += &format!("  may bring {}\n", quota_words(&client.quota)),
+        }
     }
     if clients.is_empty() {
         text += "no gateways yet; add one with `waypost-destination gateways add NAME`";
@@ -145,7 +210,7 @@ pub(crate) fn phone_code(home: &Home, token: Option<String>) -> anyhow::Result<S
         Some(name) => {
             let token = new_token()?;
             let hash = Sha256::digest(token.as_bytes()).into();
-            let store = Store::open(&home.store_file())?;
+            let store = home.records()?;
             if !store.add_client(&name, ClientKind::Phone, Some(hash), None, now())? {
                 bail!("the name {name:?} is taken; choose another for these phones' token");
             }
@@ -178,6 +243,19 @@ pub(crate) fn phone_code(home: &Home, token: Option<String>) -> anyhow::Result<S
         .unwrap_or_default();
     let json = json!({ "text": text, "fingerprint": home.destination() });
     Ok(Said::new(format!("{picture}\n{text}\nfingerprint: {}", home.destination()), json))
+}
+
+fn quota_words(quota: &Quota) -> String {
+    let size = |limit: Option<u64>| limit.map(|bytes| bytesize::ByteSize(bytes).to_string());
+    let count = |limit: Option<u64>| limit.map(|documents| format!("{documents} documents"));
+    let limits = [
+        size(quota.day_bytes).map(|limit| limit + " a day"),
+        count(quota.day_documents).map(|limit| limit + " a day"),
+        size(quota.total_bytes).map(|limit| limit + " in all"),
+        count(quota.total_documents).map(|limit| limit + " in all"),
+    ];
+    let limits: Vec<_> = limits.into_iter().flatten().collect();
+    if limits.is_empty() { "as much as it wants".to_owned() } else { limits.join(", ") }
 }
 
 /// 32 random bytes as text.

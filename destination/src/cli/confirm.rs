@@ -6,10 +6,10 @@ use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde_json::json;
 use waypost_destination::Home;
-use waypost_destination::confirmations::Exporter;
+use waypost_destination::clock::now;
+use waypost_destination::confirmations::export_all;
 use waypost_destination::opener::open_held;
 use waypost_destination::server::lock_opener;
-use waypost_destination::store::Store;
 use waypost_openpgp::SecretKey;
 use zeroize::Zeroizing;
 
@@ -28,7 +28,7 @@ pub(crate) fn confirmations(home: &Home, command: ConfirmationsCommand) -> anyho
     let ConfirmationsCommand::Export { folder } = command;
     let at = || folder.display().to_string();
     std::fs::create_dir_all(&folder).with_context(at)?;
-    let count = Exporter::new(&folder).export_all(&Store::open(&home.store_file())?)?.with_context(at)?;
+    let count = export_all(&*home.records()?, &folder)?.with_context(at)?;
     let text =
         format!("{count} confirmations in {}; check one with `gpg --verify NAME.txt.asc NAME.txt`", at());
     Ok(Said::new(text, json!({ "confirmations": count, "folder": folder })))
@@ -53,7 +53,7 @@ pub(crate) fn open(home: &Home, key: Option<PathBuf>) -> anyhow::Result<Said> {
 }
 
 pub(crate) fn status(home: &Home) -> anyhow::Result<Said> {
-    let store = Store::open(&home.store_file())?;
+    let store = home.records()?;
     let counts = store.counts()?;
     let gateways = store.clients()?.into_iter().filter(|client| client.revoked.is_none()).count();
     let mut text = format!(
@@ -67,10 +67,17 @@ pub(crate) fn status(home: &Home) -> anyhow::Result<Said> {
         counts.held,
         counts.rejected,
         counts.confirmations,
-        home.inbox_folder().display(),
+        home.inbox(),
     );
     if counts.held > 0 {
         text += "open held documents with `waypost-destination open --key FILE`\n";
+    }
+    if let Some(webhook) = &home.settings().webhook {
+        text += &format!("webhook: {}, {} documents to tell it of\n", webhook.url, counts.notices);
+    }
+    let (expires, warning) = (home.key_expires(now()), home.key_warning(now()));
+    if let Some(warning) = &warning {
+        text += &format!("warning: {warning}\n");
     }
     let json = json!({
         "name": home.settings().name,
@@ -79,7 +86,10 @@ pub(crate) fn status(home: &Home) -> anyhow::Result<Said> {
         "collections": home.settings().collections,
         "gateways": gateways,
         "documents": counts,
-        "inbox": home.inbox_folder(),
+        "inbox": home.inbox(),
+        "key_expires": expires,
+        "key_warning": warning,
+        "webhook": home.settings().webhook.as_ref().map(|webhook| webhook.url.as_str()),
         "confirmations": home.confirmations_folder(),
     });
     Ok(Said::new(text, json))

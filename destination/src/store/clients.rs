@@ -4,7 +4,7 @@ use rusqlite::{OptionalExtension as _, Row, params};
 use serde::Serialize;
 use waypost_protocol::time::UnixTime;
 
-use super::{Store, StoreError};
+use super::{Quota, Store, StoreError, Used};
 
 /// What a client is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -17,7 +17,11 @@ pub enum ClientKind {
 }
 
 impl ClientKind {
-    fn word(self) -> &'static str {
+    pub(super) fn from_word(word: &str) -> Self {
+        if word == "phone" { ClientKind::Phone } else { ClientKind::Gateway }
+    }
+
+    pub(super) fn word(self) -> &'static str {
         match self {
             ClientKind::Gateway => "gateway",
             ClientKind::Phone => "phone",
@@ -45,11 +49,18 @@ pub struct Client {
     pub revoked: Option<UnixTime>,
     /// How many documents it uploaded.
     pub documents: u64,
+    /// What it may bring.
+    pub quota: Quota,
+    /// What it brought that was new.
+    pub used: Used,
 }
 
-const COLUMNS: &str =
+/// The same words for both databases.
+pub(super) const COLUMNS: &str =
     "SELECT id, name, kind, token_hash IS NOT NULL, certificate_hash IS NOT NULL, created, revoked,
-    (SELECT count(*) FROM uploads WHERE client = clients.id) FROM clients";
+    (SELECT count(*) FROM uploads WHERE client = clients.id),
+    day_bytes, day_documents, total_bytes, total_documents,
+    used_day, used_day_bytes, used_day_documents, used_total_bytes, used_total_documents FROM clients";
 
 impl Store {
     /// Adds a client; tokens and certificates are known by their SHA-256. False where the name is taken.
@@ -109,19 +120,51 @@ impl Store {
         let sql = "UPDATE clients SET revoked = ? WHERE name = ? AND revoked IS NULL";
         Ok(self.db.execute(sql, params![i64::try_from(now.0).unwrap_or(i64::MAX), name])? == 1)
     }
+
+    /// Says what a client may bring. False where there is none of that name.
+    pub fn set_quota(&self, name: &str, quota: &Quota) -> Result<bool, StoreError> {
+        let sql = "UPDATE clients SET day_bytes = ?, day_documents = ?, total_bytes = ?, total_documents = ?
+            WHERE name = ?";
+        let number = |limit: Option<u64>| limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
+        let Quota { day_bytes, day_documents, total_bytes, total_documents } = *quota;
+        let row = params![
+            number(day_bytes),
+            number(day_documents),
+            number(total_bytes),
+            number(total_documents),
+            name
+        ];
+        Ok(self.db.execute(sql, row)? == 1)
+    }
 }
 
 fn client(row: &Row<'_>) -> rusqlite::Result<Client> {
-    let kind: String = row.get(2)?;
-    let time = |seconds: i64| UnixTime(u64::try_from(seconds).unwrap_or(0));
+    let number = |column: usize| row.get::<_, i64>(column).map(|value| u64::try_from(value).unwrap_or(0));
+    let limit = |column: usize| {
+        let value: Option<i64> = row.get(column)?;
+        Ok::<_, rusqlite::Error>(value.and_then(|value| u64::try_from(value).ok()))
+    };
     Ok(Client {
         id: row.get(0)?,
         name: row.get(1)?,
-        kind: if kind == "phone" { ClientKind::Phone } else { ClientKind::Gateway },
+        kind: ClientKind::from_word(&row.get::<_, String>(2)?),
         token: row.get(3)?,
         client_certificate: row.get(4)?,
-        created: time(row.get(5)?),
-        revoked: row.get::<_, Option<i64>>(6)?.map(time),
-        documents: u64::try_from(row.get::<_, i64>(7)?).unwrap_or(0),
+        created: UnixTime(number(5)?),
+        revoked: limit(6)?.map(UnixTime),
+        documents: number(7)?,
+        quota: Quota {
+            day_bytes: limit(8)?,
+            day_documents: limit(9)?,
+            total_bytes: limit(10)?,
+            total_documents: limit(11)?,
+        },
+        used: Used {
+            day: number(12)?,
+            day_bytes: number(13)?,
+            day_documents: number(14)?,
+            total_bytes: number(15)?,
+            total_documents: number(16)?,
+        },
     })
 }

@@ -1,5 +1,7 @@
 //! Documents, their verdicts and confirmations.
 
+use std::time::Duration;
+
 use rusqlite::{OptionalExtension as _, Row, Transaction, TransactionBehavior, params};
 use serde::Serialize;
 use waypost_openpgp::KeyError;
@@ -7,7 +9,7 @@ use waypost_protocol::confirmation::{Confirmation, ConfirmationError, MAX_DOCUME
 use waypost_protocol::ids::{GroupId, MessageId};
 use waypost_protocol::time::UnixTime;
 
-use super::{Store, StoreError};
+use super::{Quota, Store, StoreError, Used};
 
 /// A judged document that is not in the store yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +30,40 @@ pub struct NewDocument {
     pub name: Option<Vec<u8>>,
     /// The whole and flushed file in `tmp/`: opened content, or the sealed document that is held.
     pub staged: Option<String>,
+    /// Bytes of the opened content.
+    pub content_size: Option<u64>,
+}
+
+/// What became of a judged document in the store.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Committed {
+    /// It has this row now.
+    New(i64),
+    /// It had this row before.
+    Known(i64),
+    /// The client has brought as much as it may; says what to do.
+    OverQuota(String),
+}
+
+/// An opened document that the webhook is to be told of.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Notice {
+    /// Row.
+    pub seq: i64,
+    /// Document.
+    pub id: MessageId,
+    /// Its collection.
+    pub collection: String,
+    /// The author's file name.
+    pub name: Option<Vec<u8>>,
+    /// Bytes of the opened content.
+    pub size: u64,
+    /// When the document came.
+    pub received: UnixTime,
+    /// Where the content is, below the inbox.
+    pub path: Vec<u8>,
+    /// How often it was tried, this time included.
+    pub tries: u32,
 }
 
 /// A row whose file is to be put where it belongs.
@@ -67,6 +103,8 @@ pub struct Counts {
     pub rejected: u64,
     /// Confirmations signed.
     pub confirmations: u64,
+    /// Opened documents that the webhook has not taken yet.
+    pub notices: u64,
 }
 
 /// Confirmations of one client's uploads, and where to go on.
@@ -79,28 +117,37 @@ pub struct Page {
 }
 
 impl Store {
-    /// Inserts judged documents that are new, and notes who uploaded them and those that were known; `placed` are
-    /// rows whose files have been put in their place since. Returns for each document its row, and whether it is new.
+    /// Inserts judged documents that are new, as far as the client's quota goes, and notes who uploaded them and those
+    /// that were known; `placed` are rows whose files have been put in their place since. With `notify` the webhook is
+    /// to be told of opened ones.
     pub fn commit(
         &mut self,
         client: i64,
         documents: &[NewDocument],
         placed: &[(i64, Vec<u8>)],
+        notify: bool,
         now: UnixTime,
-    ) -> Result<Vec<(i64, bool)>, StoreError> {
+    ) -> Result<Vec<Committed>, StoreError> {
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         note_placed(&tx, placed)?;
+        let (quota, used) = account(&tx, client)?;
+        let mut used = used.at(now);
         let mut rows = Vec::with_capacity(documents.len());
         for document in documents {
-            let known = row_of(&tx, &document.id)?;
-            let seq = match known {
-                Some(seq) => seq,
-                None => insert(&tx, document, now)?,
+            let row = match row_of(&tx, &document.id)? {
+                Some(seq) => Committed::Known(seq),
+                None => match used.take(&quota, document.size) {
+                    Ok(()) => Committed::New(insert(&tx, document, notify, now)?),
+                    Err(detail) => Committed::OverQuota(detail),
+                },
             };
-            tx.prepare_cached("INSERT OR IGNORE INTO uploads (document, client) VALUES (?, ?)")?
-                .execute([seq, client])?;
-            rows.push((seq, known.is_none()));
+            if let Committed::New(seq) | Committed::Known(seq) = row {
+                tx.prepare_cached("INSERT OR IGNORE INTO uploads (document, client) VALUES (?, ?)")?
+                    .execute([seq, client])?;
+            }
+            rows.push(row);
         }
+        write_account(&tx, client, &used)?;
         tx.commit()?;
         Ok(rows)
     }
@@ -231,12 +278,18 @@ impl Store {
     }
 
     /// Gives held documents their last verdict. Rows that are held no more are left alone; returns which were moved.
-    pub fn resolve(&mut self, resolved: &[(i64, NewDocument)]) -> Result<Vec<bool>, StoreError> {
+    /// With `notify` the webhook is to be told of those that were opened.
+    pub fn resolve(
+        &mut self,
+        resolved: &[(i64, NewDocument)],
+        notify: bool,
+        now: UnixTime,
+    ) -> Result<Vec<bool>, StoreError> {
         let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
         let mut moved = Vec::with_capacity(resolved.len());
         for (seq, document) in resolved {
             let sql = "UPDATE documents SET verdict = ?, collection = ?, name = ?, staged = ?, path = NULL,
-                confirmation = NULL WHERE seq = ? AND verdict = ?";
+                content_size = ?, notify = ?, confirmation = NULL WHERE seq = ? AND verdict = ?";
             let NewDocument { collection, name, staged, .. } = document;
             let is_last = Verdict::Held.may_become(document.verdict);
             let changed = match is_last {
@@ -245,6 +298,8 @@ impl Store {
                     collection,
                     name,
                     staged,
+                    document.content_size.map(number),
+                    notice_due(document, notify, now),
                     seq,
                     Verdict::Held.code()
                 ])?,
@@ -284,6 +339,51 @@ impl Store {
         Ok(tx.commit()?)
     }
 
+    /// Opened documents in their place that the webhook is to be told of by now, at most `limit`. They are not given
+    /// again for as long as the lease.
+    pub fn claim_notices(
+        &mut self,
+        limit: u32,
+        now: UnixTime,
+        lease: Duration,
+    ) -> Result<Vec<Notice>, StoreError> {
+        let tx = self.db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+        let sql = "UPDATE documents SET notify = ?, tries = tries + 1 WHERE seq IN (SELECT seq FROM documents
+                WHERE notify <= ? AND staged IS NULL ORDER BY notify LIMIT ?)
+            RETURNING seq, id, collection, name, content_size, received, path, tries";
+        let notices = {
+            let mut statement = tx.prepare_cached(sql)?;
+            let rows = statement.query_map(params![after(now, lease), number(now.0), limit], |row| {
+                let positive = |value: i64| u64::try_from(value).unwrap_or(0);
+                Ok(Notice {
+                    seq: row.get(0)?,
+                    id: id(row, 1)?,
+                    collection: row.get::<_, Option<String>>(2)?.unwrap_or_default(),
+                    name: row.get(3)?,
+                    size: positive(row.get::<_, Option<i64>>(4)?.unwrap_or(0)),
+                    received: UnixTime(positive(row.get(5)?)),
+                    path: row.get::<_, Option<Vec<u8>>>(6)?.unwrap_or_default(),
+                    tries: row.get(7)?,
+                })
+            })?;
+            rows.collect::<Result<_, _>>()?
+        };
+        tx.commit()?;
+        Ok(notices)
+    }
+
+    /// The webhook took it, where `again` is empty; else it is to be told again after that.
+    pub fn note_notice(
+        &mut self,
+        seq: i64,
+        now: UnixTime,
+        again: Option<Duration>,
+    ) -> Result<(), StoreError> {
+        let again = again.map(|span| after(now, span));
+        self.db.execute("UPDATE documents SET notify = ? WHERE seq = ?", params![again, seq])?;
+        Ok(())
+    }
+
     /// How many there are.
     pub fn counts(&self) -> Result<Counts, StoreError> {
         let mut counts = Counts::default();
@@ -300,6 +400,9 @@ impl Store {
         }
         let number: i64 = self.db.query_row("SELECT count(*) FROM confirmations", [], |row| row.get(0))?;
         counts.confirmations = u64::try_from(number).unwrap_or(0);
+        let sql = "SELECT count(*) FROM documents WHERE notify IS NOT NULL";
+        let notices: i64 = self.db.query_row(sql, [], |row| row.get(0))?;
+        counts.notices = u64::try_from(notices).unwrap_or(0);
         Ok(counts)
     }
 }
@@ -318,11 +421,72 @@ fn row_of(db: &rusqlite::Connection, id: &MessageId) -> Result<Option<i64>, Stor
     Ok(statement.query_row([id.as_bytes()], |row| row.get(0)).optional()?)
 }
 
-fn insert(tx: &Transaction<'_>, document: &NewDocument, now: UnixTime) -> Result<i64, StoreError> {
-    let number = |value: u64| i64::try_from(value).unwrap_or(i64::MAX);
+/// What the client may bring and brought; a revoked one may nothing, also within an upload.
+fn account(tx: &Transaction<'_>, client: i64) -> Result<(Quota, Used), StoreError> {
+    let sql =
+        "SELECT revoked, day_bytes, day_documents, total_bytes, total_documents, used_day, used_day_bytes,
+        used_day_documents, used_total_bytes, used_total_documents FROM clients WHERE id = ?";
+    let mut statement = tx.prepare_cached(sql)?;
+    let found = statement.query_row([client], |row| {
+        let limit = |column| {
+            let value: Option<i64> = row.get(column)?;
+            Ok::<_, rusqlite::Error>(value.and_then(|value| u64::try_from(value).ok()))
+        };
+        let count = |column| limit(column).map(Option::unwrap_or_default);
+        let quota = Quota {
+            day_bytes: limit(1)?,
+            day_documents: limit(2)?,
+            total_bytes: limit(3)?,
+            total_documents: limit(4)?,
+        };
+        let used = Used {
+            day: count(5)?,
+            day_bytes: count(6)?,
+            day_documents: count(7)?,
+            total_bytes: count(8)?,
+            total_documents: count(9)?,
+        };
+        Ok((row.get::<_, Option<i64>>(0)?, quota, used))
+    });
+    match found.optional()? {
+        Some((None, quota, used)) => Ok((quota, used)),
+        _ => Err(StoreError::Revoked),
+    }
+}
+
+fn write_account(tx: &Transaction<'_>, client: i64, used: &Used) -> Result<(), StoreError> {
+    let sql =
+        "UPDATE clients SET used_day = ?, used_day_bytes = ?, used_day_documents = ?, used_total_bytes = ?,
+        used_total_documents = ? WHERE id = ?";
+    let Used { day, day_bytes, day_documents, total_bytes, total_documents } = *used;
+    let [day, day_bytes, day_documents, total_bytes, total_documents] =
+        [day, day_bytes, day_documents, total_bytes, total_documents].map(number);
+    tx.prepare_cached(sql)?.execute([day, day_bytes, day_documents, total_bytes, total_documents, client])?;
+    Ok(())
+}
+
+fn number(value: u64) -> i64 {
+    i64::try_from(value).unwrap_or(i64::MAX)
+}
+
+fn after(now: UnixTime, span: Duration) -> i64 {
+    number(now.0.saturating_add(span.as_secs()))
+}
+
+/// When the webhook is to be told of a document, if at all.
+fn notice_due(document: &NewDocument, notify: bool, now: UnixTime) -> Option<i64> {
+    (notify && document.verdict == Verdict::Opened).then(|| number(now.0))
+}
+
+fn insert(
+    tx: &Transaction<'_>,
+    document: &NewDocument,
+    notify: bool,
+    now: UnixTime,
+) -> Result<i64, StoreError> {
     tx.prepare_cached(
-        "INSERT INTO documents (id, group_id, timestamp, size, received, verdict, collection, name, staged)
-         VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        "INSERT INTO documents (id, group_id, timestamp, size, received, verdict, collection, name, staged,
+            content_size, notify) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
     )?
     .execute(params![
         document.id.as_bytes(),
@@ -334,6 +498,8 @@ fn insert(tx: &Transaction<'_>, document: &NewDocument, now: UnixTime) -> Result
         document.collection,
         document.name,
         document.staged,
+        document.content_size.map(number),
+        notice_due(document, notify, now),
     ])?;
     Ok(tx.last_insert_rowid())
 }

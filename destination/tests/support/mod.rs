@@ -2,6 +2,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
+pub(crate) mod servers;
+
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
@@ -29,6 +31,13 @@ pub(crate) struct Place {
     pub(crate) folder: tempfile::TempDir,
     pub(crate) home: Home,
     pub(crate) token: String,
+    /// Database and object store, where it has them.
+    pub(crate) shared: Option<servers::Shared>,
+}
+
+/// Whether this is the program that runs the tests against a shared database and object store.
+pub(crate) fn is_at_scale() -> bool {
+    env!("CARGO_CRATE_NAME") == "at_scale"
 }
 
 impl Place {
@@ -36,12 +45,27 @@ impl Place {
         Self::with(|_| {})
     }
 
+    /// Without a gateway, for settings that are not there yet.
+    pub(crate) fn bare() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let home = Home::init(&folder.path().join("home"), &Init::default()).unwrap();
+        Place { folder, home, token: String::new(), shared: None }
+    }
+
     pub(crate) fn with(change: impl FnOnce(&mut Init)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let mut init = Init { name: "Clinic".into(), ..Init::default() };
         change(&mut init);
-        let home = Home::init(&folder.path().join("home"), &init).unwrap();
-        let mut place = Place { folder, home, token: String::new() };
+        let mut home = Home::init(&folder.path().join("home"), &init).unwrap();
+        let shared = is_at_scale().then(servers::shared);
+
+        if let Some(shared) = &shared {
+            let file = home.path().join("destination.toml");
+            let text = std::fs::read_to_string(&file).unwrap();
+            std::fs::write(&file, text + &shared.settings()).unwrap();
+            home = Home::open(home.path()).unwrap();
+        }
+        let mut place = Place { folder, home, token: String::new(), shared };
         place.token = place.add_gateway("kiosk");
         place
     }
@@ -65,14 +89,27 @@ impl Place {
         let path = self.home.path().join("destination.toml");
         let text = std::fs::read_to_string(&path).unwrap();
         let kept = text.lines().filter(|line| !line.starts_with(&format!("{key} ")));
-        let text = kept.map(|line| format!("{line}\n")).collect::<String>() + &format!("{key} = {value}\n");
+        // Before any table.
+        let text = format!("{key} = {value}\n") + &kept.map(|line| format!("{line}\n")).collect::<String>();
         std::fs::write(&path, text).unwrap();
     }
 
+    /// Adds to the settings' text: a table.
+    pub(crate) fn append(&self, text: &str) {
+        let path = self.home.path().join("destination.toml");
+        let before = std::fs::read_to_string(&path).unwrap();
+        std::fs::write(&path, before + text).unwrap();
+    }
+
     pub(crate) fn run(&self) -> Running {
+        self.run_home(&self.home)
+    }
+
+    /// A server of another home with the same token.
+    pub(crate) fn run_home(&self, home: &Home) -> Running {
         let mut child = binary()
             .arg("--home")
-            .arg(self.home.path())
+            .arg(home.path())
             .args(["--json", "--log", "warn", "run", "--listen", "127.0.0.1:0"])
             .stdout(Stdio::piped())
             .spawn()
@@ -83,7 +120,8 @@ impl Place {
         let address = ready["address"].as_str().unwrap().to_owned();
         let ca = self.home.authority_file().unwrap();
         let client = Client { url: format!("https://{address}"), ca, token: self.token.clone() };
-        Running { child, client }
+        let metrics = ready["metrics"].as_str().map(str::to_owned);
+        Running { child, client, metrics }
     }
 
     pub(crate) fn document(&self, name: Option<&[u8]>, content: &[u8]) -> Document {
@@ -119,9 +157,32 @@ impl Place {
             }
         }
         let mut found = Vec::new();
+        if let Some(shared) = &self.shared {
+            return inbox_of(shared);
+        }
         walk(&self.home.inbox_folder(), &self.home.inbox_folder(), &mut found);
         found.sort();
         found
+    }
+
+    /// How many sealed documents wait for their key.
+    pub(crate) fn held(&self) -> usize {
+        if let Some(shared) = &self.shared {
+            return shared.objects("held").len();
+        }
+        let folders = std::fs::read_dir(self.home.path().join("held")).unwrap();
+        folders.map(|folder| std::fs::read_dir(folder.unwrap().path()).unwrap().count()).sum()
+    }
+
+    /// A folder with the confirmations as files.
+    pub(crate) fn confirmations_folder(&self) -> PathBuf {
+        let Some(shared) = &self.shared else { return self.home.confirmations_folder() };
+        let folder = self.folder.path().join("confirmations-of-the-store");
+        std::fs::create_dir_all(&folder).unwrap();
+        for (name, bytes) in shared.objects("confirmations") {
+            std::fs::write(folder.join(name), bytes).unwrap();
+        }
+        folder
     }
 
     pub(crate) fn temporary_files(&self) -> usize {
@@ -152,6 +213,27 @@ impl Place {
     }
 }
 
+/// Objects by the names that a folder would give them: without the part of the document's id.
+fn inbox_of(shared: &servers::Shared) -> Vec<(PathBuf, Vec<u8>)> {
+    use std::os::unix::ffi::OsStringExt as _;
+    let mut found: Vec<(PathBuf, Vec<u8>)> = Vec::new();
+    let mut same: std::collections::HashMap<PathBuf, u32> = std::collections::HashMap::new();
+    for (key, content) in shared.objects("inbox") {
+        let (collection, rest) = key.split_once('/').unwrap();
+        let (id, name) = rest.split_once('/').unwrap();
+        let name = if name == "content" { id } else { name };
+        let bytes = percent_encoding::percent_decode_str(&format!("{collection}/{name}")).collect();
+        let mut path = PathBuf::from(std::ffi::OsString::from_vec(bytes));
+        let number = same.entry(path.clone()).and_modify(|number| *number += 1).or_insert(1);
+        if *number > 1 {
+            path.as_mut_os_string().push(format!("~{number}"));
+        }
+        found.push((path, content));
+    }
+    found.sort();
+    found
+}
+
 pub(crate) fn binary() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_waypost-destination"));
     command.env_remove("WAYPOST_DESTINATION_HOME").env_remove("JOURNAL_STREAM");
@@ -173,6 +255,8 @@ pub(crate) fn batch<'a>(documents: impl IntoIterator<Item = &'a Document>) -> Ve
 pub(crate) struct Running {
     pub(crate) child: Child,
     pub(crate) client: Client,
+    /// The URL of its metrics.
+    pub(crate) metrics: Option<String>,
 }
 
 impl std::ops::Deref for Running {
@@ -271,6 +355,15 @@ impl Client {
 
     pub(crate) fn put(&self, document: &Document) -> Reply {
         self.send("PUT", &format!("/v1/documents/{}", document.id()), &document.encode())
+    }
+
+    /// With a JSON answer, as people send it.
+    pub(crate) fn curl_put(&self, document: &Document) -> Reply {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(&document.encode()).unwrap();
+        let data = format!("@{}", file.path().to_str().unwrap());
+        let path = format!("/v1/documents/{}", document.id());
+        self.curl(&path, &["--request", "PUT", "--data-binary", &data])
     }
 
     pub(crate) fn ask(&self, path: &str, ids: &[MessageId]) -> Answer {

@@ -1,0 +1,106 @@
+//! How much a gateway may bring, and how much it brought.
+
+use serde::Serialize;
+use waypost_protocol::time::UnixTime;
+
+/// Seconds of a day; days begin at 00:00 UTC.
+const DAY: u64 = 86_400;
+
+/// What a client may bring; empty is without limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Quota {
+    /// Bytes of sealed documents a day.
+    pub day_bytes: Option<u64>,
+    /// Documents a day.
+    pub day_documents: Option<u64>,
+    /// Bytes of sealed documents in all.
+    pub total_bytes: Option<u64>,
+    /// Documents in all.
+    pub total_documents: Option<u64>,
+}
+
+/// What a client brought that was new here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize)]
+pub struct Used {
+    /// Days since 1970 of the two numbers of a day.
+    #[serde(skip)]
+    pub day: u64,
+    /// Bytes of sealed documents on that day.
+    pub day_bytes: u64,
+    /// Documents on that day.
+    pub day_documents: u64,
+    /// Bytes of sealed documents in all.
+    pub total_bytes: u64,
+    /// Documents in all.
+    pub total_documents: u64,
+}
+
+impl Used {
+    /// As it counts at that time: a new day begins with nothing.
+    pub fn at(self, now: UnixTime) -> Self {
+        let day = now.0 / DAY;
+        match day == self.day {
+            true => self,
+            false => Used { day, day_bytes: 0, day_documents: 0, ..self },
+        }
+    }
+
+    /// Counts one more document of `size` bytes, unless that is over the quota: then says which, and what to do.
+    pub fn take(&mut self, quota: &Quota, size: u64) -> Result<(), String> {
+        let then = Used {
+            day: self.day,
+            day_bytes: self.day_bytes.saturating_add(size),
+            day_documents: self.day_documents.saturating_add(1),
+            total_bytes: self.total_bytes.saturating_add(size),
+            total_documents: self.total_documents.saturating_add(1),
+        };
+        let limits = [
+            (then.total_bytes, quota.total_bytes, "bytes in all"),
+            (then.total_documents, quota.total_documents, "documents in all"),
+            (then.day_bytes, quota.day_bytes, "bytes a day"),
+            (then.day_documents, quota.day_documents, "documents a day"),
+        ];
+        for (value, limit, what) in limits {
+            if let Some(limit) = limit.filter(|&limit| value > limit) {
+                let wait = if what.ends_with("day") { "after 00:00 UTC, or ask" } else { "later; ask" };
+                return Err(format!(
+                    "over this gateway's quota of {limit} {what}; send it again {wait} the destination's admin for more"
+                ));
+            }
+        }
+        *self = then;
+        Ok(())
+    }
+
+    /// Takes one document back that another process was faster to store.
+    pub(crate) fn give_back(&mut self, size: u64) {
+        self.day_bytes = self.day_bytes.saturating_sub(size);
+        self.day_documents = self.day_documents.saturating_sub(1);
+        self.total_bytes = self.total_bytes.saturating_sub(size);
+        self.total_documents = self.total_documents.saturating_sub(1);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quota_is_reached_and_not_passed_and_a_new_day_begins_with_nothing() {
+        let quota = Quota { day_bytes: Some(100), total_documents: Some(4), ..Quota::default() };
+        let mut used = Used::default().at(UnixTime(10 * DAY));
+        assert_eq!(used.take(&quota, 60), Ok(()));
+        let said = used.take(&quota, 41).unwrap_err();
+        assert!(said.contains("100 bytes a day") && said.contains("00:00 UTC"), "{said}");
+        assert_eq!(used.take(&quota, 40), Ok(()));
+        assert_eq!((used.day_bytes, used.total_documents), (100, 2));
+        let mut used = used.at(UnixTime(11 * DAY - 1));
+        assert!(used.take(&quota, 1).is_err());
+        let mut used = used.at(UnixTime(11 * DAY));
+        assert_eq!((used.take(&quota, 100), used.take(&quota, 0)), (Ok(()), Ok(())));
+        let said = used.take(&quota, 0).unwrap_err();
+        assert!(said.contains("4 documents in all"), "{said}");
+        used.give_back(0);
+        assert_eq!(used.take(&quota, 0), Ok(()));
+    }
+}

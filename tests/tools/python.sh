@@ -1,0 +1,19 @@
+#!/usr/bin/env bash
+# Installs the tests' Python packages, with these versions, into a folder of the build; prints the interpreter that has
+# them. Does nothing where they are there.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+folder=${CARGO_TARGET_DIR:-$PWD/target}/tools/python
+packages=tests/tools/python.txt
+mkdir -p "$folder"
+exec 9>"$folder.lock"
+flock 9
+if ! cmp -s "$packages" "$folder/installed.txt"; then
+    python3 -m venv --clear "$folder" >&2 || {
+        echo "python3-venv is missing; install it, then run this again" >&2
+        exit 1
+    }
+    "$folder/bin/pip" install --quiet --disable-pip-version-check --requirement "$packages" >&2
+    cp "$packages" "$folder/installed.txt"
+fi
+echo "$folder/bin/python"
