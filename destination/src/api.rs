@@ -21,6 +21,7 @@ use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, head, options, patch, post, put};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use waypost_protocol::api::{self, Info};
+use waypost_protocol::ids::PeerKey;
 use waypost_protocol::time::UnixTime;
 
 use crate::clock::now;
@@ -74,6 +75,9 @@ pub struct Shared {
 impl Shared {
     /// For that home.
     pub fn new(home: &Home, intake: Intake, logs: Logs) -> Self {
+        // Without it gateways have nothing to follow; the reason is told, and all else goes on.
+        let log = home.log_signer().map(|signer| PeerKey(signer.key().0));
+        let log = log.inspect_err(|error| ::log::error!("{error}")).ok();
         let settings = home.settings();
         let info = Info {
             versions: vec![api::VERSION],
@@ -83,6 +87,7 @@ impl Shared {
             max_batch_documents: settings.max_batch_documents,
             max_batch_bytes: settings.max_batch_bytes,
             resumable: true,
+            log,
             time: UnixTime(0),
         };
         let certificate = home.certificate().to_bytes();

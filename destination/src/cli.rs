@@ -4,6 +4,7 @@ mod access;
 mod check;
 mod confirm;
 mod import;
+mod publish;
 mod setup;
 
 use std::io::Write as _;
@@ -62,6 +63,8 @@ enum Command {
     Confirmations(confirm::ConfirmationsCommand),
     /// Take documents from a USB stick that a gateway exported to, and write their confirmations onto it.
     Import(import::ImportArguments),
+    /// Write documents to a collection's readers: gateways fetch them and hand them to phones that subscribe.
+    Publish(publish::PublishArguments),
     /// Print the OpenPGP certificate.
     Certificate,
     /// Test any server that implements the API: each requirement, passed or failed. Leaves some documents in its inbox.
@@ -151,6 +154,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             let json = json!({ "fingerprint": fingerprint, "certificate": certificate.to_armor() });
             Said::new(certificate.to_armor(), json)
         }
+        Command::Publish(arguments) => publish::publish(&home, arguments)?,
         Command::Status => confirm::status(&home)?,
     };
     said.print(as_json)?;

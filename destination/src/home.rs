@@ -23,6 +23,7 @@ use serde::{Deserialize, Serialize};
 use waypost_openpgp::{Certificate, CertificateError, KeyError, SecretKey};
 use waypost_protocol::collection::CollectionKey;
 use waypost_protocol::ids::{Fingerprint, MessageId};
+use waypost_remote_log::Signer;
 use zeroize::Zeroizing;
 
 use crate::clock::now;
@@ -35,6 +36,8 @@ use crate::tls::{self, TlsError};
 
 /// Folders in it.
 const FOLDERS: [&str; 5] = ["inbox", "held", "confirmations", "tmp", "tls"];
+/// The secret of the destination's own remote log.
+const LOG_KEY: &str = "log.key";
 /// Settings.
 const SETTINGS: &str = "destination.toml";
 
@@ -82,6 +85,9 @@ pub enum HomeError {
     /// The collection key is not 32 bytes of hexadecimal text.
     #[error("{0} does not hold 64 hexadecimal digits; put the file back that `init` made")]
     CollectionKey(PathBuf),
+    /// The log's secret is none.
+    #[error("{0} does not hold 32 bytes; move it away, and another log begins")]
+    LogKey(PathBuf),
     /// A collection's name cannot be a folder.
     #[error(
         "collection {0:?} cannot be the name of a folder; leave out `/` and names of more than 255 bytes"
@@ -456,7 +462,23 @@ impl Home {
         self.path.join("held")
     }
 
-    /// Remote logs of gateways.
+    /// Signs the destination's own remote log, with a key that is made where there is none.
+    pub fn log_signer(&self) -> Result<Signer, HomeError> {
+        let file = self.path.join(LOG_KEY);
+        let read = |file: &Path| fs::read(file).map(Zeroizing::new);
+        let secret = match read(&file) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                let fresh = Zeroizing::new(durable::random::<32>().map_err(at(&file))?);
+                durable::write(&file, fresh.as_slice(), 0o600).map_err(at(&file))?;
+                read(&file).map_err(at(&file))?
+            }
+            other => other.map_err(at(&file))?,
+        };
+        let secret = <&[u8; 32]>::try_from(secret.as_slice()).ok();
+        secret.and_then(Signer::derive).ok_or(HomeError::LogKey(file))
+    }
+
+    /// Remote logs of gateways, and the destination's own.
     pub fn log_folder(&self) -> PathBuf {
         self.path.join("log")
     }

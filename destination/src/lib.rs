@@ -5,6 +5,7 @@
 //! confirmation per batch, `inbox` puts the file under its own name.
 
 pub mod api;
+pub mod author;
 mod blocking;
 pub mod bundle;
 pub mod check;

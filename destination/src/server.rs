@@ -177,6 +177,16 @@ pub fn lock_opener(home: &Home) -> io::Result<impl Sized> {
     exclusive(home, "open.lock")
 }
 
+/// Held while the destination's own log is written.
+pub(crate) fn lock_log(home: &Home) -> io::Result<impl Sized> {
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(home.path().join("log.lock"))?;
+    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))
+}
+
 fn exclusive(home: &Home, name: &str) -> io::Result<Flock<std::fs::File>> {
     let file =
         std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(home.path().join(name))?;

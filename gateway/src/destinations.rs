@@ -99,6 +99,12 @@ impl Destinations {
         collections.filter(|one| one.may_be_subscribed()).map(|one| one.group).collect()
     }
 
+    /// Whether paired phones may be sent documents of one of its collections.
+    pub fn has_readers(&self, destination: &Fingerprint) -> bool {
+        let collections = self.get(destination).and_then(|served| served.config.collections.as_ref());
+        collections.into_iter().flatten().any(Collection::may_be_subscribed)
+    }
+
     /// Whether a confirmation is one of a destination that is served, and signed by it.
     pub fn verify(&self, confirmation: &Confirmation, now: UnixTime) -> Result<(), VerifyError> {
         let certificates =

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{Fingerprint, IdError, MessageId};
+use crate::ids::{Fingerprint, IdError, MessageId, PeerKey};
 use crate::mvds;
 use crate::time::UnixTime;
 
@@ -62,6 +62,9 @@ pub struct Info {
     /// Whether uploads can go on later ([`UPLOADS`]).
     #[serde(default)]
     pub resumable: bool,
+    /// Key of the remote log of documents that the destination writes itself.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub log: Option<PeerKey>,
     /// The server's time, for clients that booted in 1970.
     pub time: UnixTime,
 }

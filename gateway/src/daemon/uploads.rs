@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use waypost_config::{Config, LogPlace};
+use waypost_config::{Config, LogPlace, RemoteLog};
 use waypost_node::Clock;
 use waypost_openpgp::verify_confirmation;
 use waypost_protocol::confirmation::Confirmation;
@@ -104,9 +104,15 @@ pub(super) fn start(
         progress: None,
     }));
     let logs = &config.remote_log;
-    let at_destination = is_wanted(logs) && logs.to == LogPlace::Destination;
+    let is_configured = is_wanted(logs) && logs.to == LogPlace::Destination;
+    let at_destination = is_configured || destinations.has_readers(&served.fingerprint);
     let log = at_destination.then(|| {
-        let parts = shared.for_logs(config, destinations);
+        let mut parts = shared.for_logs(config, destinations);
+        if !is_configured {
+            // Only the destination's own documents are fetched.
+            let remote_log = RemoteLog { publish: false, follow: Vec::new(), ..logs.clone() };
+            parts.config = Arc::new(Config { remote_log, ..(**config).clone() });
+        }
         AtDestination::new(parts, served.fingerprint, served.config.name.as_str())
     });
     let log_status = log.as_ref().map(AtDestination::status);
@@ -118,6 +124,7 @@ pub(super) fn start(
             batch_documents: upload.batch_documents,
             min_backoff: upload.probe_interval.duration(),
             max_backoff: upload.max_backoff.duration().max(upload.probe_interval.duration()),
+            asks_unprompted: log.is_some(),
             ..plan::Settings::default()
         },
         info: known_info(&shared.store, &served.fingerprint),

@@ -2,8 +2,10 @@
 
 use std::sync::{Arc, Mutex};
 
+use waypost_protocol::api::Info;
 use waypost_protocol::ids::Fingerprint;
 use waypost_protocol::time::Monotonic;
+use waypost_remote_log::LogKey;
 use waypost_upload::uploader::AfterUploads;
 use waypost_upload::{Client, DestinationPlace};
 
@@ -43,5 +45,11 @@ impl AfterUploads for AtDestination {
 
     fn path_up(&mut self, now: Monotonic) {
         self.0.try_now(now);
+    }
+
+    fn info(&mut self, info: &Info, now: Monotonic) {
+        if let Some(key) = info.log {
+            self.0.follow_destination(LogKey(key.0), now);
+        }
     }
 }

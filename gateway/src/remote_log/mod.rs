@@ -128,6 +128,20 @@ struct Work {
     readers: Vec<Reader>,
     /// The reader whose round is under way.
     reading: Option<usize>,
+    /// The log of documents that the destination writes itself.
+    authored: Option<LogKey>,
+}
+
+/// A reader that goes on where it was, and what is shown of it.
+fn open_reader(parts: &Parts, scope: Option<&Fingerprint>, key: LogKey) -> (Reader, FollowStatus) {
+    let bytes = parts.store.setting(&memory_key(scope, &key)).ok().flatten();
+    let memory = bytes.map(|bytes| Memory::decode(&bytes)).transpose().unwrap_or_else(|error| {
+        log::error!(log:% = key, error:%; "{error}");
+        None
+    });
+    let follow =
+        FollowStatus { key: key.to_string(), documents: 0, taken: 0, owed: 0, is_read: false, trouble: None };
+    (Reader::new(key, memory.unwrap_or_default()), follow)
 }
 
 impl Work {
@@ -138,20 +152,9 @@ impl Work {
         let mut status = LogStatus { place, ..LogStatus::default() };
         let mut readers = Vec::new();
         for key in keys {
-            let bytes = parts.store.setting(&memory_key(scope.as_ref(), &key)).ok().flatten();
-            let memory = bytes.map(|bytes| Memory::decode(&bytes)).transpose().unwrap_or_else(|error| {
-                log::error!(log:% = key, error:%; "{error}");
-                None
-            });
-            readers.push(Reader::new(key, memory.unwrap_or_default()));
-            status.follows.push(FollowStatus {
-                key: key.to_string(),
-                documents: 0,
-                taken: 0,
-                owed: 0,
-                is_read: false,
-                trouble: None,
-            });
+            let (reader, follow) = open_reader(&parts, scope.as_ref(), key);
+            readers.push(reader);
+            status.follows.push(follow);
         }
         let begin = Monotonic(Duration::ZERO);
         Work {
@@ -166,7 +169,23 @@ impl Work {
             refused: BTreeSet::new(),
             readers,
             reading: None,
+            authored: None,
         }
+    }
+
+    /// The destination itself writes documents; those of collections that have readers here are fetched.
+    fn follow_destination(&mut self, key: LogKey, now: Monotonic) {
+        let has_readers = self.scope.is_some_and(|scope| self.parts.destinations.has_readers(&scope));
+        if !has_readers || self.authored == Some(key) || key == self.parts.signer.key() {
+            return;
+        }
+        self.authored = Some(key);
+        if self.readers.iter().all(|reader| reader.key() != key) {
+            let (reader, follow) = open_reader(&self.parts, self.scope.as_ref(), key);
+            self.readers.push(reader);
+            self.status().follows.push(follow);
+        }
+        self.follow_at = Some(now);
     }
 
     fn settings(&self) -> &RemoteLog {
@@ -381,11 +400,12 @@ impl Work {
             return false;
         };
         let peer = PeerKey(reader.key().0);
+        let authored = self.authored == Some(reader.key());
         if self.reading.is_none() {
             reader.begin();
             self.reading = Some(at);
         }
-        let mut shelf = GatewayShelf { parts: &self.parts, scope: self.scope, peer };
+        let mut shelf = GatewayShelf { parts: &self.parts, scope: self.scope, peer, authored };
         let outcome = shelf.introduce().and_then(|()| reader.step(place, &mut shelf));
         let memory = reader.take_change();
         let key = memory_key(self.scope.as_ref(), &reader.key());

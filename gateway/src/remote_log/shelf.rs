@@ -10,12 +10,14 @@ use waypost_protocol::ids::{Fingerprint, PeerKey};
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{Holdings as _, Standing};
 use waypost_remote_log::{Described, LogKey, ReadError, Shelf, ShelfError};
-use waypost_store::{Applied, Change, ChangeError, NewDocument, PeerClass};
+use waypost_store::{Applied, Change, ChangeError, Free, NewDocument, PeerClass};
 
 use super::Parts;
 
 /// A document up to this size is held in memory and stored at once; larger ones go in pieces of it, each durable.
 const PIECE: usize = 256 << 10;
+/// How long a document that the destination wrote is kept for readers where the collection does not say, in seconds.
+const KEPT: u64 = 30 * 86_400;
 
 /// Takes documents of one log.
 pub(super) struct GatewayShelf<'a> {
@@ -24,6 +26,8 @@ pub(super) struct GatewayShelf<'a> {
     pub(super) scope: Option<Fingerprint>,
     /// The log's key, which is the depositor's name.
     pub(super) peer: PeerKey,
+    /// Whether the destination itself writes it: then it is for readers, and needs no upload.
+    pub(super) authored: bool,
 }
 
 impl GatewayShelf<'_> {
@@ -44,6 +48,9 @@ impl GatewayShelf<'_> {
     }
 
     fn is_carried(&self, described: &Described) -> bool {
+        if self.authored {
+            return self.parts.destinations.subscribable().contains(&described.group);
+        }
         let config = &self.parts.config;
         if config.remote_log.collections.as_ref().is_some_and(|list| !list.0.contains(&described.group)) {
             return false;
@@ -81,15 +88,16 @@ impl GatewayShelf<'_> {
         description: &Description,
     ) -> Result<Applied, ShelfError> {
         let standing = self.parts.store.standing(&description.id, Some(&header.destination));
-        let has_verdict = matches!(standing, Ok(Standing::Confirmed(_)));
+        let has_verdict = self.authored || matches!(standing, Ok(Standing::Confirmed(_)));
         let kept = self.parts.destinations.kept_for_readers(&header.destination, &description.group);
+        let kept = kept.or_else(|| self.authored.then_some(Free::After(KEPT)));
         // What the destination has spoken on needs no upload; it is here for readers.
         let change = match kept.filter(|_| has_verdict) {
             Some(free) => Change::Received { change: Box::new(change), free },
             None => change,
         };
         let applied = self.parts.writer.apply(change).map_err(|error| not_stored(&error))?;
-        if matches!(applied, Applied::Stored { .. }) {
+        if matches!(applied, Applied::Stored { .. }) && !self.authored {
             let attempted = Change::Attempted { id: description.id };
             self.parts.writer.apply(attempted).map_err(|error| not_stored(&error))?;
         }

@@ -10,7 +10,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use waypost_protocol::api::{self, Answer, FailureCode};
+use waypost_protocol::api::{self, Answer, FailureCode, Info};
 use waypost_protocol::ids::{MessageId, Seq};
 use waypost_protocol::mvds;
 use waypost_protocol::time::Monotonic;
@@ -109,8 +109,8 @@ pub enum Event<'a> {
     StoreFailed(&'a str),
 }
 
-/// What else is to be done over the destination's connection, whenever no upload can be. Calls come from the uploader's
-/// thread, one step at a time, so that a document that comes meanwhile goes first.
+/// What else is to be done over the destination's connection: whenever no upload can be, and a step after each upload, so
+/// that a window that is too short for all uploads has room for it. Calls come from the uploader's thread.
 pub trait AfterUploads: Send {
     /// When the next step is due; `None`: not before something happens.
     fn due(&self) -> Option<Monotonic>;
@@ -123,6 +123,9 @@ pub trait AfterUploads: Send {
 
     /// A backhaul appeared: what failed before is tried at once.
     fn path_up(&mut self, now: Monotonic);
+
+    /// What the destination says of itself.
+    fn info(&mut self, info: &Info, now: Monotonic);
 }
 
 /// What an uploader is made of.
@@ -270,9 +273,17 @@ struct Worker<S, K> {
 
 impl<S: Source, K: Sink> Worker<S, K> {
     fn run(mut self) {
+        if let (Some(after), Some(cached)) = (&mut self.after, &self.info) {
+            after.info(&cached.info, (self.clock)());
+        }
+        // Whether it is the turn of what else is to be done.
+        let mut turn = false;
         while self.take_signals(None) {
             let now = (self.clock)();
             self.planner.set_metered(self.client.is_metered());
+            if std::mem::take(&mut turn) && self.after_uploads(now) {
+                continue;
+            }
             let input = match self.planner.next(now) {
                 Step::Scan { after, limit } => Some(self.scan(after, limit)),
                 Step::Probe => Some(self.probe()),
@@ -286,14 +297,10 @@ impl<S: Source, K: Sink> Worker<S, K> {
                     continue;
                 }
                 Step::Wait(until) => {
-                    let due = self.after.as_ref().and_then(|after| after.due());
-                    if due.is_some_and(|due| due <= now) {
-                        let after = self.after.as_mut().map(|after| after.step(&mut self.client, now));
-                        if after == Some(true) {
-                            self.tell(Input::Nudge);
-                        }
+                    if self.after_uploads(now) {
                         continue;
                     }
+                    let due = self.after.as_ref().and_then(|after| after.due());
                     let until = [until, due].into_iter().flatten().min();
                     self.client.rest();
                     if !self.take_signals(Some(until)) {
@@ -303,9 +310,22 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 }
             };
             if let Some(input) = input {
+                turn = matches!(input, Input::Uploaded(Ok(_)) | Input::Advanced(_));
                 self.tell(input);
             }
         }
+    }
+
+    /// A step of what else is to be done, if one is due.
+    fn after_uploads(&mut self, now: Monotonic) -> bool {
+        let Some(after) = self.after.as_mut().filter(|after| after.due().is_some_and(|due| due <= now))
+        else {
+            return false;
+        };
+        if after.step(&mut self.client, now) {
+            self.tell(Input::Nudge);
+        }
+        true
     }
 
     fn tell(&mut self, input: Input) {
@@ -378,6 +398,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
             Ok(cached) => {
                 self.sink.event(Event::Info(&cached));
                 let info = cached.info.clone();
+                if let Some(after) = &mut self.after {
+                    after.info(&info, (self.clock)());
+                }
                 self.info = Some(cached);
                 Ok(info)
             }

@@ -118,6 +118,7 @@ fn info(fingerprint: Fingerprint) -> Info {
         max_batch_documents: 1_000,
         max_batch_bytes: 8 << 20,
         resumable: false,
+        log: None,
         time: UnixTime(1_800_000_000),
     }
 }

@@ -169,6 +169,14 @@ impl Planner {
         self.wake(now);
         let fetch = self.fetch_due().is_some_and(|at| at <= now);
         let idle = self.asks.is_empty() && self.lanes.is_empty() && self.retries.is_empty() && !fetch;
+        let is_known = self.info.as_ref().is_some_and(|(_, until)| now < *until);
+        if idle && self.scan.wanted.is_none() && self.settings.asks_unprompted && !is_known {
+            return if now < self.path.not_before {
+                Step::Wait(Some(self.path.not_before))
+            } else {
+                Step::Probe
+            };
+        }
         if idle && self.scan.wanted.is_none() {
             let first = self.deferred.first().map(|(at, _)| *at);
             return Step::Wait([first, self.fetch_due(), self.scan.retry_at].into_iter().flatten().min());

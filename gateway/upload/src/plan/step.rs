@@ -216,6 +216,9 @@ pub struct Settings {
     pub min_backoff: Duration,
     /// Last delay after failures. Default: 5 min.
     pub max_backoff: Duration,
+    /// Whether the destination is asked what it says of itself also where nothing has to be sent: it may have something
+    /// to fetch. Default: no.
+    pub asks_unprompted: bool,
     /// How long server information is believed. Default: 24 h.
     pub info_age: Duration,
     /// How often verdicts that may change are asked for. Default: 15 min.
@@ -235,6 +238,7 @@ impl Default for Settings {
             window: 2_048,
             min_backoff: Duration::from_secs(2),
             max_backoff: Duration::from_secs(300),
+            asks_unprompted: false,
             info_age: Duration::from_secs(86_400),
             confirmations_every: Duration::from_secs(900),
             confirmations_every_metered: Duration::from_secs(86_400),

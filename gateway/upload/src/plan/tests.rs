@@ -34,6 +34,7 @@ pub(crate) fn info() -> Info {
         max_batch_documents: 1_000,
         max_batch_bytes: 8 << 20,
         resumable: false,
+        log: None,
         time: UnixTime(0),
     }
 }
@@ -412,4 +413,20 @@ fn what_waited_while_there_was_no_path_is_read_anew_since_others_may_have_delive
     let old = Waiting { ambiguous: true, ..waiting(1, 1, 1) };
     planner.handle(Input::Scanned { documents: vec![old], more: false, owed: false }, at(3_600));
     assert!(matches!(planner.next(at(3_600)), Step::AskHave(asked) if asked.len() == 1));
+}
+
+#[test]
+fn a_destination_that_may_have_something_to_fetch_is_asked_also_where_nothing_waits() {
+    let settings = Settings { asks_unprompted: true, ..Settings::default() };
+    let mut planner = Planner::new(settings, None, 1);
+    planner.handle(Input::Scanned { documents: vec![], more: false, owed: false }, at(0));
+    assert_eq!(planner.next(at(0)), Step::Probe);
+    planner.handle(Input::Info(Err(lost())), at(0));
+    assert!(matches!(planner.next(at(0)), Step::Wait(Some(_))), "not again and again");
+    planner.handle(Input::PathUp, at(100));
+    planner.handle(Input::Scanned { documents: vec![], more: false, owed: false }, at(100));
+    assert_eq!(planner.next(at(100)), Step::Probe);
+    planner.handle(Input::Info(Ok(info())), at(100));
+    assert_eq!(planner.next(at(100)), Step::Wait(None));
+    assert_eq!(planner.next(at(100 + 2 * 86_400)), Step::Probe);
 }

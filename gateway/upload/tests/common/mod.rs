@@ -317,6 +317,7 @@ fn perform(
                 max_batch_documents: 1_000,
                 max_batch_bytes: 8 << 20,
                 resumable: false,
+                log: None,
                 time: UnixTime(1_800_000_000),
             };
             let headers = [("content-type", "application/json".into()), ("etag", "\"1\"".into())];
