@@ -222,6 +222,12 @@ pub struct Document {
     pub arrived: UnixTime,
     /// Uploads begun.
     pub attempts: u32,
+    /// Depth of the revision, where it is one of a record.
+    #[serde(default)]
+    pub revision: u64,
+    /// Revisions of its record that it replaces.
+    #[serde(default)]
+    pub replaces: Vec<MessageId>,
 }
 
 /// Where a document stands at the gateway.
@@ -354,6 +360,8 @@ impl From<&DocumentEntry> for Document {
             from: row.depositor,
             arrived: row.arrived,
             attempts: row.attempts,
+            revision: row.header.revision,
+            replaces: row.header.replaces.clone(),
         }
     }
 }

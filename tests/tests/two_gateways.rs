@@ -1,7 +1,5 @@
 //! Two gateways with the same documents: what one has delivered the other does not send again, and its phones hear of it.
 
-use std::net::SocketAddr;
-
 use serde_json::Value;
 use waypost_tests::proxy::{Content, Direction, Proxy};
 use waypost_tests::scenario::{Gateway, Phone, Site, content, wait_until};
@@ -13,7 +11,7 @@ const SIZE: usize = 1_000;
 fn a_thousand_documents_that_another_gateway_delivered_are_asked_about_and_not_sent_again() {
     let site = Site::start();
     site.destination.backhaul.refuse(true);
-    let own = Proxy::start(SocketAddr::from(site.destination.address()), Content::Bytes).unwrap();
+    let own = Proxy::start(site.destination.address(), Content::Bytes).unwrap();
     own.refuse(true);
     let folder = site.gateway.folder().with_file_name("other");
     let mut other = Gateway::make(&folder, &site.destination);

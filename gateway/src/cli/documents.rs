@@ -53,7 +53,19 @@ pub(super) fn show(path: &Path, json: bool, id: String) -> anyhow::Result<ExitCo
         output::json(&document)?;
         return Ok(ExitCode::SUCCESS);
     }
-    let Document { id, destination, group, size, state, has_body, from, arrived, attempts } = &*document;
+    let Document {
+        id,
+        destination,
+        group,
+        size,
+        state,
+        has_body,
+        from,
+        arrived,
+        attempts,
+        revision,
+        replaces,
+    } = &*document;
     output::line(&format!("id           {id}"));
     output::line(&format!("state        {state}"));
     output::line(&format!("destination  {destination}"));
@@ -63,6 +75,12 @@ pub(super) fn show(path: &Path, json: bool, id: String) -> anyhow::Result<ExitCo
     output::line(&format!("arrived      {arrived}"));
     output::line(&format!("from         {}", from.map_or_else(|| "-".into(), |peer| peer.to_string())));
     output::line(&format!("attempts     {attempts}"));
+    if *revision > 0 {
+        output::line(&format!("revision     {revision}"));
+    }
+    for replaced in replaces {
+        output::line(&format!("replaces     {replaced}"));
+    }
     Ok(ExitCode::SUCCESS)
 }
 
