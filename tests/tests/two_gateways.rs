@@ -25,7 +25,7 @@ fn a_thousand_documents_that_another_gateway_delivered_are_asked_about_and_not_s
     phone.add(&files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect::<Vec<_>>());
     phone.sync();
     phone.pair(&other);
-    phone.sync();
+    phone.run(&["sync", "--address", &other.link.address().to_string()]);
     let both = [site.gateway.status(), other.status()].map(|status| status["waiting"].as_u64());
     assert_eq!(both, [Some(DOCUMENTS); 2]);
 

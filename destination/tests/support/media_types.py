@@ -24,5 +24,7 @@ for name in [
     "application/vnd.waypost.documents",
     "application/vnd.waypost.ids",
     "application/offset+octet-stream",
+    "application/octet-stream",
+    "application/x-protobuf",
 ]:
     schemathesis.openapi.media_type(name, anything)

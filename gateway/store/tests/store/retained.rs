@@ -75,7 +75,7 @@ fn a_verdict_leaves_the_body_of_a_retained_collection_until_its_time_is_over() {
     kit.apply(Change::Put { key: "now".into(), value: None }).unwrap();
     kit.sweep();
     kit.reopen();
-    assert_eq!(offered(&kit, &wanting(2, 1), 10), [news.clone()]);
+    assert_eq!(offered(&kit, &wanting(2, 1), 10), std::slice::from_ref(&news));
     kit.clock.advance(1);
     assert_eq!(kit.sweep().freed, 1);
     assert!(offered(&kit, &wanting(2, 1), 10).is_empty());
@@ -268,7 +268,7 @@ fn what_a_destination_wrote_is_kept_for_subscribers_for_a_while() {
     let from_destination =
         Change::Received { change: Box::new(deposit(&news, None)), free: Free::Yielding(DAY) };
     kit.apply(from_destination.clone()).unwrap();
-    assert_eq!(offered(&kit, &wanting(2, 1), 9), [news.clone()]);
+    assert_eq!(offered(&kit, &wanting(2, 1), 9), std::slice::from_ref(&news));
     kit.clock.advance(DAY);
     assert_eq!(kit.sweep().freed, 1);
     assert!(offered(&kit, &wanting(2, 1), 9).is_empty());
