@@ -1,7 +1,7 @@
 //! The gateway's part in remote logs: it publishes what phones brought, and catches up from the logs that it follows.
 //!
-//! [`Work`] does both, one question to the place at a time. At a destination the uploader calls it when it has nothing
-//! to upload ([`destination`]), so that the documents of phones go first; for a folder there is a thread ([`folder`]).
+//! `Work` does both, one question to the place at a time. At a destination the uploader calls it when it has nothing
+//! to upload (`destination.rs`), so that the documents of phones go first; for a folder there is a thread (`folder.rs`).
 
 mod destination;
 mod folder;
