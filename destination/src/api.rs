@@ -19,9 +19,12 @@ use axum::http::Method;
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, head, options, patch, post, put};
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use waypost_protocol::api::{self, Info};
 use waypost_protocol::ids::PeerKey;
+use waypost_protocol::succession;
 use waypost_protocol::time::UnixTime;
 
 use crate::clock::now;
@@ -39,9 +42,10 @@ const MAX_UPLOADS: usize = 32;
 const STALL: Duration = Duration::from_secs(90);
 
 /// Each route, as `openapi.json` has it.
-pub const ROUTES: [(&str, &str); 17] = [
+pub const ROUTES: [(&str, &str); 18] = [
     ("GET", "/v1/info"),
     ("GET", "/v1/certificate"),
+    ("GET", "/v1/successions"),
     ("POST", "/v1/have"),
     ("PUT", "/v1/documents/{id}"),
     ("POST", "/v1/batch"),
@@ -65,6 +69,7 @@ pub struct Shared {
     logs: Logs,
     info: Info,
     certificate: Vec<u8>,
+    successions: Vec<u8>,
     batch: BatchLimits,
     uploads: Arc<Semaphore>,
     metrics: Metrics,
@@ -79,6 +84,7 @@ impl Shared {
         let log = home.log_signer().map(|signer| PeerKey(signer.key().0));
         let log = log.inspect_err(|error| ::log::error!("{error}")).ok();
         let settings = home.settings();
+        let successions = succession::encode(&home.successions());
         let info = Info {
             versions: vec![api::VERSION],
             fingerprint: home.destination(),
@@ -88,13 +94,14 @@ impl Shared {
             max_batch_bytes: settings.max_batch_bytes,
             resumable: true,
             log,
+            chain: HEXLOWER.encode(Sha256::digest(&successions).first_chunk::<8>().unwrap_or(&[0; 8])),
             time: UnixTime(0),
         };
-        let certificate = home.certificate().to_bytes();
+        let certificate = home.keyring();
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
         let key_expires = home.key_expires(now()).map_or(f64::INFINITY, |time| time.0 as f64);
         let (batch, metrics) = (home.batch_limits(), Metrics::new());
-        Shared { intake, logs, info, certificate, batch, uploads, metrics, key_expires }
+        Shared { intake, logs, info, certificate, successions, batch, uploads, metrics, key_expires }
     }
 
     /// What is counted.
@@ -146,6 +153,7 @@ fn handler(method: &str, path: &str) -> MethodRouter<Arc<Shared>> {
     match (method, path) {
         ("GET", api::INFO) => get(questions::info),
         ("GET", api::CERTIFICATE) => get(questions::certificate),
+        ("GET", api::SUCCESSIONS) => get(questions::successions),
         ("POST", api::HAVE) => post(questions::have),
         ("POST", api::CONFIRMATIONS) => post(questions::confirmations),
         ("GET", api::CONFIRMATIONS) => get(questions::confirmations_since),

@@ -4,6 +4,7 @@ mod access;
 mod check;
 mod confirm;
 mod import;
+mod key;
 mod publish;
 mod setup;
 
@@ -69,6 +70,9 @@ enum Command {
     Certificate,
     /// Test any server that implements the API: each requirement, passed or failed. Leaves some documents in its inbox.
     Check(check::CheckArguments),
+    /// The OpenPGP key: new subkeys, successors, revocations.
+    #[command(subcommand)]
+    Key(key::KeyCommand),
     /// Say what there is.
     Status,
 }
@@ -155,6 +159,7 @@ pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
             Said::new(certificate.to_armor(), json)
         }
         Command::Publish(arguments) => publish::publish(&home, arguments)?,
+        Command::Key(command) => key::key(&home, command)?,
         Command::Status => confirm::status(&home)?,
     };
     said.print(as_json)?;

@@ -7,9 +7,11 @@
 //! collection.key     names the groups    store.sqlite         what became of each document
 //! tls/               certificates        tmp/                 what is being received
 //! log/               remote logs of gateways
+//! keys/              successors' keys    chain.pb             all certificates, and who vouches for them
 //! ```
 
 mod expiry;
+mod keys;
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -20,7 +22,7 @@ use std::time::Duration;
 
 use data_encoding::HEXLOWER;
 use serde::{Deserialize, Serialize};
-use waypost_openpgp::{Certificate, CertificateError, KeyError, SecretKey};
+use waypost_openpgp::{Certificate, CertificateError, Chain, KeyError, SecretKey};
 use waypost_protocol::collection::CollectionKey;
 use waypost_protocol::ids::{Fingerprint, MessageId};
 use waypost_remote_log::Signer;
@@ -99,6 +101,17 @@ pub enum HomeError {
          with --certificate FILE"
     )]
     CannotBeSealedTo(Fingerprint),
+    /// What connects the destination's keys.
+    #[error("{path}: {reason}; put it back from a backup")]
+    Chain {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong.
+        reason: String,
+    },
+    /// A key cannot be renewed or succeeded.
+    #[error("nothing was changed: {0}")]
+    Succession(String),
     /// TLS certificates.
     #[error(transparent)]
     Tls(#[from] TlsError),
@@ -283,6 +296,7 @@ pub struct Home {
     path: PathBuf,
     settings: Settings,
     key: Arc<SecretKey>,
+    chain: Chain,
     collection_key: CollectionKey,
 }
 
@@ -373,7 +387,8 @@ impl Home {
         settings.check(&path.join(SETTINGS))?;
         let file = path.join("secret.pgp");
         let bytes = Zeroizing::new(fs::read(&file).map_err(at(&file))?);
-        let key = SecretKey::from_bytes(&bytes).map_err(|error| HomeError::Key { path: file, error })?;
+        let first = SecretKey::from_bytes(&bytes).map_err(|error| HomeError::Key { path: file, error })?;
+        let (key, chain) = keys::open(&path, first)?;
         let file = path.join("collection.key");
         let line = Zeroizing::new(fs::read_to_string(&file).map_err(at(&file))?);
         let bytes =
@@ -383,7 +398,7 @@ impl Home {
             let folder = path.join(folder);
             fs::create_dir_all(&folder).map_err(at(&folder))?;
         }
-        Ok(Home { path, settings, key: Arc::new(key), collection_key })
+        Ok(Home { path, settings, key: Arc::new(key), chain, collection_key })
     }
 
     /// The folder, absolute.
@@ -396,19 +411,19 @@ impl Home {
         &self.settings
     }
 
-    /// Signs, and opens where it can.
+    /// The key that signs now; opens where it can, also what was sealed to those before it.
     pub fn key(&self) -> &SecretKey {
         &self.key
     }
 
-    /// The public certificate.
+    /// The first public certificate, which gateways and phones pin.
     pub fn certificate(&self) -> Certificate {
-        self.key.certificate()
+        self.chain.certificates().first().cloned().unwrap_or_else(|| self.key.certificate())
     }
 
     /// The destination's name for ever.
     pub fn destination(&self) -> Fingerprint {
-        self.settings.first_fingerprint.unwrap_or(self.certificate().fingerprint())
+        self.settings.first_fingerprint.unwrap_or(self.chain.fingerprint())
     }
 
     /// What phones make group ids with.

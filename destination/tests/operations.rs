@@ -301,7 +301,7 @@ fn a_key_that_expires_within_sixty_days_is_warned_of_and_one_that_does_not_is_no
     let soon = with_key("30d");
     let status = soon.command(&["status"]).unwrap();
     let said = status["key_warning"].as_str().unwrap();
-    assert!(said.contains("expires before") && said.contains("docs/destination.md"), "{said}");
+    assert!(said.contains("expires before") && said.contains("key renew --for 2y"), "{said}");
     let expires = status["key_expires"].as_u64().unwrap();
     assert!((now + 29 * 86_400..now + 32 * 86_400).contains(&expires), "{expires}");
     let late = with_key("90d");

@@ -199,6 +199,10 @@ pub struct DestinationStatus {
     pub confirmed: u64,
     /// Bytes of the upload under way: sent and in all.
     pub progress: Option<(u64, u64)>,
+    /// Its certificates, the pinned one first, each further one succeeding the one before it.
+    pub certificates: Vec<Fingerprint>,
+    /// Why a certificate that its server hands out is not taken.
+    pub chain_trouble: Option<String>,
 }
 
 /// A document, as far as a gateway can know it.

@@ -3,15 +3,16 @@
 use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::Path;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use waypost_config::{Collection, Config, Credentials, Destination, Keep, Problem, Severity};
-use waypost_openpgp::{Certificate, VerifyError, verify_confirmation};
+use waypost_openpgp::{Certificate, Chain, VerifyError, verify_confirmation};
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::{Fingerprint, GroupId};
+use waypost_protocol::succession;
 use waypost_protocol::sync::{self, Accepts};
 use waypost_protocol::time::UnixTime;
-use waypost_store::{Free, Freeing};
+use waypost_store::{Free, Freeing, Store};
 
 use waypost_upload::settings::TimeFloor;
 use waypost_upload::way::Way;
@@ -26,8 +27,8 @@ const MAX_FILE: u64 = 4 << 20;
 pub struct Served {
     /// Its first fingerprint: its name for ever.
     pub fingerprint: Fingerprint,
-    /// Its certificates, the pinned one first.
-    pub certificates: Vec<Certificate>,
+    /// Its certificates, the pinned one first; shared by all that serve it, so that what one learns counts for all.
+    chain: Arc<Mutex<Chain>>,
     /// What the configuration says.
     pub config: Destination,
     files: Files,
@@ -79,6 +80,19 @@ impl Destinations {
         self.0.iter().map(|served| served.fingerprint).collect()
     }
 
+    /// Goes on with the chains that were known before: those of `before`, else those in the store.
+    pub fn go_on(&mut self, before: &Destinations, store: &Store) {
+        for served in &mut self.0 {
+            let known = match before.get(&served.fingerprint) {
+                Some(before) => Some(before.chain.clone()),
+                None => stored_chain(store, &served.fingerprint).map(|chain| Arc::new(Mutex::new(chain))),
+            };
+            if let Some(known) = known {
+                served.go_on_with(known);
+            }
+        }
+    }
+
     /// What a peer may deposit, up to `max_document` bytes each; `limit_of` says what a destination itself takes.
     pub fn accepts(&self, max_document: u64, limit_of: impl Fn(&Fingerprint) -> Option<u64>) -> Accepts {
         let served = |served: &Served| sync::Served {
@@ -107,9 +121,10 @@ impl Destinations {
 
     /// Whether a confirmation is one of a destination that is served, and signed by it.
     pub fn verify(&self, confirmation: &Confirmation, now: UnixTime) -> Result<(), VerifyError> {
-        let certificates =
-            self.get(&confirmation.statement.destination()).map(|served| &served.certificates[..]);
-        verify_confirmation(confirmation, certificates.unwrap_or(&[]), now)
+        match self.get(&confirmation.statement.destination()) {
+            Some(served) => served.verify(confirmation, now),
+            None => Err(VerifyError::NoCertificate),
+        }
     }
 
     /// What becomes of bodies that a confirmation covers: any verdict frees them, as `keep` and the collections'
@@ -150,6 +165,33 @@ impl Destinations {
 }
 
 impl Served {
+    /// Its certificates.
+    pub fn chain(&self) -> MutexGuard<'_, Chain> {
+        self.chain.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether it signed this confirmation.
+    pub fn verify(&self, confirmation: &Confirmation, now: UnixTime) -> Result<(), VerifyError> {
+        verify_confirmation(confirmation, self.chain().certificates(), now)
+    }
+
+    /// Goes on with the chain that was known: of before a reload, or in the store. The admin's files are added to it.
+    fn go_on_with(&mut self, known: Arc<Mutex<Chain>>) {
+        let configured = self.chain().clone();
+        if let Ok(mut chain) = known.lock()
+            && chain.fingerprint() == self.fingerprint
+        {
+            for certificate in configured.certificates() {
+                if let Err(error) = chain.admit(certificate.clone()) {
+                    log::warn!(destination = self.config.name.as_str(), error:%; "a certificate in the file is not used: {error}");
+                }
+            }
+        } else {
+            return;
+        }
+        self.chain = known;
+    }
+
     /// Whether uploads to `other` are uploads to this one, in the same way: nothing has to be begun anew.
     pub fn uploads_like(&self, other: &Served) -> bool {
         self.fingerprint == other.fingerprint && self.config == other.config && self.files == other.files
@@ -180,11 +222,28 @@ impl Served {
     }
 }
 
+/// Under which a destination's chain is kept.
+pub fn chain_key(destination: &Fingerprint) -> String {
+    format!("chain/{destination}")
+}
+
+fn stored_chain(store: &Store, destination: &Fingerprint) -> Option<Chain> {
+    let bytes = store.setting(&chain_key(destination)).ok().flatten()?;
+    Chain::from_links(&succession::decode(&bytes).ok()?).ok().flatten()
+}
+
 fn load_one(destination: &Destination) -> Result<Served, (&'static str, String)> {
     let read = |key, path: &Path| read_file(path).map_err(|error| (key, error));
     let bytes = read("certificate", &destination.certificate)?;
-    let certificate = Certificate::from_bytes(&bytes)
-        .map_err(|error| ("certificate", format!("{}: {error}", destination.certificate.display())))?;
+    let wrong = |error: String| ("certificate", format!("{}: {error}", destination.certificate.display()));
+    let mut certificates =
+        Certificate::several_from_bytes(&bytes).map_err(|error| wrong(error.to_string()))?.into_iter();
+    let certificate = certificates.next().ok_or_else(|| wrong("it is empty".to_owned()))?;
+    let fingerprint = certificate.fingerprint();
+    let mut chain = Chain::new(certificate);
+    for successor in certificates {
+        chain.admit(successor).map_err(|error| wrong(error.to_string()))?;
+    }
     let mut files = Files { certificate: bytes, token: None, client_certificate: None, ca: None };
     match &destination.credentials {
         Credentials::None {} => {}
@@ -197,12 +256,7 @@ fn load_one(destination: &Destination) -> Result<Served, (&'static str, String)>
         }
     }
     files.ca = destination.ca_file.as_ref().map(|path| read("ca_file", path)).transpose()?;
-    Ok(Served {
-        fingerprint: certificate.fingerprint(),
-        certificates: vec![certificate],
-        config: destination.clone(),
-        files,
-    })
+    Ok(Served { fingerprint, chain: Arc::new(Mutex::new(chain)), config: destination.clone(), files })
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {

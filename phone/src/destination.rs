@@ -2,11 +2,12 @@
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
-use waypost_openpgp::{Certificate, CertificateError};
+use waypost_openpgp::{Absorbed, Certificate, CertificateError, Chain};
 use waypost_protocol::collection::CollectionKey;
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::{Fingerprint, GroupId};
 use waypost_protocol::invite;
+use waypost_protocol::succession::{self, Link};
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Free, Freeing};
 use waypost_upload::settings::TimeFloor;
@@ -139,12 +140,11 @@ impl Destination {
     /// Blocks while it is fetched.
     pub fn from_code(text: &str, ca_pem: Option<&str>) -> Result<Self, DestinationError> {
         let code = invite::Destination::parse(text)?;
-        let certificate = match (&code.certificate, &code.url) {
-            (Some(bytes), _) => Certificate::from_bytes(bytes)?,
+        let mut destination = match (&code.certificate, &code.url) {
+            (Some(bytes), _) => Self::from_certificate(Certificate::from_bytes(bytes)?),
             (None, Some(url)) => fetch(url, ca_pem, Some(code.fingerprint))?,
             (None, None) => return Err(DestinationError::NoCertificate),
         };
-        let mut destination = Self::from_certificate(certificate);
         destination.expect(code.fingerprint)?;
         destination.url = code.url;
         destination.ca_pem = ca_pem.map(str::to_owned);
@@ -158,7 +158,7 @@ impl Destination {
 
     /// From its server, whose word says nothing before a person has compared the fingerprint. Blocks.
     pub fn from_url(url: &str, ca_pem: Option<&str>) -> Result<Self, DestinationError> {
-        let mut destination = Self::from_certificate(fetch(url, ca_pem, None)?);
+        let mut destination = fetch(url, ca_pem, None)?;
         destination.url = Some(url.to_owned());
         destination.ca_pem = ca_pem.map(str::to_owned);
         Ok(destination)
@@ -189,13 +189,33 @@ impl Destination {
         self.collection_key.group(&self.fingerprint, collection)
     }
 
-    /// Whom a document of a collection is sealed to: the destination first, then the readers.
-    pub fn recipients(&self, collection: &str) -> Vec<Certificate> {
+    /// Takes newer states of its certificates, and successors that the ones before vouch for.
+    pub fn follow(&mut self, links: &[Link], now: UnixTime) -> Absorbed {
+        let Some(mut chain) = self.chain() else { return Absorbed::default() };
+        let absorbed = chain.absorb(links, now);
+        self.certificates = chain.certificates().to_vec();
+        absorbed
+    }
+
+    /// What the phone has accepted.
+    fn chain(&self) -> Option<Chain> {
+        let mut certificates = self.certificates.iter().cloned();
+        let mut chain = Chain::new(certificates.next()?);
+        // They came out of a chain, so that they fit into one.
+        certificates.for_each(|certificate| drop(chain.admit(certificate)));
+        Some(chain)
+    }
+
+    /// Whom a document of a collection is sealed to at `now`: the destination's newest certificate that can be sealed
+    /// to, then the readers.
+    pub fn recipients(&self, collection: &str, now: UnixTime) -> Vec<Certificate> {
         let reads = |reader: &&Reader| {
             reader.collections.is_empty() || reader.collections.iter().any(|name| name == collection)
         };
         let readers = self.readers.iter().filter(reads).map(|reader| &reader.certificate);
-        self.certificates.iter().take(1).chain(readers).cloned().collect()
+        let newest = self.certificates.iter().rev().find(|one| one.can_be_sealed_to(now));
+        // Without any, sealing to the first one says what is wrong with it.
+        newest.or(self.certificates.first()).into_iter().chain(readers).cloned().collect()
     }
 
     /// Name of the collection with this group id.
@@ -247,9 +267,18 @@ fn fetch(
     url: &str,
     ca_pem: Option<&str>,
     fingerprint: Option<Fingerprint>,
-) -> Result<Certificate, DestinationError> {
-    let bytes = Client::new(&settings(url, ca_pem, fingerprint))?.certificate()?;
-    Ok(Certificate::from_bytes(&bytes)?)
+) -> Result<Destination, DestinationError> {
+    let mut client = Client::new(&settings(url, ca_pem, fingerprint))?;
+    let certificates = Certificate::several_from_bytes(&client.certificate()?)?;
+    let first = certificates.into_iter().next().ok_or(DestinationError::NoCertificate)?;
+    let mut destination = Destination::from_certificate(first);
+    // A server that hands out no chain has one certificate; one that is not proven is left out.
+    if let Ok(links) =
+        client.successions().map_err(drop).and_then(|bytes| succession::decode(&bytes).map_err(drop))
+    {
+        destination.follow(&links, waypost_openpgp::BUILD_FLOOR);
+    }
+    Ok(destination)
 }
 
 /// What is stored of a [`Destination`].
@@ -322,13 +351,14 @@ impl Phone {
     /// Remembers a destination. Its user must have confirmed the fingerprint. One that is known already gets what is
     /// new: the certificate's present state, URL, token, further collections.
     pub fn put_destination(&self, destination: &Destination) -> Result<Destination, DestinationError> {
-        let certificate = destination.certificates.first().ok_or(DestinationError::NoCertificate)?;
-        if !certificate.can_be_sealed_to(self.wall()) {
+        let can_be_sealed_to = |one: &Certificate| one.can_be_sealed_to(self.wall());
+        if !destination.certificates.iter().any(can_be_sealed_to) {
             return Err(DestinationError::NoKey(destination.fingerprint));
         }
         let key = format!("{PREFIX}{}", destination.fingerprint);
         let mut merged = destination.clone();
         if let Some(known) = self.load::<Row>(&key)?.and_then(|row| row.parse()) {
+            let chain = known.chain();
             merged.url = merged.url.or(known.url);
             merged.ca_pem = merged.ca_pem.or(known.ca_pem);
             merged.token = merged.token.or(known.token);
@@ -341,10 +371,26 @@ impl Phone {
                 }
             }
             merged.readers = known.readers;
-            merged.certificates.extend(known.certificates.into_iter().skip(1));
+            if let Some(mut chain) = chain {
+                destination.certificates.iter().for_each(|one| drop(chain.admit(one.clone())));
+                merged.certificates = chain.certificates().to_vec();
+            }
         }
         self.save(&key, &Row::from(&merged))?;
         Ok(merged)
+    }
+
+    /// Remembers what a destination's server says of its certificates, as far as it verifies.
+    pub(crate) fn follow_destination(
+        &self,
+        destination: &mut Destination,
+        links: &[Link],
+    ) -> Result<Absorbed, DestinationError> {
+        let absorbed = destination.follow(links, self.wall());
+        if !absorbed.changes.is_empty() {
+            self.save(&format!("{PREFIX}{}", destination.fingerprint), &Row::from(&*destination))?;
+        }
+        Ok(absorbed)
     }
 
     /// Sets when copies are deleted.

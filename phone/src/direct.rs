@@ -10,6 +10,7 @@ use waypost_protocol::api::{self, Answer, FailureCode, Info};
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::document::{Description, prefix};
 use waypost_protocol::ids::{MessageId, Seq};
+use waypost_protocol::succession;
 use waypost_protocol::sync::Holdings as _;
 use waypost_store::{Applied, Change, Filter, State, Store, Waiting};
 use waypost_upload::{Cause, Client, Error, Kind};
@@ -58,6 +59,9 @@ impl Phone {
                 return Ok(report);
             }
         };
+        let mut destination = destination.clone();
+        self.follow(&mut destination, &mut client, &info)?;
+        let destination = &destination;
         progress(Progress::Connected { name, key: None, address: settings.url });
         let mut delivery = Delivery { phone: self, destination, client, info, report, progress };
         if let Err(error) = delivery.run()? {
@@ -71,6 +75,46 @@ impl Phone {
         let mut report = delivery.report;
         report.set_span(begun.elapsed());
         Ok(report)
+    }
+}
+
+impl Phone {
+    /// Asks for the destination's certificates where they have changed. What goes wrong here hinders nothing else.
+    fn follow(
+        &self,
+        destination: &mut Destination,
+        client: &mut Client,
+        info: &Info,
+    ) -> Result<(), SyncError> {
+        let key = format!("chain-tag/{}", destination.fingerprint());
+        if info.chain.is_empty() || self.load::<String>(&key)?.is_some_and(|taken| taken == info.chain) {
+            return Ok(());
+        }
+        let fetched = client.successions().map_err(|error| error.to_string());
+        let links = fetched.and_then(|bytes| succession::decode(&bytes).map_err(|error| error.to_string()));
+        let followed = links.and_then(|links| {
+            self.follow_destination(destination, &links).map_err(|error| error.to_string())
+        });
+        match followed {
+            Ok(absorbed) => {
+                for change in absorbed.changes {
+                    log::info!("{}: {}", destination.name(), words_of(&change));
+                }
+                absorbed.faults.iter().for_each(|fault| log::warn!("{}: {fault}", destination.name()));
+                self.save(&key, &info.chain)?;
+            }
+            Err(error) => log::warn!("{}: its certificates were not renewed: {error}", destination.name()),
+        }
+        Ok(())
+    }
+}
+
+fn words_of(change: &waypost_openpgp::Change) -> String {
+    match change {
+        waypost_openpgp::Change::Renewed(key) => format!("its key {key} is renewed"),
+        waypost_openpgp::Change::Succeeded { successor, by } => {
+            format!("it has a successor key {successor}, vouched for by {by}")
+        }
     }
 }
 

@@ -173,7 +173,14 @@ impl Phone {
             size: 0,
         };
         body.write_all(&encoded).map_err(spool)?;
-        seal(&label, content, &destination.recipients(collection), compress, &mut body, self.wall())?;
+        seal(
+            &label,
+            content,
+            &destination.recipients(collection, self.wall()),
+            compress,
+            &mut body,
+            self.wall(),
+        )?;
         let description = Description { id: body.hasher.finish(), group, timestamp, size: body.size };
         let note = name.map(words::file_name);
         Ok(Sealed { description, header, body: body.spool, draft: sending.draft, note })

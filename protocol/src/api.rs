@@ -11,8 +11,10 @@ use crate::time::UnixTime;
 pub const VERSION: u32 = 1;
 /// Server information, JSON, with an `ETag`.
 pub const INFO: &str = "/v1/info";
-/// The OpenPGP certificate, binary.
+/// The OpenPGP certificates, binary: the first one, then its successors.
 pub const CERTIFICATE: &str = "/v1/certificate";
+/// [`mvds::Successions`]: the certificates, each with the word of the one before it.
+pub const SUCCESSIONS: &str = "/v1/successions";
 /// `POST` of ids: which of them the destination holds, and their confirmations.
 pub const HAVE: &str = "/v1/have";
 /// `PUT` of one document under its id, in canonical encoding.
@@ -65,6 +67,9 @@ pub struct Info {
     /// Key of the remote log of documents that the destination writes itself.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub log: Option<PeerKey>,
+    /// Changes with the answer of [`SUCCESSIONS`]; empty where the server has none.
+    #[serde(default)]
+    pub chain: String,
     /// The server's time, for clients that booted in 1970.
     pub time: UnixTime,
 }

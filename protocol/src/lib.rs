@@ -13,5 +13,6 @@ pub mod invite;
 pub mod mvds;
 pub mod refusal;
 pub mod session;
+pub mod succession;
 pub mod sync;
 pub mod time;

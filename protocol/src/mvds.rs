@@ -239,3 +239,31 @@ pub struct Goodbye {
     #[prost(uint32, tag = "1")]
     pub reason: u32,
 }
+
+/// A certificate of a destination's chain; see [`crate::succession`].
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Succession {
+    /// First fingerprint of the destination.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub destination: Bytes,
+    /// The certificate, binary.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub certificate: Bytes,
+    /// Primary key of the certificate before it; empty where that is the first one.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub signer: Bytes,
+    /// When it was signed, Unix seconds.
+    #[prost(uint64, tag = "4")]
+    pub time: u64,
+    /// Binary detached OpenPGP signature over the canonical text; empty for a newer state of a known certificate.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub signature: Bytes,
+}
+
+/// A destination's chain as it is stored and served.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct Successions {
+    /// The first certificate first.
+    #[prost(message, repeated, tag = "1")]
+    pub successions: Vec<Succession>,
+}

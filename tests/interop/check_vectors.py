@@ -28,7 +28,7 @@ except ImportError:
 
 from remote_log import check_remote_log
 from session import End
-from wire import CONFIRMATION, HEADER, MESSAGE, PAYLOAD, Wrong, decode, encode
+from wire import CONFIRMATION, HEADER, MESSAGE, PAYLOAD, SUCCESSIONS, Wrong, decode, encode
 
 VERSIONS = pathlib.Path(__file__).resolve().parent.parent / "versions"
 unhex = bytes.fromhex
@@ -451,6 +451,46 @@ def check_openpgp(vectors, signed):
     return "opened and verified by gpg"
 
 
+def check_succession(vector):
+    fields = {"destination": 20, "signer": 20, "successor": 20}
+    upper = {name: vector[name].upper() for name in fields}
+    when = datetime.datetime.fromtimestamp(vector["time"], datetime.timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
+    text = (
+        f"Waypost succession 1\nDestination: {upper['destination']}\nSigner: {upper['signer']}\n"
+        f"Successor: {upper['successor']}\nTime: {when}\n"
+    )
+    same(vector["text"], text, "text of a succession")
+    first, successor, signature = (
+        unhex(vector[name]) for name in ("certificate", "successor_certificate", "signature")
+    )
+    destination = unhex(vector["destination"])
+    made = encode(
+        SUCCESSIONS,
+        {
+            "successions": [
+                {"destination": destination, "certificate": first},
+                # The signer is the first fingerprint itself.
+                {
+                    "destination": destination, "certificate": successor,
+                    "time": vector["time"], "signature": signature,
+                },
+            ]
+        },
+    )
+    same(made.hex(), vector["successions"], "encoding of successions")
+    if shutil.which("gpg") is None:
+        return "shapes only, since there is no gpg"
+    with tempfile.TemporaryDirectory() as home:
+        home = pathlib.Path(home)
+        home.chmod(0o700)
+        for name, content in (("keyring", first), ("signature", signature), ("text", text.encode())):
+            (home / name).write_bytes(content)
+        command = ["gpg", "--homedir", str(home), "--batch", "--quiet", "--trust-model", "always"]
+        command += ["--no-default-keyring", "--keyring", str(home / "keyring")]
+        subprocess.run([*command, "--verify", str(home / "signature"), str(home / "text")], check=True, capture_output=True)
+    return "verified by gpg"
+
+
 def main(folder):
     vectors = json.loads((folder / "v1.json").read_text())
     checks = [
@@ -466,6 +506,7 @@ def main(folder):
         print("remote log: as specified")
     sealed, signed = (json.loads((folder / name).read_text()) for name in ("v1-openpgp.json", "v1-signed.json"))
     print("openpgp:", check_openpgp(sealed, signed))
+    print("succession:", check_succession(json.loads((folder / "v1-succession.json").read_text())))
 
 
 if __name__ == "__main__":

@@ -70,6 +70,8 @@ LINE = {1: ("group_id", "bytes"), 2: ("stored", "int"), 3: ("bytes", "int"), 4: 
 REPORT = {1: ("collections", [LINE]), 2: ("confirmations", "int")}
 AGE = {1: ("id", "bytes"), 2: ("seconds", "int")}
 GOODBYE = {1: ("reason", "int")}
+SUCCESSION = {1: ("destination", "bytes"), 2: ("certificate", "bytes"), 3: ("signer", "bytes"), 4: ("time", "int"), 5: ("signature", "bytes")}
+SUCCESSIONS = {1: ("successions", [SUCCESSION])}
 PAYLOAD = {
     5001: ("acks", "ids"), 5002: ("offers", "ids"), 5003: ("requests", "ids"), 5004: ("messages", [MESSAGE]), 5100: ("hello", HELLO),
     5101: ("starts", [START]), 5102: ("chunks", [CHUNK]), 5103: ("resumes", [RESUME]), 5104: ("refusals", [REFUSAL]),

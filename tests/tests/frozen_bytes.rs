@@ -23,11 +23,12 @@ use serde_json::Value;
 use sha2::{Digest, Sha256};
 
 /// Each frozen file and its SHA-256.
-const FROZEN: [(&str, &str); 4] = [
+const FROZEN: [(&str, &str); 5] = [
     ("v1.json", "9c0d08ae651ef94ae9c01ec2e6b6c2e9aefd5363a2594e097d2f568c90e8a2a1"),
     ("v1-openpgp.json", "af57ce05ecf39b0c986d4402f5f7bc0a50f505b2f2736a8dd1be66ac896eee98"),
     ("v1-signed.json", "b39033834ba09c3b6ae552a5bb5fb491ad8c347af73fd83952f70cce54a2e0df"),
     ("v1-remote-log.json", "ddb2f1f70c3140b444b8fd1831bb02ee2eff1b5bf7702db1637658d37335da07"),
+    ("v1-succession.json", "c3b744c1b7911abb2a21f22a80a26557fd3a99195d2b065d88e7099c6e5dfe7c"),
 ];
 
 fn folder() -> PathBuf {
@@ -107,6 +108,11 @@ fn remote_logs_of_version_1_have_their_frozen_bytes_and_are_read_from_them() {
     remote_log::check(&frozen);
 }
 
+#[test]
+fn a_succession_of_version_1_extends_the_chain() {
+    openpgp::check_succession(&frozen("v1-succession.json", openpgp::make_succession));
+}
+
 /// Runs the second implementation of docs/protocol.md over the vectors in a folder.
 fn second_implementation(vectors: &Path) -> Output {
     let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("interop/check_vectors.py");
@@ -125,7 +131,7 @@ fn a_second_implementation_of_the_specification_makes_and_reads_the_same_bytes()
     assert!(status.success(), "{said}{why}\n(what it needs is installed by tests/tools/setup.sh)");
     assert_eq!(said.matches(": as specified\n").count(), 11, "{said}");
     // Without gpg it would only have looked at the shapes.
-    assert!(said.ends_with("openpgp: opened and verified by gpg\n"), "{said}");
+    assert!(said.ends_with("openpgp: opened and verified by gpg\nsuccession: verified by gpg\n"), "{said}");
 }
 
 #[test]

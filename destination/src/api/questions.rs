@@ -7,7 +7,7 @@ use axum::extract::State;
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri, header};
 use axum::response::{IntoResponse, Response};
 use sha2::{Digest as _, Sha256};
-use waypost_protocol::api::{Info, MAX_IDS, decode_ids};
+use waypost_protocol::api::{Info, MAX_IDS, PROTOBUF, decode_ids};
 use waypost_protocol::ids::MessageId;
 
 use super::answer::Reply;
@@ -38,12 +38,21 @@ pub(super) async fn info(State(shared): State<Arc<Shared>>, headers: HeaderMap) 
 
 /// `GET /v1/certificate`.
 pub(super) async fn certificate(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
-    let tag = weak_tag(&shared.certificate);
-    if is_known(&headers, &tag) {
+    unless_known(&headers, "application/pgp-keys", &shared.certificate)
+}
+
+/// `GET /v1/successions`.
+pub(super) async fn successions(State(shared): State<Arc<Shared>>, headers: HeaderMap) -> Response {
+    unless_known(&headers, PROTOBUF, &shared.successions)
+}
+
+fn unless_known(headers: &HeaderMap, kind: &'static str, bytes: &[u8]) -> Response {
+    let tag = weak_tag(bytes);
+    if is_known(headers, &tag) {
         return (StatusCode::NOT_MODIFIED, [(header::ETAG, tag)]).into_response();
     }
-    let kind = HeaderValue::from_static("application/pgp-keys");
-    ([(header::ETAG, tag), (header::CONTENT_TYPE, kind)], shared.certificate.clone()).into_response()
+    let kind = HeaderValue::from_static(kind);
+    ([(header::ETAG, tag), (header::CONTENT_TYPE, kind)], bytes.to_vec()).into_response()
 }
 
 /// `POST /v1/have`: which of these ids are held, and their confirmations.

@@ -13,9 +13,8 @@ const DAY: u64 = 86_400;
 impl Home {
     /// From when on phones can no longer seal to the key, to the day; none where that is more than ten years from now.
     pub fn key_expires(&self, now: UnixTime) -> Option<UnixTime> {
-        let certificate = self.certificate();
         let at = |days: u64| UnixTime(now.0 + days * DAY);
-        let lasts = |days: &u64| certificate.can_be_sealed_to(at(*days));
+        let lasts = |days: &u64| self.chain().recipient(at(*days)).is_some();
         let (mut usable, mut unusable) = (0, TEN_YEARS);
         if lasts(&unusable) {
             return None;
@@ -34,9 +33,9 @@ impl Home {
     pub fn key_warning(&self, now: UnixTime) -> Option<String> {
         let expires = self.key_expires(now).filter(|time| time.0 < now.0 + WARNED_DAYS * DAY)?;
         Some(format!(
-            "the OpenPGP key {} expires before {expires}: from then on phones can seal nothing to it; extend it and give \
-             out the certificate anew, see docs/destination.md",
-            self.certificate().fingerprint()
+            "the OpenPGP key {} expires before {expires}: from then on phones can seal nothing to it; renew it with \
+             `waypost-destination key renew --for 2y`",
+            self.key().certificate().fingerprint()
         ))
     }
 }

@@ -119,7 +119,8 @@ fn here(config: &Config, task: &Task, show: impl Fn(&Progress)) -> anyhow::Resul
 
 fn open(config: &Config) -> anyhow::Result<Gateway> {
     let store: Store = setup::open_store(config)?;
-    let (destinations, problems) = Destinations::load(config);
+    let (mut destinations, problems) = Destinations::load(config);
+    destinations.go_on(&Destinations::default(), &store);
     for problem in problems {
         output::note(&printable(&problem.to_string()));
     }

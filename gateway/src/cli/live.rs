@@ -137,6 +137,12 @@ fn destination(status: &DestinationStatus) {
     if let Some(trouble) = trouble {
         output::line(&format!("             {}", printable(trouble)));
     }
+    for successor in status.certificates.iter().skip(1) {
+        output::line(&format!("             successor key: {successor}"));
+    }
+    if let Some(trouble) = &status.chain_trouble {
+        output::line(&format!("             certificate not taken: {}", printable(trouble)));
+    }
     for (id, cause) in set_aside {
         output::line(&format!("             set aside: {id}: {}", printable(cause)));
     }

@@ -3,6 +3,7 @@
 mod access;
 mod backhaul;
 mod bundles;
+mod follow;
 mod host;
 mod requests;
 mod time;
@@ -164,7 +165,8 @@ impl Daemon {
         let store = setup::open_store(&config)?;
         let identity = setup::open_identity(&config)?;
         let writer = Writer::start(store.clone(), WriterOptions::default())?;
-        let (destinations, found) = Destinations::load(&config);
+        let (mut destinations, found) = Destinations::load(&config);
+        destinations.go_on(&Destinations::default(), &store);
         log_problems(problems.iter().chain(&found));
         let problems = unusable(problems.iter().chain(&found));
         let destinations = Arc::new(destinations);
@@ -530,7 +532,8 @@ impl Daemon {
         let config = waypost_config::after_reload(&self.config, &loaded.config);
         let upload_changed =
             config.upload != self.config.upload || config.remote_log != self.config.remote_log;
-        let (destinations, found) = Destinations::load(&config);
+        let (mut destinations, found) = Destinations::load(&config);
+        destinations.go_on(&self.destinations, &self.shared.store);
         log_problems(loaded.problems.iter().chain(&found));
         let problems: Vec<Problem> = loaded.problems.into_iter().chain(found).collect();
         self.problems = unusable(&problems);

@@ -7,10 +7,11 @@ use bytes::Bytes;
 use tokio::sync::mpsc;
 use waypost_config::{Config, LogPlace, RemoteLog};
 use waypost_node::Clock;
-use waypost_openpgp::verify_confirmation;
+use waypost_openpgp::{Certificate, VerifyError};
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq};
 use waypost_protocol::mvds;
+use waypost_protocol::succession;
 use waypost_protocol::sync::Holdings as _;
 use waypost_remote_log::Signer;
 use waypost_store::{Applied, Change, PeerClass, Store, Writer};
@@ -19,9 +20,10 @@ use waypost_upload::uploader::{AfterUploads, Event, Settings, Sink, Source, Uplo
 use waypost_upload::{CachedInfo, Cause, PathState};
 
 use super::backhaul::Backhauls;
+use super::follow::{self, Follow};
 use super::time::TrustedTime;
 use crate::admin::DestinationStatus;
-use crate::destinations::{Destinations, Served};
+use crate::destinations::{Destinations, Served, chain_key};
 use crate::remote_log::{AtDestination, LogStatus, Parts, is_wanted};
 
 /// Unknown phones share the uploads of one depositor, and of that a tenth (design §6).
@@ -102,6 +104,8 @@ pub(super) fn start(
         uploaded_bytes: 0,
         confirmed: 0,
         progress: None,
+        certificates: served.chain().certificates().iter().map(Certificate::fingerprint).collect(),
+        chain_trouble: None,
     }));
     let logs = &config.remote_log;
     let is_configured = is_wanted(logs) && logs.to == LogPlace::Destination;
@@ -144,6 +148,7 @@ pub(super) fn start(
         news: shared.news.clone(),
         status: status.clone(),
         request: 0,
+        follow: Follow::new(&shared.store, &served.fingerprint),
     };
     let uploader = Uploader::start(settings, source, sink).map_err(|error| ("url", error.to_string()))?;
     Ok(Upload { served: served.clone(), uploader, status, log: log_status })
@@ -231,6 +236,7 @@ struct DaemonSink {
     status: Arc<Mutex<DestinationStatus>>,
     /// Bytes of the request under way.
     request: u64,
+    follow: Follow,
 }
 
 impl DaemonSink {
@@ -323,6 +329,7 @@ impl Sink for DaemonSink {
             Event::Info(info) => {
                 // Told inside TLS, by whom the destination's certificate was checked.
                 self.time.heard(info.info.time);
+                self.follow.told = info.info.chain.clone();
                 let key = info_key(&self.served.fingerprint);
                 let value = serde_json::to_vec(&(&info.info, &info.etag)).ok();
                 self.writer.submit(Change::Put { key, value }, |_| ());
@@ -341,7 +348,8 @@ impl Sink for DaemonSink {
                 }
             };
             let now = self.time.now();
-            if let Err(error) = verify_confirmation(&confirmation, &self.served.certificates, now) {
+            if let Err(error) = self.served.verify(&confirmation, now) {
+                self.follow.stranger |= matches!(error, VerifyError::WrongKey(_));
                 log::error!(destination = self.name(), error:%; "a confirmation does not verify and is not taken: {error}");
                 self.status().trouble = Some(error.to_string());
                 continue;
@@ -367,5 +375,38 @@ impl Sink for DaemonSink {
             let _ = self.news.blocking_send(UploadNews::Confirmed);
         }
         Ok(settled)
+    }
+
+    fn wants_successions(&mut self) -> bool {
+        self.follow.wants()
+    }
+
+    fn successions(&mut self, encoded: &[u8]) -> bool {
+        let links = match succession::decode(encoded) {
+            Ok(links) => links,
+            Err(error) => {
+                log::warn!(destination = self.name(), error:%; "the destination's certificates are malformed: {error}");
+                self.status().chain_trouble = Some(error.to_string());
+                return false;
+            }
+        };
+        let (absorbed, chain) = {
+            let mut chain = self.served.chain();
+            (chain.absorb(&links, self.time.now()), chain.clone())
+        };
+        follow::tell(self.name(), &absorbed);
+        let (key, tag) = (chain_key(&self.served.fingerprint), follow::tag_key(&self.served.fingerprint));
+        let told = std::mem::take(&mut self.follow.told);
+        self.follow.taken.clone_from(&told);
+        let changed = !absorbed.changes.is_empty();
+        if changed {
+            let value = Some(succession::encode(&chain.links()));
+            self.writer.submit(Change::Put { key, value }, |_| ());
+        }
+        self.writer.submit(Change::Put { key: tag, value: Some(told.into_bytes()) }, |_| ());
+        let mut status = self.status();
+        status.certificates = chain.certificates().iter().map(Certificate::fingerprint).collect();
+        status.chain_trouble = absorbed.faults.first().map(ToString::to_string);
+        changed
     }
 }

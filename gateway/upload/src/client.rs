@@ -160,6 +160,15 @@ impl Client {
         self.read_answer(&mut response, 1 << 20).map_err(Error::Definite)
     }
 
+    /// The destination's chain ([`waypost_protocol::succession`]), encoded, at most 512 KiB. Nothing is verified yet.
+    pub fn successions(&mut self) -> Result<Vec<u8>, Error> {
+        let mut response = self.question(Method::GET, api::SUCCESSIONS, HeaderMap::new(), Vec::new())?;
+        if response.status().as_u16() != 200 {
+            return Err(Error::Definite(self.refusal(&mut response)));
+        }
+        self.read_answer(&mut response, 512 << 10).map_err(Error::Definite)
+    }
+
     /// Asks which of at most [`api::MAX_IDS`] documents the destination holds, and for their confirmations.
     pub fn have(&mut self, ids: &[MessageId]) -> Result<Answer, Error> {
         self.ask_about(api::HAVE, ids)

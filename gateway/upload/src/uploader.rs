@@ -62,6 +62,17 @@ pub trait Sink: Send {
     /// those that hold, and returns the ids of the documents that they settle. Documents that are not returned go on
     /// waiting; an error is one of the store, and everything will be asked for again.
     fn confirmations(&mut self, confirmations: Vec<mvds::Confirmation>) -> Result<Vec<MessageId>, String>;
+
+    /// Whether the destination's chain should be fetched: it has changed, or somebody unknown signs. Says so once.
+    fn wants_successions(&mut self) -> bool {
+        false
+    }
+
+    /// The destination's chain came, unverified ([`waypost_protocol::succession::decode`]). Whether something was new,
+    /// so that confirmations may verify now that did not before.
+    fn successions(&mut self, _encoded: &[u8]) -> bool {
+        false
+    }
 }
 
 /// What happened.
@@ -397,6 +408,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
         Input::Info(match result {
             Ok(cached) => {
                 self.sink.event(Event::Info(&cached));
+                self.follow();
                 let info = cached.info.clone();
                 if let Some(after) = &mut self.after {
                     after.info(&info, (self.clock)());
@@ -413,12 +425,28 @@ impl<S: Source, K: Sink> Worker<S, K> {
         error
     }
 
+    /// Fetches the destination's chain where that is wanted; whether it has news. A failure is no news: the next request
+    /// meets the same trouble and tells it.
+    fn follow(&mut self) -> bool {
+        if !self.sink.wants_successions() {
+            return false;
+        }
+        match self.client.successions() {
+            Ok(encoded) => self.sink.successions(&encoded),
+            Err(_) => false,
+        }
+    }
+
     /// Commits confirmations; the ids that they settle. Where the store fails nothing is settled and all waits on.
     fn commit(&mut self, confirmations: Vec<mvds::Confirmation>) -> Option<Vec<MessageId>> {
         if confirmations.is_empty() {
             return Some(Vec::new());
         }
-        match self.sink.confirmations(confirmations) {
+        let mut settled = self.sink.confirmations(confirmations.clone());
+        if settled.is_ok() && self.follow() {
+            settled = self.sink.confirmations(confirmations);
+        }
+        match settled {
             Ok(mut settled) => {
                 settled.sort_unstable();
                 Some(settled)

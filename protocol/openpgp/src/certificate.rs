@@ -84,6 +84,51 @@ impl Certificate {
         self.cert.userids().next().map(|user| String::from_utf8_lossy(user.userid().value()).into_owned())
     }
 
+    /// The certificates in a keyring, in their order.
+    pub fn several_from_bytes(bytes: &[u8]) -> Result<Vec<Self>, CertificateError> {
+        if bytes.len() > MAX_CERTIFICATE {
+            return Err(CertificateError::TooLarge(bytes.len()));
+        }
+        let wrong = |error: openpgp::anyhow::Error| CertificateError::Malformed(error.to_string());
+        let read = || {
+            let parser = CertParser::from_bytes(bytes).map_err(wrong)?;
+            let certs = parser.map(|cert| cert.map_err(wrong)).collect::<Result<Vec<_>, _>>()?;
+            match certs.iter().any(Cert::is_tsk) {
+                true => Err(CertificateError::Secret),
+                false => certs.into_iter().map(Self::new).collect::<Result<Vec<_>, _>>(),
+            }
+        };
+        let found = guard(read).unwrap_or_else(|| Err(CertificateError::Malformed(GAVE_UP.to_owned())))?;
+        match found.is_empty() {
+            true => Err(CertificateError::Malformed("it is empty".to_owned())),
+            false => Ok(found),
+        }
+    }
+
+    /// Without what its own primary key has not signed: anybody can add such things.
+    pub(crate) fn self_signed(&self) -> Result<Self, CertificateError> {
+        let strip = || self_signed(&self.cert).map_err(|e| CertificateError::Malformed(e.to_string()));
+        let cert = guard(strip).unwrap_or_else(|| Err(CertificateError::Malformed(GAVE_UP.to_owned())))?;
+        Self::new(cert)
+    }
+
+    /// With everything that either of the two states of the same certificate has; what was known stays, so that a
+    /// revocation is never lost.
+    pub(crate) fn merged(&self, newer: &Certificate) -> Result<Self, CertificateError> {
+        let merge = || self.cert.clone().merge_public(newer.cert.clone());
+        let merged = guard(merge).unwrap_or_else(|| Err(openpgp::anyhow::anyhow!(GAVE_UP)));
+        Self::new(merged.map_err(|error| CertificateError::Malformed(error.to_string()))?)
+    }
+
+    /// Whether its owner has said that the key is in other hands, or must not be relied on (RFC 9580 §5.2.3.31): it
+    /// counts for nothing then, whatever the date.
+    pub fn is_hard_revoked(&self) -> bool {
+        // At a time before every signature, only hard revocations count.
+        let policy = openpgp::policy::StandardPolicy::at(to_system(crate::clock::BUILD_FLOOR));
+        let at = to_system(self.creation_time());
+        matches!(self.cert.revocation_status(&policy, at), openpgp::types::RevocationStatus::Revoked(_))
+    }
+
     /// When the primary key was made, Unix seconds.
     pub fn creation_time(&self) -> UnixTime {
         from_system(self.cert.primary_key().key().creation_time())
@@ -125,6 +170,28 @@ fn parse_unguarded(bytes: &[u8]) -> Result<Cert, CertificateError> {
         None => Ok(cert),
         Some(_) => Err(CertificateError::Several),
     }
+}
+
+/// The primary key with what it has signed itself: dates, user ids, subkeys, revocations.
+fn self_signed(cert: &Cert) -> openpgp::Result<Cert> {
+    let primary = cert.primary_key();
+    let mut packets = vec![openpgp::Packet::from(primary.key().clone())];
+    let mut add = |head: Option<openpgp::Packet>, signatures: Vec<&openpgp::packet::Signature>| {
+        if head.is_none() || !signatures.is_empty() {
+            packets.extend(head);
+            packets.extend(signatures.into_iter().cloned().map(openpgp::Packet::from));
+        }
+    };
+    add(None, primary.self_revocations().chain(primary.self_signatures()).collect());
+    for user in cert.userids() {
+        let signatures = user.self_revocations().chain(user.self_signatures()).collect();
+        add(Some(user.userid().clone().into()), signatures);
+    }
+    for subkey in cert.keys().subkeys() {
+        let signatures = subkey.self_revocations().chain(subkey.self_signatures()).collect();
+        add(Some(subkey.key().clone().into()), signatures);
+    }
+    Cert::from_packets(packets.into_iter())
 }
 
 /// Of versions 4 and 6.

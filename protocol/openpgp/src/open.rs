@@ -99,12 +99,16 @@ impl OpenError {
     }
 }
 
-pub(crate) type DecryptionKey = Key<SecretParts, UnspecifiedRole>;
+/// A key that decrypts, and the certificate that it belongs to.
+#[derive(Clone)]
+pub(crate) struct DecryptionKey {
+    pub(crate) key: Key<SecretParts, UnspecifiedRole>,
+    pub(crate) cert: Arc<Cert>,
+}
 
 /// With what a message is opened.
 #[derive(Clone, Copy)]
 pub(crate) struct Keys<'a> {
-    pub(crate) cert: &'a Cert,
     pub(crate) decryption: &'a [DecryptionKey],
 }
 
@@ -319,7 +323,7 @@ impl DecryptionHelper for Recipient<'_> {
     ) -> openpgp::Result<Option<Cert>> {
         for pkesk in pkesks {
             let recipient = pkesk.recipient();
-            for key in self.keys.decryption {
+            for DecryptionKey { key, cert } in self.keys.decryption {
                 let is_ours = |handle: &KeyHandle| handle.aliases(key.key_handle());
                 if !recipient.as_ref().is_none_or(is_ours) {
                     continue;
@@ -329,7 +333,7 @@ impl DecryptionHelper for Recipient<'_> {
                 if session.is_some_and(|(algorithm, session)| decrypt(algorithm, &session)) {
                     self.seen.decrypted = true;
                     // A signature that names its recipients must name this one.
-                    return Ok(Some(self.keys.cert.clone()));
+                    return Ok(Some(Cert::clone(cert)));
                 }
             }
         }

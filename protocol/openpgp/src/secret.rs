@@ -1,6 +1,7 @@
 //! A secret key, of a destination or a reader: made, kept, signing verdicts, opening documents.
 
 use std::io::{Read, Write};
+use std::sync::Arc;
 
 use bytes::Bytes;
 use sequoia_openpgp as openpgp;
@@ -51,6 +52,11 @@ pub enum KeyError {
     /// No valid secret key that may sign.
     #[error("no secret key here may sign at {0}: none is there, or it has expired or was revoked")]
     NoSigningKey(UnixTime),
+    /// The primary secret is kept elsewhere.
+    #[error(
+        "the primary secret of key {0} is not here; do this where it is kept, `gpg --export-secret-keys` exports it"
+    )]
+    NoPrimary(Fingerprint),
     /// The statement is not possible.
     #[error(transparent)]
     Statement(#[from] ConfirmationError),
@@ -59,21 +65,22 @@ pub enum KeyError {
     OpenPgp(String),
 }
 
-fn library(error: openpgp::anyhow::Error) -> KeyError {
+pub(crate) fn library(error: openpgp::anyhow::Error) -> KeyError {
     KeyError::OpenPgp(error.to_string())
 }
 
 /// A certificate with secret parts: for signing, for decryption, or for both. Cannot be printed.
 #[derive(Clone)]
 pub struct SecretKey {
-    cert: Cert,
+    pub(crate) cert: Cert,
     certificate: Certificate,
     decryption: Vec<DecryptionKey>,
 }
 
 impl SecretKey {
-    /// Makes a key as GnuPG 2.2 reads it: v4, Ed25519 primary that certifies, an Ed25519 subkey that signs, a
-    /// Cv25519 subkey to encrypt to, features SEIPDv1; never expiring.
+    /// Makes a key as GnuPG 2.2 reads it: v4, Ed25519 primary that certifies and signs, an Ed25519 subkey that signs, a
+    /// Cv25519 subkey to encrypt to, features SEIPDv1; never expiring. Verdicts are signed by the subkey; of a primary
+    /// key that may not sign, GnuPG would not verify the statement that names a successor.
     pub fn generate(user_id: &str, now: UnixTime) -> Result<Self, KeyError> {
         let encryption = KeyFlags::empty().set_transport_encryption().set_storage_encryption();
         let builder = CertBuilder::new()
@@ -82,6 +89,7 @@ impl SecretKey {
             .and_then(|builder| builder.set_features(Features::empty().set_seipdv1()))
             .map_err(library)?
             .set_creation_time(to_system(reference(now, [])))
+            .set_primary_key_flags(KeyFlags::empty().set_certification().set_signing())
             .add_userid(user_id)
             .add_signing_subkey()
             .add_subkey(encryption, None, None);
@@ -94,7 +102,7 @@ impl SecretKey {
         Self::new(parse(bytes)?)
     }
 
-    fn new(cert: Cert) -> Result<Self, KeyError> {
+    pub(crate) fn new(cert: Cert) -> Result<Self, KeyError> {
         let certificate = Certificate::new(cert.clone().strip_secret_key_material())?;
         if cert.keys().unencrypted_secret().next().is_none() {
             return Err(match cert.is_tsk() {
@@ -103,9 +111,11 @@ impl SecretKey {
             });
         }
         // Whatever can decrypt does, also after its end: documents may be older than that.
+        let public = Arc::new(certificate.cert.clone());
         let decryption =
             cert.keys().unencrypted_secret().map(|key| key.key().clone().role_into_unspecified());
-        let decryption = decryption.filter(|key| key.pk_algo().for_encryption()).collect();
+        let decryption = decryption.filter(|key| key.pk_algo().for_encryption());
+        let decryption = decryption.map(|key| DecryptionKey { key, cert: public.clone() }).collect();
         Ok(SecretKey { cert, certificate, decryption })
     }
 
@@ -143,6 +153,12 @@ impl SecretKey {
             is_signing(&fingerprint) && !(has_subkey && fingerprint == primary)
         });
         Self::from_bytes(&Zeroizing::new(MarshalInto::to_vec(&tsk).map_err(library)?))
+    }
+
+    /// Also opens what was sealed to `older`: a key that this one has succeeded. It still signs by itself alone.
+    pub fn also_opening(mut self, older: &SecretKey) -> Self {
+        self.decryption.extend(older.decryption.iter().cloned());
+        self
     }
 
     /// Whether a secret key for decryption is here.
@@ -192,9 +208,7 @@ impl SecretKey {
         authors: &[Certificate],
     ) -> Result<Opened, OpenError> {
         match self.can_open() {
-            true => {
-                open(Keys { cert: &self.cert, decryption: &self.decryption }, sealed, sink, limits, authors)
-            }
+            true => open(Keys { decryption: &self.decryption }, sealed, sink, limits, authors),
             false => Err(OpenError::NoDecryptionKey),
         }
     }
@@ -217,7 +231,7 @@ impl std::fmt::Debug for SecretKey {
 
 /// The detached signature. The library's builder adds a 72-byte notation to every v4 signature, which each
 /// confirmation would carry over the radio; so v4 ones are put together here (RFC 9580 §5.2.3, §5.2.4).
-fn sign_text(pair: &mut KeyPair, text: &str, time: UnixTime) -> openpgp::Result<Signature> {
+pub(crate) fn sign_text(pair: &mut KeyPair, text: &str, time: UnixTime) -> openpgp::Result<Signature> {
     let created = to_system(time);
     if pair.public().version() != 4 {
         let builder = SignatureBuilder::new(SignatureType::Binary).set_hash_algo(HashAlgorithm::SHA512);

@@ -131,9 +131,14 @@ fn verify_signature(
 
 /// The ASCII-armored detached signature, as `gpg --verify NAME.txt.asc NAME.txt` takes it.
 pub fn armor_signature(confirmation: &Confirmation) -> String {
+    armor_detached(confirmation.signature())
+}
+
+/// A binary detached signature in ASCII armor.
+pub fn armor_detached(signature: &[u8]) -> String {
     use std::io::Write as _;
     let armored = armor::Writer::new(Vec::new(), armor::Kind::Signature).and_then(|mut writer| {
-        writer.write_all(confirmation.signature())?;
+        writer.write_all(signature)?;
         writer.finalize()
     });
     // Writing to memory does not fail, and armor is ASCII.
@@ -141,7 +146,7 @@ pub fn armor_signature(confirmation: &Confirmation) -> String {
 }
 
 /// Exactly one binary signature packet over a document.
-fn parse_signature(bytes: &[u8]) -> Result<Signature, VerifyError> {
+pub(crate) fn parse_signature(bytes: &[u8]) -> Result<Signature, VerifyError> {
     let malformed = |error: openpgp::anyhow::Error| VerifyError::Malformed(error.to_string());
     let other = |what: &str| VerifyError::Malformed(what.to_owned());
     let parser = PacketParserBuilder::from_bytes(bytes).map_err(malformed)?;
@@ -169,7 +174,7 @@ fn parse_signature(bytes: &[u8]) -> Result<Signature, VerifyError> {
 
 /// What the signature does not cover must not vary, since the same confirmation has the same bytes, and so the same
 /// id, everywhere: the digest's first two bytes, and at most a hint at the very key that signed.
-fn check_loose_parts(
+pub(crate) fn check_loose_parts(
     signature: &Signature,
     key: &openpgp::packet::Key<PublicParts, UnspecifiedRole>,
 ) -> Result<(), VerifyError> {

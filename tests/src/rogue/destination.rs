@@ -119,6 +119,7 @@ fn info(fingerprint: Fingerprint) -> Info {
         max_batch_bytes: 8 << 20,
         resumable: false,
         log: None,
+        chain: String::new(),
         time: UnixTime(1_800_000_000),
     }
 }

@@ -2,13 +2,15 @@
 
 use serde_json::{Value, json};
 use waypost_openpgp::{
-    Author, Certificate, Compress, Limits, SecretKey, seal_bytes, seal_bytes_signed, verify_confirmation,
+    Author, Certificate, Chain, Change, Compress, Limits, SecretKey, seal_bytes, seal_bytes_signed,
+    verify_confirmation,
 };
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::content::Label;
 use waypost_protocol::document::Document;
 use waypost_protocol::envelope::{self, Header};
 use waypost_protocol::ids::GroupId;
+use waypost_protocol::succession::{self, Statement};
 use waypost_protocol::time::UnixTime;
 
 use super::values::describe_confirmation;
@@ -129,4 +131,46 @@ pub(crate) fn check_signed(keys: &Value, vector: &Value) {
         assert_eq!((opened.author, hex(&content).as_str()), (expected, text(&vector["content"])));
         assert_eq!(opened.label.time.map(|time| time.0), vector["time"].as_u64());
     }
+}
+
+/// A destination that has got a successor.
+pub(crate) fn make_succession() -> Value {
+    let [old, new] = ["first", "successor"].map(|name| SecretKey::generate(name, NOW).unwrap());
+    let destination = old.certificate().fingerprint();
+    let link = old.vouch(destination, &new.certificate(), NOW).unwrap();
+    let word = link.word.clone().unwrap();
+    let successor = new.certificate().fingerprint();
+    let statement = Statement { destination, signer: word.signer, successor, time: word.time };
+    let mut links = Chain::new(old.certificate()).links();
+    links.push(link);
+    json!({
+        "protocol_version": 1,
+        "about": "A destination's first certificate, its successor, and the first one's word for it.",
+        "destination": destination,
+        "signer": word.signer,
+        "successor": successor,
+        "time": word.time,
+        "certificate": hex(&old.certificate().to_bytes()),
+        "successor_certificate": hex(&new.certificate().to_bytes()),
+        "text": statement.text(),
+        "signature": hex(&word.signature),
+        "successions": hex(&succession::encode(&links)),
+    })
+}
+
+pub(crate) fn check_succession(vector: &Value) {
+    let first = Certificate::from_bytes(&unhex(&vector["certificate"])).unwrap();
+    let successor = Certificate::from_bytes(&unhex(&vector["successor_certificate"])).unwrap();
+    let links = succession::decode(&unhex(&vector["successions"])).unwrap();
+    assert_eq!(hex(&succession::encode(&links)), text(&vector["successions"]));
+    let word = links[1].word.clone().unwrap();
+    assert_eq!(hex(&word.signature), text(&vector["signature"]));
+    let destination = first.fingerprint();
+    let (signer, time) = (word.signer, word.time);
+    let statement = Statement { destination, signer, successor: successor.fingerprint(), time };
+    assert_eq!(statement.text(), text(&vector["text"]));
+    let mut chain = Chain::new(first);
+    let absorbed = chain.absorb(&links, NOW);
+    let change = Change::Succeeded { successor: successor.fingerprint(), by: destination };
+    assert_eq!((absorbed.changes, absorbed.faults), (vec![change], vec![]));
 }

@@ -35,6 +35,7 @@ pub(crate) fn info() -> Info {
         max_batch_bytes: 8 << 20,
         resumable: false,
         log: None,
+        chain: String::new(),
         time: UnixTime(0),
     }
 }

@@ -318,6 +318,7 @@ fn perform(
                 max_batch_bytes: 8 << 20,
                 resumable: false,
                 log: None,
+                chain: String::new(),
                 time: UnixTime(1_800_000_000),
             };
             let headers = [("content-type", "application/json".into()), ("etag", "\"1\"".into())];

@@ -1,0 +1,127 @@
+//! A destination's key over time: gateways and phones follow what its old key vouches for, and nothing else.
+
+use serde_json::Value;
+use waypost_openpgp::{BUILD_FLOOR, Chain, SecretKey};
+use waypost_protocol::succession;
+use waypost_tests::scenario::{Destination, Site, wait_until};
+
+/// Runs a command of its key while the server is stopped.
+fn change_key(destination: &mut Destination, arguments: &[&str]) -> Value {
+    destination.stop();
+    let said = destination.run(&[&["key"], arguments].concat()).last().clone();
+    destination.start();
+    said
+}
+
+fn certificates(site: &Site) -> Vec<String> {
+    let status = site.gateway.status();
+    let list = status["destinations"][0]["certificates"].as_array().unwrap().clone();
+    list.iter().map(|one| one.as_str().unwrap().to_owned()).collect()
+}
+
+fn log(site: &Site) -> String {
+    std::fs::read_to_string(site.gateway.log()).unwrap()
+}
+
+#[test]
+fn documents_that_were_sealed_before_a_renewal_still_open_and_the_gateway_learns_the_new_subkey() {
+    let mut site = Site::start();
+    let phone = site.paired_phone("anna");
+    site.destination.backhaul.cut();
+    phone.add(&[("before.xml", b"<before/>")]);
+    // OpenPGP counts in seconds.
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    change_key(&mut site.destination, &["renew", "--for", "2y"]);
+    phone.sync();
+    wait_until("the verdict", || (site.gateway.status()["opened"] == 1).then_some(()));
+    let said = format!("has renewed its key {}", site.destination.fingerprint());
+    assert!(log(&site).contains(&said), "{}", log(&site));
+    assert_eq!(site.destination.inbox().len(), 1);
+    assert_eq!(certificates(&site), [site.destination.fingerprint()]);
+}
+
+#[test]
+fn a_gateway_follows_a_destination_to_its_successor_and_remembers_it() {
+    let mut site = Site::start();
+    let phone = site.paired_phone("anna");
+    phone.add(&[("before.xml", b"<before/>")]);
+    let said = change_key(&mut site.destination, &["succeed", "--new"]);
+    let (first, successor) = (site.destination.fingerprint().to_owned(), said["successor"].as_str().unwrap());
+    phone.sync();
+    wait_until("the verdict", || (site.gateway.status()["opened"] == 1).then_some(()));
+    assert_eq!(certificates(&site), [first.as_str(), successor]);
+    let words = format!("has a successor key {successor}, vouched for by {first}");
+    assert!(log(&site).contains(&words), "{}", log(&site));
+    site.gateway.stop();
+    site.gateway.start();
+    assert_eq!(certificates(&site), [first.as_str(), successor], "it is stored");
+}
+
+#[test]
+fn a_phone_follows_by_itself_over_https_and_seals_to_the_successor() {
+    let mut site = Site::start();
+    let phone = site.new_phone("anna");
+    let said = site.destination.run(&["phone-code", "--token", "phones"]);
+    let authority = site.destination.authority();
+    let code = said.last()["text"].as_str().unwrap();
+    phone.run(&["destination", "add", code, "--yes", "--ca", authority.to_str().unwrap()]);
+    phone.add(&[("before.xml", b"<before/>")]);
+    change_key(&mut site.destination, &["succeed", "--new"]);
+    let ran = phone.run(&["sync", "--direct"]);
+    assert_eq!((&ran.last()["opened"], &ran.last()["not_proven"]), (&1.into(), &0.into()), "{ran:#?}");
+    assert_eq!(phone.list(false), [] as [Value; 0]);
+    // Without the old secret only what is sealed to the successor opens.
+    phone.add(&[("after.xml", b"<after/>")]);
+    let home = site.destination.home();
+    let key = std::fs::read_dir(home.join("keys")).unwrap().next().unwrap().unwrap().path();
+    let successor = SecretKey::from_bytes(&std::fs::read(key).unwrap()).unwrap();
+    let library = waypost_phone::Phone::open(phone.home()).unwrap();
+    let known = library.destinations().unwrap().remove(0);
+    let sealed_to = known.recipients("forms", BUILD_FLOOR.max(library.wall())).remove(0);
+    drop(library);
+    assert_eq!(sealed_to.fingerprint(), successor.certificate().fingerprint());
+    let ran = phone.run(&["sync", "--direct"]);
+    assert_eq!(ran.last()["opened"], 1, "{ran:#?}");
+}
+
+/// A stranger takes the server over, but not the primary key: its chain names the stranger's key.
+fn forge(destination: &mut Destination) -> String {
+    destination.stop();
+    let stranger = SecretKey::generate("Stranger", BUILD_FLOOR).unwrap();
+    let secret = std::fs::read(destination.home().join("secret.pgp")).unwrap();
+    let first = SecretKey::from_bytes(&secret).unwrap().certificate();
+    let name = stranger.certificate().fingerprint();
+    let since = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap();
+    let now = waypost_protocol::time::UnixTime(since.as_secs());
+    let mut link = stranger.vouch(first.fingerprint(), &stranger.certificate(), now).unwrap();
+    link.word.as_mut().unwrap().signer = first.fingerprint();
+    let mut links = Chain::new(first).links();
+    links.push(link);
+    let keys = destination.home().join("keys");
+    std::fs::create_dir_all(&keys).unwrap();
+    std::fs::write(keys.join(format!("{name}.pgp")), stranger.to_armor().unwrap().as_bytes()).unwrap();
+    std::fs::write(destination.home().join("chain.pb"), succession::encode(&links)).unwrap();
+    destination.start();
+    name.to_string()
+}
+
+#[test]
+fn a_forged_succession_changes_nothing_at_gateway_or_phone_and_is_named() {
+    let mut site = Site::start();
+    let phone = site.paired_phone("anna");
+    phone.add(&[("form.xml", b"<form/>")]);
+    let stranger = forge(&mut site.destination);
+    phone.sync();
+    let trouble = wait_until("the forgery to be named", || {
+        let status = site.gateway.status();
+        status["destinations"][0]["chain_trouble"].as_str().map(str::to_owned)
+    });
+    assert!(trouble.contains(&stranger) && trouble.contains("signature does not match"), "{trouble}");
+    assert_eq!(certificates(&site), [site.destination.fingerprint()]);
+    let status = site.gateway.status();
+    assert_eq!((&status["waiting"], &status["opened"]), (&1.into(), &0.into()), "{status}");
+    assert!(log(&site).contains("is not taken"), "{}", log(&site));
+    let ran = phone.run(&["sync"]);
+    assert_eq!(ran.last()["opened"], 0, "{ran:#?}");
+    assert_eq!(phone.list(false)[0]["is_here"], true);
+}
