@@ -80,6 +80,9 @@ pub enum AuthorError {
     /// The database.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The quota of the client `destination`.
+    #[error("{0}")]
+    Quota(String),
     /// The home.
     #[error(transparent)]
     Home(#[from] HomeError),
@@ -129,12 +132,12 @@ pub fn publish(home: &Home, authored: &Authored) -> Result<MessageId, AuthorErro
     };
     let rows = records.commit(client, &[new], &[], false, now())?;
     let rows: Vec<i64> = rows
-        .iter()
-        .filter_map(|row| match row {
-            Committed::New(row) | Committed::Known(row) => Some(*row),
-            _ => None,
+        .into_iter()
+        .map(|row| match row {
+            Committed::New(row) | Committed::Known(row) => Ok(row),
+            Committed::OverQuota(why) => Err(AuthorError::Quota(why)),
         })
-        .collect();
+        .collect::<Result<_, _>>()?;
     let (key, destination) = (home.key(), home.destination());
     records.confirm(&rows, Some(client), &|verdicts| key.sign(destination, verdicts, now()))?;
     append(home, &document)?;

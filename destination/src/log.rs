@@ -107,14 +107,16 @@ impl Logs {
         if place.has(&[*hash])? == [true] {
             return Ok(());
         }
-        let room = self.quota.saturating_sub(*self.used());
+        let mut used = self.used();
+        let room = self.quota.saturating_sub(*used);
         if length > room {
             let quota = self.quota;
             return Err(PlaceError::Full(format!(
                 "remote logs may take {quota} bytes, {room} are left; the destination's admin can raise `max_log_bytes`"
             )));
         }
-        *self.used() += length;
+        *used += length;
+        drop(used);
         let outcome = place.put(hash, length, content);
         if outcome.is_err() {
             *self.used() -= length;

@@ -54,6 +54,8 @@ pub struct Partial {
     length: u64,
     offset: u64,
     file: File,
+    /// Why bytes could not be kept.
+    fault: Option<io::Error>,
 }
 
 impl Partials {
@@ -192,7 +194,7 @@ impl Claim {
     fn with(mut self, path: PathBuf, length: u64, file: File) -> Partial {
         self.is_passed_on = true;
         let (partials, key, superseded) = (self.partials.clone(), self.key, self.superseded.clone());
-        Partial { partials, key, superseded, path, length, offset: 0, file }
+        Partial { partials, key, superseded, path, length, offset: 0, file, fault: None }
     }
 }
 
@@ -222,7 +224,12 @@ impl Partial {
 
     /// What passes through the reader is also kept here.
     pub fn keeping<'b, R>(&'b mut self, source: &'b mut R) -> Keeping<'b, R> {
-        Keeping { source, file: &mut self.file, offset: &mut self.offset }
+        Keeping { source, file: &mut self.file, offset: &mut self.offset, fault: &mut self.fault }
+    }
+
+    /// Why bytes could not be kept, where that is what ended the reading.
+    pub fn take_fault(&mut self) -> Option<io::Error> {
+        self.fault.take()
     }
 
     /// All bytes that are here, from the first on.
@@ -252,12 +259,19 @@ pub struct Keeping<'a, R> {
     source: &'a mut R,
     file: &'a mut File,
     offset: &'a mut u64,
+    fault: &'a mut Option<io::Error>,
 }
 
 impl<R: Read> Read for Keeping<'_, R> {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
         let count = self.source.read(buffer)?;
-        self.file.write_all(buffer.get(..count).unwrap_or_default())?;
+        if let Err(error) = self.file.write_all(buffer.get(..count).unwrap_or_default()) {
+            // What of it was written is no part of the upload.
+            let _ = self.file.set_len(*self.offset);
+            let kind = error.kind();
+            *self.fault = Some(error);
+            return Err(kind.into());
+        }
         *self.offset += count as u64;
         Ok(count)
     }

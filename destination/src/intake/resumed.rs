@@ -6,7 +6,7 @@ use waypost_protocol::api::FailureCode;
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::MessageId;
 
-use super::{Incoming, Intake};
+use super::{Incoming, Intake, file_failed};
 use crate::judge::Failed;
 use crate::partials::Partial;
 
@@ -41,23 +41,30 @@ impl Intake {
                 io::copy(&mut partial.keeping(rest), &mut io::sink()).and_then(|_| {
                     match partial.offset() < length {
                         true => Err(io::ErrorKind::UnexpectedEof.into()),
-                        false => self.put(client, id, &mut partial.reader()?, length),
+                        false => match partial.reader() {
+                            Ok(mut whole) => self.put(client, id, &mut whole, length),
+                            Err(error) => Ok(Err(file_failed(&error, id))),
+                        },
                     }
                 })
             }
         };
+        // The server's disk is no fault of the stream.
+        let outcome = match partial.take_fault() {
+            Some(error) => Ok(Err(file_failed(&error, id))),
+            None => outcome,
+        };
         let is_kept = match &outcome {
             // It may be judged again without being sent again.
-            Ok(Err(failed)) => failed.code.is_temporary() && partial.offset() == length,
+            Ok(Err(failed)) => failed.code.is_temporary(),
             Ok(Ok(_)) => false,
             Err(_) => true,
         };
-        if is_kept {
-            partial.flush()?;
-        }
         let offset = partial.offset();
-        if !is_kept {
-            partial.remove()?;
+        let tidied = if is_kept { partial.flush() } else { partial.remove() };
+        if let Err(error) = tidied {
+            // What lasts of it is found out when it goes on; what is left over is swept away.
+            log::warn!(document:% = id; "an unfinished upload: {error}");
         }
         match outcome {
             Ok(Err(failed)) if begin > 0 && failed.code == FailureCode::Malformed => {

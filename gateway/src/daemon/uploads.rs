@@ -33,6 +33,8 @@ const DAMAGED: &str = "its bytes were damaged here; whoever brought it is asked 
 /// What has waited for so long may have come to its destination by another gateway meanwhile, in seconds.
 const ELSEWHERE: u64 = 600;
 const EVERYBODY: PeerKey = PeerKey([0; 32]);
+/// Whose documents those are that came by no peer: from bundles.
+const NOBODY: PeerKey = PeerKey([0xff; 32]);
 
 /// What the event loop is told.
 #[derive(Debug, Clone, Copy)]
@@ -148,6 +150,7 @@ pub(super) fn start(
         news: shared.news.clone(),
         status: status.clone(),
         request: 0,
+        unproven: false,
         follow: Follow::new(&shared.store, &served.fingerprint),
     };
     let uploader = Uploader::start(settings, source, sink).map_err(|error| ("url", error.to_string()))?;
@@ -196,7 +199,7 @@ impl Source for StoreSource {
                 Ok(Waiting {
                     seq: row.seq,
                     description: row.description,
-                    depositor: if stranger { EVERYBODY } else { row.depositor.unwrap_or(EVERYBODY) },
+                    depositor: if stranger { EVERYBODY } else { row.depositor.unwrap_or(NOBODY) },
                     share: if stranger { OPEN_SHARE } else { 100 },
                     priority: if stranger { 0 } else { row.priority },
                     ambiguous: row.attempts > 0 || row.waited >= ELSEWHERE,
@@ -237,6 +240,8 @@ struct DaemonSink {
     /// Bytes of the request under way.
     request: u64,
     follow: Follow,
+    /// A confirmation was signed by a key that is not known.
+    unproven: bool,
 }
 
 impl DaemonSink {
@@ -337,6 +342,10 @@ impl Sink for DaemonSink {
         }
     }
 
+    fn has_unproven(&mut self) -> bool {
+        std::mem::take(&mut self.unproven)
+    }
+
     fn confirmations(&mut self, confirmations: Vec<mvds::Confirmation>) -> Result<Vec<MessageId>, String> {
         let (mut settled, mut new) = (Vec::new(), 0);
         for wire in confirmations {
@@ -349,7 +358,9 @@ impl Sink for DaemonSink {
             };
             let now = self.time.now();
             if let Err(error) = self.served.verify(&confirmation, now) {
-                self.follow.stranger |= matches!(error, VerifyError::WrongKey(_));
+                let is_strangers = matches!(error, VerifyError::WrongKey(_));
+                self.follow.stranger |= is_strangers;
+                self.unproven |= is_strangers;
                 log::error!(destination = self.name(), error:%; "a confirmation does not verify and is not taken: {error}");
                 self.status().trouble = Some(error.to_string());
                 continue;

@@ -17,6 +17,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand_core::RngCore as _;
 use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
 use waypost_config::{Config, LogMode, RemoteLog};
 use waypost_node::{KeyFileError, identity_secret, system_rng};
 use waypost_protocol::confirmation::Verdict;
@@ -176,7 +177,8 @@ impl Work {
     /// The destination itself writes documents; those of collections that have readers here are fetched.
     fn follow_destination(&mut self, key: LogKey, now: Monotonic) {
         let has_readers = self.scope.is_some_and(|scope| self.parts.destinations.has_readers(&scope));
-        if !has_readers || self.authored == Some(key) || key == self.parts.signer.key() {
+        let is_followed = self.settings().follow.iter().any(|followed| followed.0 == key.0);
+        if !has_readers || is_followed || self.authored == Some(key) || key == self.parts.signer.key() {
             return;
         }
         self.authored = Some(key);
@@ -399,7 +401,11 @@ impl Work {
             self.follow_at = Some(now + self.settings().interval.duration());
             return false;
         };
-        let peer = PeerKey(reader.key().0);
+        // The destination's server names this key: it must not become that of a peer who may do something here.
+        let peer = match self.authored == Some(reader.key()) {
+            true => PeerKey(Sha256::digest([b"waypost authored log", &reader.key().0[..]].concat()).into()),
+            false => PeerKey(reader.key().0),
+        };
         let authored = self.authored == Some(reader.key());
         if self.reading.is_none() {
             reader.begin();

@@ -83,6 +83,10 @@ impl Client {
         progress: Progress<'_>,
     ) -> Result<Answer, Error> {
         let from = if is_begun { self.upload_offset(&description.id)? } else { None };
+        if is_begun && from.is_none() && api::bit(&self.have(&[description.id])?.held, 0) {
+            // It became whole while it was asked for.
+            return self.confirmations(&[description.id]);
+        }
         let in_body = from.unwrap_or(0).saturating_sub(prefix(description).len() as u64);
         let there = self.append(description, from, body(in_body), &|_| false, progress)?;
         if there < encoded_len(description) {

@@ -63,6 +63,11 @@ pub trait Sink: Send {
     /// waiting; an error is one of the store, and everything will be asked for again.
     fn confirmations(&mut self, confirmations: Vec<mvds::Confirmation>) -> Result<Vec<MessageId>, String>;
 
+    /// Whether a confirmation of the last call did not verify.
+    fn has_unproven(&mut self) -> bool {
+        false
+    }
+
     /// Whether the destination's chain should be fetched: it has changed, or somebody unknown signs. Says so once.
     fn wants_successions(&mut self) -> bool {
         false
@@ -486,8 +491,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
     }
 
     fn fetch(&mut self) -> Input {
+        let mut cursor = self.source.cursor();
+        let mut is_proven = true;
         for _ in 0..MAX_PAGES {
-            let cursor = self.source.cursor();
             let answer = match self.client.confirmations_since(cursor) {
                 Ok(answer) => answer,
                 Err(error) => return Input::Fetched(Err(self.failed(&[], error))),
@@ -496,8 +502,13 @@ impl<S: Source, K: Sink> Worker<S, K> {
             if answer.cursor <= cursor || self.commit(answer.confirmations).is_none() {
                 break;
             }
-            self.sink.event(Event::Cursor(answer.cursor));
-            if self.control.lock().stop || self.source.cursor() == cursor {
+            cursor = answer.cursor;
+            // What does not verify today may do so once the destination's next key is known: it is asked for again.
+            is_proven &= !self.sink.has_unproven();
+            if is_proven {
+                self.sink.event(Event::Cursor(cursor));
+            }
+            if self.control.lock().stop {
                 break;
             }
         }
@@ -543,7 +554,12 @@ impl<S: Source, K: Sink> Worker<S, K> {
             Begun::No => None,
             Begun::At(offset) => Some(offset),
             Begun::Unsure(_) => {
-                let found = self.client.upload_offset(&document.description.id)?;
+                let id = document.description.id;
+                let found = self.client.upload_offset(&id)?;
+                if found.is_none() && api::bit(&self.client.have(&[id])?.held, 0) {
+                    // It became whole while it was asked for.
+                    return Ok(encoded_len(&document.description));
+                }
                 self.tell(Input::Found(found.unwrap_or(0)));
                 found
             }

@@ -13,12 +13,15 @@ use rustls::client::WebPkiServerVerifier;
 use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct};
 use rustls_pki_types::{CertificateDer, ServerName};
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
 };
 
+/// Bytes that wait in the socket beside what is on the line: with more, nobody knows how far an upload is, others wait for
+/// it longer than their turn, and a connection that is given up wastes it.
+const UNSENT: u32 = 128 << 10;
 /// Used where `ureq` sets no timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
 /// Of several addresses each gets at least this.
@@ -60,6 +63,8 @@ impl Line {
             && moved.elapsed() >= span
             && let Some(tcp) = tcp.upgrade()
         {
+            // What waits in the socket would otherwise still go out, before anything new, and be thrown away there.
+            let _ = SockRef::from(&*tcp).set_linger(Some(Duration::ZERO));
             let _ = tcp.shutdown(std::net::Shutdown::Both);
         }
     }
@@ -221,6 +226,7 @@ impl Connector<()> for TlsConnector {
         (details.register_shutdown)(Arc::downgrade(&handle))?;
         // Small requests would otherwise wait for the ACK of the one before.
         tcp.set_nodelay(true)?;
+        SockRef::from(&*tcp).set_tcp_notsent_lowat(UNSENT)?;
         self.line.begun(&tcp);
         let tls = self.handshake(details, &tcp, deadline, &host).map_err(certain)?;
         self.line.set_deaf(false);

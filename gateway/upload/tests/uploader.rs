@@ -31,6 +31,7 @@ struct Store {
     cursor: u64,
     owed: bool,
     broken: u32,
+    unproven: bool,
 }
 
 #[derive(Clone, Default)]
@@ -128,7 +129,13 @@ impl Sink for Shared {
         });
     }
 
+    fn has_unproven(&mut self) -> bool {
+        std::mem::take(&mut self.0.0.lock().unwrap().unproven)
+    }
+
     fn confirmations(&mut self, confirmations: Vec<mvds::Confirmation>) -> Result<Vec<MessageId>, String> {
+        let unproven = confirmations.iter().any(|confirmation| confirmation.signature != SIGNATURE);
+        self.change(|store| store.unproven |= unproven);
         let mut settled = Vec::new();
         for confirmation in confirmations.iter().filter(|confirmation| confirmation.signature == SIGNATURE) {
             settled.extend(api::decode_ids(&confirmation.ids).unwrap());
@@ -319,6 +326,26 @@ fn later_verdicts_are_fetched_and_the_cursor_moves_after_the_commit() {
     store.wait("the cursor", |store| store.cursor == 5);
     assert_eq!(count(&server, "?since=0"), 2);
     assert_eq!(store.0.0.lock().unwrap().settled.len(), 1);
+}
+
+#[test]
+fn verdicts_that_do_not_verify_are_asked_for_again_once_they_may() {
+    let server = Server::start();
+    let store = Shared::default();
+    store.change(|store| store.owed = true);
+    let known = document(1, 10);
+    server.state.lock().unwrap().held.insert(known.id(), known);
+    // Server information, then later verdicts by a key that is not known yet.
+    server.play([Play::Normal, Play::Forge]);
+    let uploader = start(server.client(), &store);
+    while count(&server, "?since=0") == 0 {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    std::thread::sleep(Duration::from_millis(200));
+    assert_eq!(store.0.0.lock().unwrap().cursor, 0, "it did not pass them over");
+    uploader.path_up();
+    store.wait("the verdict", |store| store.settled.len() == 1);
+    store.wait("the cursor", |store| store.cursor == 5);
 }
 
 #[test]

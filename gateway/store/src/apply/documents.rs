@@ -163,7 +163,10 @@ impl Tx<'_> {
         if row.state == RECEIVED && received.is_none() {
             // Whoever brings it counts on its being delivered.
             self.put(&key16(row.destination, seq), &OutboxRow { attempts: 0 })?;
-            self.update(seq, &mut row, |row| row.state = WAITING)?;
+            self.update(seq, &mut row, |row| {
+                // It goes when it was delivered, and not before.
+                (row.state, row.free_at, row.yields) = (WAITING, 0, false);
+            })?;
         }
         let key = key16(seq, depositor);
         if depositor == 0 || depositor == row.depositor || self.get::<DepositorRow>(&key)?.is_some() {

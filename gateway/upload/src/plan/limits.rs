@@ -7,6 +7,11 @@ use super::step::Settings;
 /// A document of so many bytes at least is worth going by itself where smaller batches do not get through, in bytes.
 pub(super) const WORTH_PARTS: u64 = 64 << 10;
 
+/// Bytes that the path carries in one turn, where that was measured.
+pub(super) fn in_time(settings: &Settings, rate: Option<u64>) -> u64 {
+    rate.map_or(u64::MAX, |rate| rate.saturating_mul(settings.turn.as_secs()).max(WORTH_PARTS))
+}
+
 /// What one upload may be.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
@@ -23,10 +28,8 @@ impl Limits {
     /// Of what the settings and the destination allow, as the path carries it.
     pub(super) fn new(settings: &Settings, info: &Info, shrink: u32, rate: Option<u64>) -> Self {
         let max_batch_bytes = settings.batch_bytes.min(info.max_batch_bytes);
-        let in_time =
-            rate.map_or(u64::MAX, |rate| rate.saturating_mul(settings.turn.as_secs()).max(WORTH_PARTS));
         let documents = settings.batch_documents.min(info.max_batch_documents);
-        let batch_bytes = (max_batch_bytes >> shrink).min(in_time);
+        let batch_bytes = (max_batch_bytes >> shrink).min(in_time(settings, rate));
         Limits {
             max_document: info.max_document,
             alone: if info.resumable { batch_bytes.max(WORTH_PARTS) } else { max_batch_bytes },

@@ -87,6 +87,8 @@ struct Item {
     ask: bool,
     /// It has been asked for.
     asked: bool,
+    /// What its depositor was charged for the turn that it has now.
+    charged: u64,
     /// Requests that it failed in alone, or that gave it no verdict.
     tries: u32,
     /// Batches with it that were lost in a row.
@@ -96,6 +98,11 @@ struct Item {
 }
 
 impl Item {
+    /// Bytes of its next turn: a large one goes part by part.
+    fn turn(&self, most: u64) -> u64 {
+        self.bytes.saturating_sub(self.there()).min(most)
+    }
+
     /// Bytes that the destination has by parts.
     fn there(&self) -> u64 {
         match self.begun {
@@ -276,6 +283,11 @@ impl Planner {
         self.settings.window.saturating_mul(8)
     }
 
+    /// Bytes of one turn, as the path carries them.
+    fn turn_bytes(&self) -> u64 {
+        self.settings.batch_bytes.min(limits::in_time(&self.settings, self.rate))
+    }
+
     fn enqueue(&mut self, seq: Seq) {
         let Some(item) = self.items.get(&seq) else { return };
         if item.ask {
@@ -283,10 +295,8 @@ impl Planner {
         } else if item.tries > 0 {
             self.retries.insert((item.tries, seq));
         } else {
-            let left = item.bytes.saturating_sub(item.there());
             let is_large = item.bytes > self.settings.batch_bytes;
-            // A large one has its turn part by part.
-            self.lanes.push(&item.waiting, left.min(self.settings.batch_bytes), is_large);
+            self.lanes.push(&item.waiting, item.turn(self.turn_bytes()), is_large);
         }
     }
 
@@ -379,6 +389,7 @@ impl Planner {
             begun,
             ask,
             asked: false,
+            charged: 0,
             tries: 0,
             losses: 0,
             cap: usize::MAX,
@@ -423,6 +434,10 @@ impl Planner {
             bytes = bytes.saturating_add(item.bytes);
             cap = cap.min(item.cap);
             self.take_first(retries);
+            let most = self.turn_bytes();
+            if let Some(item) = self.items.get_mut(&seq) {
+                item.charged = if retries { 0 } else { item.turn(most) };
+            }
             self.flight.push(seq);
             if alone && !self.is_asked(seq) {
                 // That costs little beside something large.
@@ -472,10 +487,10 @@ impl Planner {
             let Some(item) = self.items.get_mut(&seq) else { continue };
             let there = item.there();
             (item.begun, item.tries) = (Begun::At(offset), 0);
+            // Its turn may have been shorter than what it was charged for.
+            let unused = std::mem::take(&mut item.charged).saturating_sub(offset.saturating_sub(there));
             let depositor = item.waiting.depositor;
             self.enqueue(seq);
-            // Its turn may have been shorter than what it was charged for.
-            let unused = self.settings.batch_bytes.saturating_sub(offset.saturating_sub(there));
             self.lanes.credit(&depositor, unused);
         }
     }
@@ -523,12 +538,10 @@ impl Planner {
                 }
                 Some(Fate::NotHeld) => {
                     (item.ask, item.asked) = (false, true);
-                    let (depositor, cost) = (item.waiting.depositor, item.bytes);
+                    // One that was asked about at its turn still has that.
+                    let (depositor, charged) = (item.waiting.depositor, std::mem::take(&mut item.charged));
                     self.enqueue(seq);
-                    if cost > self.settings.batch_bytes {
-                        // It was asked about at its turn, which it still has.
-                        self.lanes.credit(&depositor, self.settings.batch_bytes);
-                    }
+                    self.lanes.credit(&depositor, charged);
                 }
                 Some(Fate::Refused(code, detail)) if !code.is_temporary() => {
                     self.put_aside(seq, Cause::DocumentRefused { code, detail });

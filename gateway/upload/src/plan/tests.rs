@@ -431,3 +431,50 @@ fn a_destination_that_may_have_something_to_fetch_is_asked_also_where_nothing_wa
     assert_eq!(planner.next(at(100)), Step::Wait(None));
     assert_eq!(planner.next(at(100 + 2 * 86_400)), Step::Probe);
 }
+
+#[test]
+fn turns_that_were_shorter_than_their_charge_buy_no_more_than_what_was_left_of_it() {
+    // On a slow path photos of one phone go by parts of 200 KB; a form of another does not wait for all of them.
+    let mut photos: Vec<Waiting> = (1..6).map(|seq| waiting(seq, 1, 1)).collect();
+    photos.iter_mut().for_each(|photo| photo.description.size = 2 << 20);
+    let settings = Settings::default();
+    let mut planner = Planner::new(settings, None, 1);
+    planner.handle(Input::Info(Ok(Info { resumable: true, ..info() })), at(0));
+    planner.handle(Input::Pace { bytes: 1 << 20, span: Duration::from_secs(52) }, at(0));
+    planner.handle(Input::Scanned { documents: photos, more: false, owed: false }, at(0));
+    let mut parts = 0u64;
+    let mut there = BTreeMap::new();
+    let mut form_at = None;
+    for step in 0..40 {
+        if step == 20 {
+            planner.handle(Input::Nudge, at(step));
+        }
+        let input = match planner.next(at(step)) {
+            Step::Scan { .. } => {
+                let form = if step >= 20 { vec![waiting(100, 2, 1)] } else { vec![] };
+                Input::Scanned { documents: form, more: false, owed: false }
+            }
+            Step::AskHave(asked) => {
+                Input::Had(Ok(asked.iter().map(|one| (one.seq, Fate::NotHeld)).collect()))
+            }
+            Step::Part(part) => {
+                parts += 1;
+                let there = there.entry(part.document.seq).or_insert(0);
+                *there += part.turn.0;
+                match *there >= part.document.description.size {
+                    true => Input::Uploaded(Ok(vec![(part.document.seq, Fate::Done)])),
+                    false => Input::Advanced(*there),
+                }
+            }
+            Step::Batch(documents) => {
+                assert_eq!(documents[0].seq, Seq(100));
+                form_at = Some(step);
+                break;
+            }
+            other => panic!("{other:?}"),
+        };
+        planner.handle(input, at(step));
+    }
+    let form_at = form_at.expect("the form never had its turn");
+    assert!(parts >= 3 && form_at <= 20 + 4, "{parts} parts, the form after step {form_at}");
+}
