@@ -1,7 +1,7 @@
 //! Remote logs (Vac's 3/REMOTE-LOG): what a gateway holds, listed where others can read it although they never meet.
 //!
 //! A *place* is a content store and a name system ([`ContentStore`], [`NameSystem`]): the destination, a folder on a
-//! stick. A [`Writer`] puts documents there and [pages](page) that list them, and signs a [head](head) that names the
+//! stick. A [`Writer`] puts documents there and [pages](page) that list them, and signs a [head](mod@head) that names the
 //! newest page. A [`Reader`] goes from the head to what it knows already, verifies everything on the way, and hands
 //! over what its [`Shelf`] wants. Nothing here has a clock or a socket; only [`Folder`] touches files.
 //!
