@@ -135,8 +135,9 @@ section! {
         [reload] name: Option<Name> = None, example "\"clinic\"";
         /// Base address of its API; https only. Needed.
         [reload] url: Option<HttpsUrl> = None, example "\"https://example.org/waypost\"";
-        /// File with its OpenPGP certificate, binary or armored. It is the destination's name for ever: only what it
-        /// signs counts as delivered. Needed.
+        /// File with its OpenPGP certificate, binary or armored. It is the destination's name for ever: only what it, or
+        /// whoever succeeds it, signs counts as delivered. Certificates that follow it in the file are successors on
+        /// your word. Needed.
         [reload] certificate: Option<PathBuf> = None, example "\"clinic.pgp\"";
         /// File with the bearer token that the destination gave this gateway (there: `gateways add`). Only the gateway's
         /// user should be able to read it.

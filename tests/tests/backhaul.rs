@@ -7,39 +7,10 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use waypost_tests::scenario::{Destination, Gateway, Phone, Site, content, folder, wait_until};
+use waypost_tests::scenario::{
+    Destination, Gateway, Phone, Site, content, default_route, folder, over_a_line, wait_until,
+};
 use waypost_tests::wan::{Conditions, Direction, Wan};
-
-/// Runs `scene` inside the gateway's network; the destination is at the other end of the line.
-fn over_a_line(
-    conditions: Conditions,
-    scene: impl FnOnce(&Wan, &mut Destination, &mut Gateway, Phone) + Send,
-) {
-    let folder = folder();
-    let wan = Wan::new(conditions).unwrap();
-    let far = wan.far();
-    let mut destination = far
-        .namespace()
-        .run(|| {
-            let home = folder.path().join("destination");
-            let mut destination = Destination::make_at(&home, far.address(), &far.address().to_string());
-            destination.start();
-            io::Result::Ok(destination)
-        })
-        .unwrap();
-    let near = wan.near().namespace().run(|| {
-        let mut gateway = Gateway::make(&folder.path().join("gateway"), &destination);
-        // Only news from the kernel can be this quick.
-        gateway.configure("50-slow", "[upload]\nprobe_interval = \"10min\"\nmax_backoff = \"10min\"\n");
-        gateway.start();
-        let phone = Phone::make(&folder.path().join("anna"), "anna");
-        phone.add_destination(&destination);
-        phone.pair(&gateway);
-        scene(&wan, &mut destination, &mut gateway, phone);
-        Ok(())
-    });
-    near.unwrap();
-}
 
 fn trouble(gateway: &Gateway) -> String {
     gateway.status()["destinations"][0]["trouble"].as_str().unwrap_or_default().to_owned()
@@ -47,12 +18,6 @@ fn trouble(gateway: &Gateway) -> String {
 
 fn state(gateway: &Gateway) -> String {
     gateway.status()["destinations"][0]["state"].as_str().unwrap().to_owned()
-}
-
-/// What a network's DHCP gives with its address: without it only the other end of the line is reached.
-fn default_route(wan: &Wan) {
-    let route = ["route", "add", "default", "via", &wan.far().address().to_string()];
-    assert!(wan.near().command("ip").args(route).status().unwrap().success());
 }
 
 /// The stick is pulled out and put back in.
@@ -66,7 +31,7 @@ fn replug(wan: &Wan) {
 #[test]
 fn a_path_that_appears_is_used_within_three_seconds_however_long_it_was_away() {
     let mobile = Conditions { delay: Duration::from_millis(100), ..Conditions::default() };
-    over_a_line(mobile, |wan, destination, gateway, phone| {
+    over_a_line(mobile, true, |wan, destination, gateway, phone| {
         default_route(wan);
         wait_until("the network", || (gateway.status()["networks"] == json!(["wan0"])).then_some(()));
         wan.near().plug(false).unwrap();
@@ -96,7 +61,7 @@ fn a_path_that_appears_is_used_within_three_seconds_however_long_it_was_away() {
 
 #[test]
 fn before_anything_is_tried_the_state_is_that_of_the_link() {
-    over_a_line(Conditions::default(), |wan, destination, gateway, _| {
+    over_a_line(Conditions::default(), true, |wan, destination, gateway, _| {
         assert_eq!(state(gateway), "no network", "nothing has waited so far");
         default_route(wan);
         wait_until("the link", || (state(gateway) == "link up").then_some(()));
@@ -127,7 +92,7 @@ fn a_login_is_asked_for_over_the_backhaul_that_connections_are_bound_to() {
 }
 
 fn wants_a_login(backhaul: &str) {
-    over_a_line(Conditions::default(), |wan, destination, gateway, phone| {
+    over_a_line(Conditions::default(), true, |wan, destination, gateway, phone| {
         gateway.configure("60-backhaul", backhaul);
         gateway.run(&["reload"]);
         default_route(wan);
@@ -273,7 +238,7 @@ fn crossed(wan: &Wan) -> u64 {
 #[test]
 fn a_budget_ends_an_upload_in_the_middle_outlives_a_kill_and_is_never_exceeded() {
     const BUDGET: u64 = 900_000;
-    over_a_line(Conditions::default(), |wan, destination, gateway, phone| {
+    over_a_line(Conditions::default(), true, |wan, destination, gateway, phone| {
         let modem = |budget: &str| {
             format!(
                 "[[backhaul]]\nname = \"modem\"\ninterfaces = [\"wan*\"]\ncost = \"metered\"\nday = \"{budget}\"\n"
@@ -327,7 +292,7 @@ fn gateway_status(gateway: &Gateway, pointer: &str) -> serde_json::Value {
 
 #[test]
 fn outside_its_hours_a_backhaul_is_not_used() {
-    over_a_line(Conditions::default(), |wan, destination, gateway, phone| {
+    over_a_line(Conditions::default(), true, |wan, destination, gateway, phone| {
         let clock = std::process::Command::new("date").arg("+%H").output().unwrap();
         let hour: u32 = String::from_utf8(clock.stdout).unwrap().trim().parse().unwrap();
         let modem = |from: u32, to: u32| {

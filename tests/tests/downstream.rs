@@ -23,13 +23,7 @@ fn scene(collection: &str) -> (Site, Phone) {
     reader.run(&["reader", "import", key.to_str().unwrap()]);
     let subscribed = reader.run(&["subscribe", "forms"]);
     let group = subscribed.last()["subscribed"]["group"].as_str().unwrap().to_owned();
-    let destination = format!(
-        "[[destination]]\nname = \"test\"\nurl = \"https://{}\"\ncertificate = \"../certificate.pgp\"\n\
-         token_file = \"../token\"\nca_file = \"../ca.pem\"\n\
-         collections = [{{ label = \"forms\", group = \"{group}\"{collection} }}]\n",
-        site.destination.backhaul.address()
-    );
-    site.gateway.configure("20-destination", &destination);
+    site.gateway.carry(&site.destination, &group, collection);
     site.gateway.configure(
         "50-quick",
         "[upload]\nprobe_interval = \"1s\"\nmax_backoff = \"1s\"\n[remote_log]\ninterval = \"1s\"\n",

@@ -37,13 +37,7 @@ impl Scene {
         std::fs::write(&certificate, secret.certificate().to_armor()).unwrap();
         let reader = site.new_phone("bela");
         let group = subscribe(&site, &reader, &key);
-        let destination = format!(
-            "[[destination]]\nname = \"test\"\nurl = \"https://{}\"\ncertificate = \"../certificate.pgp\"\n\
-             token_file = \"../token\"\nca_file = \"../ca.pem\"\n\
-             collections = [{{ label = \"forms\", group = \"{group}\"{collection} }}]\n",
-            site.destination.backhaul.address()
-        );
-        site.gateway.configure("20-destination", &destination);
+        site.gateway.carry(&site.destination, &group.to_string(), collection);
         site.gateway.configure("30-scene", more);
         site.gateway.stop();
         site.gateway.start();

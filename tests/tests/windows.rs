@@ -1,18 +1,11 @@
 //! A path that is there for some seconds at a time: large documents go on where they were cut off, small ones don't wait
 //! for them, nothing goes twice.
 
-use std::io;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use waypost_tests::scenario::{Destination, Gateway, Phone, content, folder, wait_until};
+use waypost_tests::scenario::{Gateway, content, default_route, over_a_line, wait_until};
 use waypost_tests::wan::{Conditions, Direction, Wan};
-
-/// The network's route, which it gives when it is there.
-fn default_route(wan: &Wan) {
-    let route = ["route", "add", "default", "via", &wan.far().address().to_string()];
-    assert!(wan.near().command("ip").args(route).status().unwrap().success());
-}
 
 /// The path is there for so long.
 fn window(wan: &Wan, span: Duration) {
@@ -20,36 +13,6 @@ fn window(wan: &Wan, span: Duration) {
     default_route(wan);
     std::thread::sleep(span);
     wan.near().plug(false).unwrap();
-}
-
-/// Runs `scene` in the gateway's network; the path is not there yet.
-fn beyond_a_line(
-    conditions: Conditions,
-    scene: impl FnOnce(&Wan, &mut Destination, &mut Gateway, Phone) + Send,
-) {
-    let folder = folder();
-    let wan = Wan::new(conditions).unwrap();
-    let far = wan.far();
-    let destination = far.namespace().run(|| {
-        let home = folder.path().join("destination");
-        let mut destination = Destination::make_at(&home, far.address(), &far.address().to_string());
-        destination.start();
-        io::Result::Ok(destination)
-    });
-    let mut destination = destination.unwrap();
-    wan.near().plug(false).unwrap();
-    let near = wan.near().namespace().run(|| {
-        let mut gateway = Gateway::make(&folder.path().join("gateway"), &destination);
-        // Only news from the kernel can be this quick.
-        gateway.configure("50-slow", "[upload]\nprobe_interval = \"10min\"\nmax_backoff = \"10min\"\n");
-        gateway.start();
-        let phone = Phone::make(&folder.path().join("anna"), "anna");
-        phone.add_destination(&destination);
-        phone.pair(&gateway);
-        scene(&wan, &mut destination, &mut gateway, phone);
-        Ok(())
-    });
-    near.unwrap();
 }
 
 fn opened(gateway: &Gateway) -> u64 {
@@ -61,7 +24,7 @@ fn a_video_goes_on_in_the_next_window_and_forms_do_not_wait_for_it() {
     const VIDEO: usize = 6_000_000;
     const RATE: u64 = 600_000;
     let line = Conditions { delay: Duration::from_millis(50), rate: Some(RATE), ..Conditions::default() };
-    beyond_a_line(line, |wan, destination, gateway, phone| {
+    over_a_line(line, false, |wan, destination, gateway, phone| {
         let video = content(1, VIDEO);
         phone.add(&[("video.mp4", &video)]);
         for number in 0..50 {
@@ -96,7 +59,7 @@ fn a_video_goes_on_in_the_next_window_and_forms_do_not_wait_for_it() {
 #[test]
 fn a_video_goes_on_after_both_ends_were_killed() {
     let line = Conditions { rate: Some(1_000_000), ..Conditions::default() };
-    beyond_a_line(line, |wan, destination, gateway, phone| {
+    over_a_line(line, false, |wan, destination, gateway, phone| {
         let video = content(2, 6_000_000);
         phone.add(&[("video.mp4", &video)]);
         phone.sync();
@@ -106,7 +69,7 @@ fn a_video_goes_on_after_both_ends_were_killed() {
         destination.kill9();
         let again = wan.far().namespace().run(|| {
             destination.start();
-            io::Result::Ok(())
+            std::io::Result::Ok(())
         });
         again.unwrap();
         gateway.start();
@@ -123,7 +86,7 @@ fn a_video_goes_on_after_both_ends_were_killed() {
 #[test]
 fn a_form_that_comes_while_a_video_is_under_way_is_there_before_it() {
     let line = Conditions { rate: Some(300_000), ..Conditions::default() };
-    beyond_a_line(line, |wan, destination, gateway, phone| {
+    over_a_line(line, false, |wan, destination, gateway, phone| {
         wan.near().plug(true).unwrap();
         default_route(wan);
         phone.add(&[("video.mp4", &content(3, 12_000_000))]);

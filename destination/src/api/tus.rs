@@ -85,7 +85,7 @@ pub(super) async fn create(
     };
     let partial = begin.map_err(Problem::from)?;
     let offset = match has_bytes {
-        true => append(&shared, client, id, partial, &headers, body).await?,
+        true => append(&shared, client, id, partial, body).await?,
         false => 0,
     };
     let location = HeaderValue::from_str(&format!("{UPLOADS}/{id}"));
@@ -140,7 +140,7 @@ pub(super) async fn patch(
         Ok(begun) => begun,
         Err(problem) => return refuse(problem, &headers, body).await,
     };
-    let offset = append(&shared, client, id, partial, &headers, body).await?;
+    let offset = append(&shared, client, id, partial, body).await?;
     Ok((StatusCode::NO_CONTENT, [(OFFSET, HeaderValue::from(offset))]).into_response())
 }
 
@@ -162,7 +162,6 @@ async fn append(
     client: Client,
     id: MessageId,
     partial: Partial,
-    headers: &HeaderMap,
     body: Body,
 ) -> Result<u64, Problem> {
     let permit = shared.permit()?;
@@ -176,8 +175,8 @@ async fn append(
             _ => Err(std::io::Error::other(format!("there is more than the {length} bytes of the upload"))),
         }
     };
-    let digests = Digests::from_headers(headers)?;
-    let (result, _) = upload(shared, permit, digests, body, superseded, take).await?;
+    // The document's id is a digest over all parts.
+    let (result, _) = upload(shared, permit, Digests::default(), body, superseded, take).await?;
     match result.map_err(|error| Problem::stream(&error))?? {
         Advance::Offset(offset) => Ok(offset),
         Advance::Whole(_) => Ok(length),

@@ -28,8 +28,13 @@ const PIECE: usize = 1 << 20;
 /// Takes in what there is in the bundle in `folder`. May be repeated: what is here is passed over.
 pub(super) fn import(gateway: &Gateway, folder: &Path, shown: &Shown) -> Result<Report, WorkError> {
     let bundle = Bundle::open(folder)?;
-    let mut import =
-        Import { gateway, bundle: &bundle, report: Report::new("import", folder), group: Vec::new() };
+    let mut import = Import {
+        gateway,
+        bundle: &bundle,
+        report: Report::new("import", folder),
+        asked: Vec::new(),
+        group: Vec::new(),
+    };
     import.confirmations(shown)?;
     import.documents(shown)?;
     Ok(import.report)
@@ -39,6 +44,8 @@ struct Import<'g> {
     gateway: &'g Gateway,
     bundle: &'g Bundle,
     report: Report,
+    /// Notes of documents that are to be asked about, for a common transaction.
+    asked: Vec<Change>,
     /// Small documents that wait for a common transaction.
     group: Vec<(PathBuf, NewDocument)>,
 }
@@ -203,6 +210,13 @@ impl Import<'_> {
         for ((id, size), outcome) in sizes.into_iter().zip(self.gateway.store.apply(changes)) {
             self.outcome(&id, size, outcome)?;
         }
+        self.note_asked()
+    }
+
+    fn note_asked(&mut self) -> Result<(), WorkError> {
+        for outcome in self.gateway.store.apply(std::mem::take(&mut self.asked)) {
+            outcome?;
+        }
         Ok(())
     }
 
@@ -235,6 +249,7 @@ impl Import<'_> {
                 }
                 outcome => {
                     self.outcome(&description.id, description.size, outcome)?;
+                    self.note_asked()?;
                     return Ok(Ok(()));
                 }
             }
@@ -251,6 +266,8 @@ impl Import<'_> {
             Ok(Applied::Stored { .. }) => {
                 self.report.documents += 1;
                 self.report.bytes += size;
+                // Whoever exported it may have delivered it since: that is asked before it is uploaded.
+                self.asked.push(Change::Attempted { id: *id });
             }
             Ok(Applied::Confirmed(_)) => self.report.confirmed += 1,
             Ok(_) => self.report.already += 1,

@@ -103,7 +103,7 @@ pub struct Chain {
 impl Chain {
     /// Of a pinned certificate.
     pub fn new(first: Certificate) -> Self {
-        Chain { certificates: vec![first], words: vec![None] }
+        Chain { certificates: vec![fitting(first)], words: vec![None] }
     }
 
     /// From [`Chain::links`], out of a place that only its owner can write: words are not verified again, since what
@@ -151,7 +151,7 @@ impl Chain {
         if self.certificates.len() >= MAX_CHAIN {
             return Err(ChainError::TooLong);
         }
-        self.certificates.push(certificate);
+        self.certificates.push(fitting(certificate));
         self.words.push(None);
         Ok(true)
     }
@@ -265,6 +265,15 @@ impl Chain {
             }
         }
         false
+    }
+}
+
+/// A certificate that people have signed a lot goes without what they signed: nothing here relies on that, and it would
+/// be too large to be kept.
+fn fitting(certificate: Certificate) -> Certificate {
+    match certificate.to_bytes().len() > MAX_CERTIFICATE {
+        true => certificate.self_signed().unwrap_or(certificate),
+        false => certificate,
     }
 }
 

@@ -3,10 +3,14 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 use std::process::Command;
-use std::time::Duration;
+use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use sequoia_openpgp::cert::{Cert, CertBuilder};
+use sequoia_openpgp::parse::Parse as _;
+use sequoia_openpgp::serialize::MarshalInto as _;
+use sequoia_openpgp::types::SignatureType;
 use waypost_openpgp::{
     Certificate, Chain, ChainError, Change, Compress, Limits, SecretKey, VerifyError, armor_detached,
     seal_bytes, verify_confirmation,
@@ -14,7 +18,7 @@ use waypost_openpgp::{
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::content::Label;
 use waypost_protocol::ids::MessageId;
-use waypost_protocol::succession::{Link, MAX_CHAIN, Statement, Word};
+use waypost_protocol::succession::{Link, MAX_CERTIFICATE, MAX_CHAIN, Statement, Word};
 use waypost_protocol::time::UnixTime;
 
 const NOW: UnixTime = UnixTime(1_795_236_000);
@@ -341,4 +345,39 @@ proptest! {
         let same = chain.certificates().get(1).is_none_or(|one| one.fingerprint() == b.certificate().fingerprint());
         prop_assert!(same && (is_certificate || absorbed.changes.is_empty()), "{:?}", absorbed);
     }
+}
+
+/// A certificate as key servers hand it out: this many people have signed its user ID.
+fn well_known(certificate: &Certificate, signers: usize) -> Certificate {
+    let (stranger, _) = CertBuilder::general_purpose(Some("Stranger")).generate().unwrap();
+    let mut signer =
+        stranger.primary_key().key().clone().parts_into_secret().unwrap().into_keypair().unwrap();
+    let cert = Cert::from_bytes(&certificate.to_bytes()).unwrap();
+    let user = cert.userids().next().unwrap().userid().clone();
+    let dates = (0..signers).map(|n| UNIX_EPOCH + Duration::from_secs(NOW.0 + n as u64));
+    let words = dates.map(|date| {
+        user.certify(&mut signer, &cert, SignatureType::PositiveCertification, None, date).unwrap()
+    });
+    let words = words.collect::<Vec<_>>();
+    Certificate::from_bytes(&cert.insert_packets(words).unwrap().0.to_vec().unwrap()).unwrap()
+}
+
+#[test]
+fn certificates_that_many_people_have_signed_are_kept_without_that() {
+    let (a, b) = (key(), key());
+    let (first, second) = (well_known(&a.certificate(), 200), well_known(&b.certificate(), 200));
+    assert!(first.to_bytes().len() > MAX_CERTIFICATE, "{}", first.to_bytes().len());
+    let mut chain = Chain::new(first);
+    assert_eq!(chain.admit(second), Ok(true));
+    let links = chain.links();
+    assert!(links.iter().all(|link| link.certificate.len() <= MAX_CERTIFICATE));
+    let decoded =
+        waypost_protocol::succession::decode(&waypost_protocol::succession::encode(&links)).unwrap();
+    assert_eq!(Chain::from_links(&decoded).unwrap().unwrap(), chain);
+    // What counts is there.
+    let confirmation = b.sign(a.certificate().fingerprint(), verdicts(), later(2)).unwrap();
+    assert_eq!(verify_confirmation(&confirmation, chain.certificates(), later(2)), Ok(()));
+    // A few signatures are left as they are.
+    let known = well_known(&a.certificate(), 3);
+    assert_eq!(Chain::new(known.clone()).certificates(), &[known]);
 }

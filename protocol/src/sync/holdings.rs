@@ -98,8 +98,8 @@ pub trait Holdings {
         limit: usize,
     ) -> Result<Vec<Outgoing>, HoldingsError>;
 
-    /// The document `id`, where `to` may be sent it or has subscribed to it, also if its store has acknowledged it before: it asks, so it has
-    /// lost it.
+    /// The document `id`, where `to` may be sent it or has subscribed to it, also if its store has acknowledged it
+    /// before: it asks, so it has lost it.
     fn outgoing_again(&self, to: &Recipient, id: &MessageId) -> Result<Option<Outgoing>, HoldingsError>;
 
     /// Documents of the collections that `to` wants, whose sequence is greater than `after`, in that order: at most

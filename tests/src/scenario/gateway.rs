@@ -58,12 +58,28 @@ impl Gateway {
     /// The same by `host:port`.
     #[track_caller]
     pub fn reach_at(&self, destination: &str) {
+        self.reach_with(destination, "");
+    }
+
+    #[track_caller]
+    fn reach_with(&self, destination: &str, more: &str) {
         self.configure(
             "20-destination",
             &format!(
                 "[[destination]]\nname = \"test\"\nurl = \"https://{destination}\"\ncertificate = \"../certificate.pgp\"\n\
-                 token_file = \"../token\"\nca_file = \"../ca.pem\"\n",
+                 token_file = \"../token\"\nca_file = \"../ca.pem\"\n{more}",
             ),
+        );
+    }
+
+    /// Lets the gateway carry this collection of its destination alone, with `more` of the collection's keys (TOML, after
+    /// a comma); from the next start or reload on.
+    #[track_caller]
+    pub fn carry(&self, destination: &Destination, group: &str, more: &str) {
+        let address = destination.backhaul.address();
+        self.reach_with(
+            &address.to_string(),
+            &format!("collections = [{{ label = \"forms\", group = \"{group}\"{more} }}]\n"),
         );
     }
 

@@ -18,6 +18,7 @@
 
 mod damage;
 mod destination;
+mod far;
 mod gateway;
 mod local_phone;
 mod phone;
@@ -30,6 +31,7 @@ use tempfile::TempDir;
 
 pub use damage::damage_body;
 pub use destination::Destination;
+pub use far::{default_route, over_a_line};
 pub use gateway::Gateway;
 pub use local_phone::{Contact, LocalPhone};
 pub use phone::Phone;

@@ -1,0 +1,45 @@
+//! A site whose gateway reaches its destination over an emulated network only.
+
+use std::io;
+
+use super::{Destination, Gateway, Phone, folder};
+use crate::wan::{Conditions, Wan};
+
+/// Runs `scene` inside the gateway's network; the destination is at the other end of the line. `plugged`: whether the
+/// gateway's interface is there from the beginning. Only news from the kernel makes this gateway try again soon.
+#[track_caller]
+pub fn over_a_line(
+    conditions: Conditions,
+    plugged: bool,
+    scene: impl FnOnce(&Wan, &mut Destination, &mut Gateway, Phone) + Send,
+) {
+    let folder = folder();
+    let wan = Wan::new(conditions).unwrap();
+    let far = wan.far();
+    let destination = far.namespace().run(|| {
+        let home = folder.path().join("destination");
+        let mut destination = Destination::make_at(&home, far.address(), &far.address().to_string());
+        destination.start();
+        io::Result::Ok(destination)
+    });
+    let mut destination = destination.unwrap();
+    wan.near().plug(plugged).unwrap();
+    let near = wan.near().namespace().run(|| {
+        let mut gateway = Gateway::make(&folder.path().join("gateway"), &destination);
+        gateway.configure("50-slow", "[upload]\nprobe_interval = \"10min\"\nmax_backoff = \"10min\"\n");
+        gateway.start();
+        let phone = Phone::make(&folder.path().join("anna"), "anna");
+        phone.add_destination(&destination);
+        phone.pair(&gateway);
+        scene(&wan, &mut destination, &mut gateway, phone);
+        Ok(())
+    });
+    near.unwrap();
+}
+
+/// What a network's DHCP gives with its address: without it only the other end of the line is reached.
+#[track_caller]
+pub fn default_route(wan: &Wan) {
+    let route = ["route", "add", "default", "via", &wan.far().address().to_string()];
+    assert!(wan.near().command("ip").args(route).status().unwrap().success());
+}
