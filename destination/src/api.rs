@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
-use axum::http::Method;
+use axum::http::{HeaderValue, Method};
 use axum::middleware::{Next, from_fn_with_state};
 use axum::response::Response;
 use axum::routing::{MethodRouter, delete, get, head, options, patch, post, put};
@@ -138,14 +138,17 @@ pub fn router(shared: Arc<Shared>) -> Router {
         .with_state(shared)
 }
 
-/// Counts what was answered.
+/// Counts what was answered, and says with it how the chain is called.
 async fn count(
     State((shared, path)): State<(Arc<Shared>, &'static str)>,
     request: Request,
     next: Next,
 ) -> Response {
-    let answer = next.run(request).await;
+    let mut answer = next.run(request).await;
     shared.metrics.answered(path, answer.status());
+    if let Ok(chain) = HeaderValue::from_str(&shared.info.chain) {
+        answer.headers_mut().insert(api::CHAIN, chain);
+    }
     answer
 }
 

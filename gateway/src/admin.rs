@@ -10,6 +10,7 @@ use waypost_protocol::time::UnixTime;
 use waypost_store::{Change, DocumentEntry, Filter, PeerClass, PeerEntry, State, Store};
 
 use crate::bundle::{Job, Task};
+use crate::destinations::{chain_key, tag_key};
 
 /// Documents in one answer; the next page begins after the last.
 pub const PAGE: usize = 500;
@@ -49,6 +50,11 @@ pub enum Request {
     Revoke {
         /// Its key, or the beginning of it, or its label.
         peer: String,
+    },
+    /// Forgets what was learnt of a destination's certificates beside those of the configuration.
+    ResetCertificates {
+        /// Its first fingerprint.
+        destination: Fingerprint,
     },
     /// Opens every value of the store and compares what must agree.
     CheckStore,
@@ -100,6 +106,8 @@ pub enum Answer {
     Revoked(PeerKey),
     /// To [`Request::DeleteDocument`].
     Deleted(MessageId),
+    /// To [`Request::ResetCertificates`].
+    Reset(Fingerprint),
     /// To [`Request::CheckStore`]: what is wrong; empty when all is well.
     Findings(Vec<String>),
     /// To [`Request::Bundle`] and [`Request::BundleJob`].
@@ -311,6 +319,12 @@ pub fn answer(store: &Store, request: &Request) -> Result<Answer, String> {
             let peer = find_peer(store, peer)?;
             store.apply_one(Change::Revoke { peer }).map_err(|error| error.to_string())?;
             Ok(Answer::Revoked(peer))
+        }
+        Request::ResetCertificates { destination } => {
+            for key in [chain_key(destination), tag_key(destination)] {
+                store.apply_one(Change::Put { key, value: None }).map_err(|error| error.to_string())?;
+            }
+            Ok(Answer::Reset(*destination))
         }
         Request::CheckStore => {
             let findings = store.check().map_err(words)?;

@@ -175,6 +175,13 @@ impl Served {
         verify_confirmation(confirmation, self.chain().certificates(), now)
     }
 
+    /// Goes back to the certificates in the admin's file.
+    pub fn reset_chain(&self) {
+        if let Ok(configured) = configured_chain(&self.files.certificate) {
+            *self.chain() = configured;
+        }
+    }
+
     /// Goes on with the chain that was known: of before a reload, or in the store. The admin's files are added to it.
     fn go_on_with(&mut self, known: Arc<Mutex<Chain>>) {
         let configured = self.chain().clone();
@@ -227,6 +234,11 @@ pub fn chain_key(destination: &Fingerprint) -> String {
     format!("chain/{destination}")
 }
 
+/// Under which the name of the chain that was taken last is kept.
+pub fn tag_key(destination: &Fingerprint) -> String {
+    format!("chain-tag/{destination}")
+}
+
 fn stored_chain(store: &Store, destination: &Fingerprint) -> Option<Chain> {
     let bytes = store.setting(&chain_key(destination)).ok().flatten()?;
     Chain::from_links(&succession::decode(&bytes).ok()?).ok().flatten()
@@ -236,14 +248,8 @@ fn load_one(destination: &Destination) -> Result<Served, (&'static str, String)>
     let read = |key, path: &Path| read_file(path).map_err(|error| (key, error));
     let bytes = read("certificate", &destination.certificate)?;
     let wrong = |error: String| ("certificate", format!("{}: {error}", destination.certificate.display()));
-    let mut certificates =
-        Certificate::several_from_bytes(&bytes).map_err(|error| wrong(error.to_string()))?.into_iter();
-    let certificate = certificates.next().ok_or_else(|| wrong("it is empty".to_owned()))?;
-    let fingerprint = certificate.fingerprint();
-    let mut chain = Chain::new(certificate);
-    for successor in certificates {
-        chain.admit(successor).map_err(|error| wrong(error.to_string()))?;
-    }
+    let chain = configured_chain(&bytes).map_err(wrong)?;
+    let fingerprint = chain.fingerprint();
     let mut files = Files { certificate: bytes, token: None, client_certificate: None, ca: None };
     match &destination.credentials {
         Credentials::None {} => {}
@@ -257,6 +263,17 @@ fn load_one(destination: &Destination) -> Result<Served, (&'static str, String)>
     }
     files.ca = destination.ca_file.as_ref().map(|path| read("ca_file", path)).transpose()?;
     Ok(Served { fingerprint, chain: Arc::new(Mutex::new(chain)), config: destination.clone(), files })
+}
+
+/// What the admin's file says: the first certificate, then successors.
+fn configured_chain(bytes: &[u8]) -> Result<Chain, String> {
+    let certificates = Certificate::several_from_bytes(bytes).map_err(|error| error.to_string())?;
+    let mut certificates = certificates.into_iter();
+    let mut chain = Chain::new(certificates.next().ok_or("it is empty")?);
+    for successor in certificates {
+        chain.admit(successor).map_err(|error| error.to_string())?;
+    }
+    Ok(chain)
 }
 
 fn read_file(path: &Path) -> Result<Vec<u8>, String> {

@@ -2,7 +2,7 @@
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
-use waypost_openpgp::{Absorbed, Certificate, CertificateError, Chain};
+use waypost_openpgp::{Absorbed, Certificate, CertificateError, Chain, Change};
 use waypost_protocol::collection::CollectionKey;
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::{Fingerprint, GroupId};
@@ -380,13 +380,23 @@ impl Phone {
         Ok(merged)
     }
 
-    /// Remembers what a destination's server says of its certificates, as far as it verifies.
+    /// Remembers what a destination's server or a kiosk says of its certificates, as far as it verifies, and logs it.
     pub(crate) fn follow_destination(
         &self,
         destination: &mut Destination,
         links: &[Link],
     ) -> Result<Absorbed, DestinationError> {
         let absorbed = destination.follow(links, self.wall());
+        let name = destination.name();
+        for change in &absorbed.changes {
+            match change {
+                Change::Renewed(key) => log::info!("{name}: its key {key} is renewed"),
+                Change::Succeeded { successor, by } => {
+                    log::info!("{name}: it has a successor key {successor}, vouched for by {by}");
+                }
+            }
+        }
+        absorbed.faults.iter().for_each(|fault| log::warn!("{name}: {fault}"));
         if !absorbed.changes.is_empty() {
             self.save(&format!("{PREFIX}{}", destination.fingerprint), &Row::from(&*destination))?;
         }

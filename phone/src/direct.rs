@@ -96,25 +96,10 @@ impl Phone {
             self.follow_destination(destination, &links).map_err(|error| error.to_string())
         });
         match followed {
-            Ok(absorbed) => {
-                for change in absorbed.changes {
-                    log::info!("{}: {}", destination.name(), words_of(&change));
-                }
-                absorbed.faults.iter().for_each(|fault| log::warn!("{}: {fault}", destination.name()));
-                self.save(&key, &info.chain)?;
-            }
+            Ok(_) => self.save(&key, &info.chain)?,
             Err(error) => log::warn!("{}: its certificates were not renewed: {error}", destination.name()),
         }
         Ok(())
-    }
-}
-
-fn words_of(change: &waypost_openpgp::Change) -> String {
-    match change {
-        waypost_openpgp::Change::Renewed(key) => format!("its key {key} is renewed"),
-        waypost_openpgp::Change::Succeeded { successor, by } => {
-            format!("it has a successor key {successor}, vouched for by {by}")
-        }
     }
 }
 

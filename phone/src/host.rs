@@ -10,6 +10,7 @@ use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
 use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::Pattern;
+use waypost_protocol::succession::Link;
 use waypost_protocol::sync::{Accepts, Event, PeerHello, Served};
 use waypost_store::{Change, Filter, Freeing, PeerClass, State, Store};
 
@@ -228,6 +229,19 @@ impl Host for PhoneHost<'_> {
             }
         }
         Ok(())
+    }
+
+    fn follow(&mut self, link: &Link) -> Result<(), Reason> {
+        let own = |one: &&mut Destination| one.fingerprint() == link.destination;
+        let Some(destination) = self.destinations.iter_mut().find(own) else { return Ok(()) };
+        match self.phone.follow_destination(destination, std::slice::from_ref(link)) {
+            Ok(absorbed) if absorbed.faults.is_empty() => Ok(()),
+            Ok(_) => Err(Reason::NotProven),
+            Err(error) => {
+                log::warn!("{}: its certificates were not renewed: {error}", destination.name());
+                Err(Reason::StorageFailed)
+            }
+        }
     }
 
     fn freeing(&self, confirmation: &Confirmation) -> Freeing {

@@ -13,6 +13,8 @@ pub const VERSION: u32 = 1;
 pub const INFO: &str = "/v1/info";
 /// The OpenPGP certificates, binary: the first one, then its successors.
 pub const CERTIFICATE: &str = "/v1/certificate";
+/// Response header of any answer: [`Info::chain`], so that a client need not ask for that to know of a new key.
+pub const CHAIN: &str = "waypost-chain";
 /// [`mvds::Successions`]: the certificates, each with the word of the one before it.
 pub const SUCCESSIONS: &str = "/v1/successions";
 /// `POST` of ids: which of them the destination holds, and their confirmations.

@@ -60,6 +60,14 @@ pub fn confirmations_group(destination: &Fingerprint) -> GroupId {
     GroupId(hasher.finalize().into())
 }
 
+/// The reserved group of a destination's certificates.
+pub fn successions_group(destination: &Fingerprint) -> GroupId {
+    let mut hasher = Sha256::new();
+    hasher.update(b"waypost successions v1");
+    hasher.update(destination.as_bytes());
+    GroupId(hasher.finalize().into())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

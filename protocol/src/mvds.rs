@@ -49,6 +49,9 @@ pub struct Payload {
     /// Extension: why the sender ends the session.
     #[prost(message, optional, tag = "5109")]
     pub goodbye: Option<Goodbye>,
+    /// Extension: what became of destinations' certificates; before confirmations that need them.
+    #[prost(message, repeated, tag = "5111")]
+    pub successions: Vec<Succession>,
 }
 
 /// 2/MVDS "Message", with 4/MVDS-META's metadata.

@@ -3,9 +3,12 @@
 
 use bytes::Bytes;
 use prost::Message as _;
+use sha2::{Digest as _, Sha256};
 
+use crate::collection::successions_group;
 use crate::confirmation::MAX_SIGNATURE;
-use crate::ids::{Fingerprint, IdError};
+use crate::document::IdHasher;
+use crate::ids::{Fingerprint, IdError, MessageId};
 use crate::mvds;
 use crate::time::UnixTime;
 
@@ -127,6 +130,28 @@ impl Link {
         });
         Ok(Link { destination, certificate: copy(&wire.certificate), word })
     }
+
+    /// The id by which it is acknowledged: as an MVDS message of the reserved group, at the time of the word, 0 without.
+    pub fn id(&self) -> MessageId {
+        Self::id_of(self.destination, &self.to_wire())
+    }
+
+    /// The same of fields that are no link; `None` where the destination or time cannot be.
+    pub fn id_of_wire(wire: &mvds::Succession) -> Option<MessageId> {
+        let destination = Fingerprint::from_slice(&wire.destination).ok()?;
+        (UnixTime(wire.time) < UnixTime::LIMIT).then(|| Self::id_of(destination, wire))
+    }
+
+    fn id_of(destination: Fingerprint, wire: &mvds::Succession) -> MessageId {
+        let mut hasher = IdHasher::new(successions_group(&destination), UnixTime(wire.time));
+        hasher.update(&wire.encode_to_vec());
+        hasher.finish()
+    }
+}
+
+/// Names a state of chains: SHA-256 over [`encode`].
+pub fn digest(links: &[Link]) -> [u8; 32] {
+    Sha256::digest(encode(links)).into()
 }
 
 /// Links as they are stored and served.

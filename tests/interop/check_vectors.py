@@ -28,7 +28,7 @@ except ImportError:
 
 from remote_log import check_remote_log
 from session import End
-from wire import CONFIRMATION, HEADER, MESSAGE, PAYLOAD, SUCCESSIONS, Wrong, decode, encode
+from wire import CONFIRMATION, HEADER, MESSAGE, PAYLOAD, SUCCESSION, SUCCESSIONS, Wrong, decode, encode
 
 VERSIONS = pathlib.Path(__file__).resolve().parent.parent / "versions"
 unhex = bytes.fromhex
@@ -104,6 +104,10 @@ def confirmations_group(destination):
     return sha256(b"waypost confirmations v1", destination)
 
 
+def successions_group(destination):
+    return sha256(b"waypost successions v1", destination)
+
+
 def check_collections(vectors):
     for vector in vectors["collections"]:
         destination, key = unhex(vector["destination"]), unhex(vector["collection_key"])
@@ -114,6 +118,7 @@ def check_collections(vectors):
         well_known = sha256(b"waypost well-known collection key v1", destination)
         same(well_known.hex(), vector["well_known_key"], "well-known key")
         same(confirmations_group(destination).hex(), vector["confirmations_group"], "confirmations' group")
+        same(successions_group(destination).hex(), vector["successions_group"], "successions' group")
 
 
 # Section 10.
@@ -221,6 +226,20 @@ def check_confirmations(vectors):
     same({one["code"]: one["words"] for one in vectors["verdicts"]}, VERDICTS, "verdicts")
     for vector in vectors["confirmations"]:
         check_confirmation(vector)
+
+
+def check_successions(vectors):
+    for vector in vectors["successions"]:
+        destination = unhex(vector["destination"])
+        built = {"destination": destination, "certificate": unhex(vector["certificate"]), "signer": b"", "time": 0, "signature": b""}
+        if vector["signature"] is not None:
+            signer = b"" if vector["signer"] == vector["destination"] else unhex(vector["signer"])
+            built |= {"signer": signer, "time": vector["time"], "signature": unhex(vector["signature"])}
+        wire = encode(SUCCESSION, built)
+        same(wire.hex(), vector["wire"], "succession on the wire")
+        group = successions_group(destination)
+        same(group.hex(), vector["group_id"], "succession's group")
+        same(document_id(group, built["time"], wire).hex(), vector["id"], "succession's id")
 
 
 # Sections 7 to 19.
@@ -494,7 +513,7 @@ def check_succession(vector):
 def main(folder):
     vectors = json.loads((folder / "v1.json").read_text())
     checks = [
-        check_documents, check_collections, check_envelopes, check_labels, check_confirmations, check_payloads,
+        check_documents, check_collections, check_envelopes, check_labels, check_confirmations, check_successions, check_payloads,
         check_codes_of_refusals, check_openings, check_scanned_codes, check_handshakes,
     ]
     for check in checks:

@@ -76,6 +76,7 @@ PAYLOAD = {
     5001: ("acks", "ids"), 5002: ("offers", "ids"), 5003: ("requests", "ids"), 5004: ("messages", [MESSAGE]), 5100: ("hello", HELLO),
     5101: ("starts", [START]), 5102: ("chunks", [CHUNK]), 5103: ("resumes", [RESUME]), 5104: ("refusals", [REFUSAL]),
     5105: ("confirmations", [CONFIRMATION]), 5106: ("queries", "ids"), 5107: ("report", REPORT), 5108: ("ages", [AGE]), 5109: ("goodbye", GOODBYE),
+    5111: ("successions", [SUCCESSION]),
 }
 HEADER = {1: ("destination", "bytes"), 2: ("record", "bytes"), 3: ("revision", "int"), 4: ("replaces", "ids"), 5: ("parents", "ids"), 6: ("ephemeral", "bool"), 7: ("lifetime", "int"), 8: ("priority", "int")}
 DEFAULTS = {"int": 0, "signed": 0, "bytes": b"", "text": "", "bool": False}

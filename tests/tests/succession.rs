@@ -3,7 +3,7 @@
 use serde_json::Value;
 use waypost_openpgp::{BUILD_FLOOR, Chain, SecretKey};
 use waypost_protocol::succession;
-use waypost_tests::scenario::{Destination, Site, wait_until};
+use waypost_tests::scenario::{Destination, Phone, Site, wait_until};
 
 /// Runs a command of its key while the server is stopped.
 fn change_key(destination: &mut Destination, arguments: &[&str]) -> Value {
@@ -124,4 +124,73 @@ fn a_forged_succession_changes_nothing_at_gateway_or_phone_and_is_named() {
     let ran = phone.run(&["sync"]);
     assert_eq!(ran.last()["opened"], 0, "{ran:#?}");
     assert_eq!(phone.list(false)[0]["is_here"], true);
+}
+
+fn known_to(phone: &Phone) -> Vec<String> {
+    let library = waypost_phone::Phone::open(phone.home()).unwrap();
+    let destination = library.destinations().unwrap().remove(0);
+    destination.certificates.iter().map(|one| one.fingerprint().to_string()).collect()
+}
+
+#[test]
+fn a_phone_that_meets_kiosks_only_learns_of_successor_and_revocation_there() {
+    let mut site = Site::start();
+    let phone = site.paired_phone("anna");
+    phone.add(&[("before.xml", b"<before/>")]);
+    phone.sync();
+    wait_until("the verdict", || (site.gateway.status()["opened"] == 1).then_some(()));
+    let said = change_key(&mut site.destination, &["succeed", "--new"]);
+    let (first, successor) = (site.destination.fingerprint().to_owned(), said["successor"].as_str().unwrap());
+    // Another phone's document has the gateway upload, and so follow.
+    let other = site.paired_phone("ben");
+    other.add(&[("other.xml", b"<other/>")]);
+    other.sync();
+    wait_until("its verdict", || (site.gateway.status()["opened"] == 2).then_some(()));
+    assert_eq!(known_to(&phone), [first.as_str()]);
+    let told = phone.sync();
+    assert_eq!((&told["opened"], &told["not_proven"]), (&1.into(), &0.into()), "{told}");
+    assert_eq!(known_to(&phone), [first.as_str(), successor]);
+
+    // Once is enough.
+    let silent = phone.sync();
+    let bytes = |report: &Value| report["bytes_in"].as_u64().unwrap();
+    assert!(bytes(&silent) + 1_000 < bytes(&told), "{silent} {told}");
+
+    // What the successor signs is proven, and what is sealed to it opens without the old secret.
+    phone.add(&[("after.xml", b"<after/>")]);
+    change_key(&mut site.destination, &["revoke", &first]);
+    phone.sync();
+    wait_until("the verdict", || (site.gateway.status()["opened"] == 3).then_some(()));
+    let told = phone.sync();
+    assert_eq!((&told["opened"], &told["not_proven"]), (&1.into(), &0.into()), "{told}");
+    assert_eq!(phone.list(false), [] as [Value; 0]);
+    let library = waypost_phone::Phone::open(phone.home()).unwrap();
+    let known = library.destinations().unwrap().remove(0);
+    assert!(known.certificates[0].is_hard_revoked());
+    assert_eq!(known.recipients("forms", library.wall())[0].fingerprint().to_string(), successor);
+}
+
+#[test]
+fn an_admin_can_have_a_gateway_forget_what_it_learnt_of_certificates_while_it_runs_and_while_it_does_not() {
+    let mut site = Site::start();
+    let phone = site.paired_phone("anna");
+    let said = change_key(&mut site.destination, &["succeed", "--new"]);
+    let (first, successor) = (site.destination.fingerprint().to_owned(), said["successor"].as_str().unwrap());
+    for (forms, name) in [(1, "test"), (2, first.as_str())] {
+        phone.add(&[(&format!("form {forms}.xml"), name.as_bytes())]);
+        phone.sync();
+        wait_until("the verdict", || (site.gateway.status()["opened"] == forms).then_some(()));
+        assert_eq!(certificates(&site), [first.as_str(), successor]);
+        phone.sync();
+        let ran = site.gateway.run(&["destinations", "reset", name]);
+        assert_eq!(ran.last()["reset"], first, "{ran:#?}");
+        assert_eq!(certificates(&site), [first.as_str()]);
+    }
+    site.gateway.stop();
+    site.gateway.run(&["destinations", "reset", "test"]);
+    site.gateway.start();
+    assert_eq!(certificates(&site), [first.as_str()]);
+    let failed = site.gateway.command(&["destinations", "reset", "tset"]).output().unwrap();
+    let said = String::from_utf8_lossy(&failed.stdout);
+    assert!(!failed.status.success() && said.contains("no destination tset"), "{said}");
 }

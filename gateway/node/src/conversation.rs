@@ -7,6 +7,7 @@ use waypost_link::LinkInfo;
 use waypost_protocol::ids::PeerKey;
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Codes, FRAME_OVERHEAD, Pattern, Received, Session, SessionError};
+use waypost_protocol::succession;
 use waypost_protocol::sync::{Engine, Event, Holdings, Input, Output, Parameters, PeerHello, Pipe, Report};
 use waypost_protocol::time::Monotonic;
 
@@ -28,6 +29,8 @@ pub(crate) struct Conversation {
     pub(crate) peer: Option<PeerKey>,
     /// What the peer sends is to be read here, not to be delivered.
     pub(crate) reads: bool,
+    /// Names what it is told of destinations' certificates, if anything.
+    pub(crate) told: Option<[u8; 32]>,
     started: Monotonic,
     active: Monotonic,
     engine_deadline: Option<Monotonic>,
@@ -78,6 +81,7 @@ impl Conversation {
             engine: None,
             peer: None,
             reads: false,
+            told: None,
             started: now,
             active: now,
             engine_deadline: None,
@@ -138,10 +142,12 @@ impl Conversation {
     ) {
         let target = self.link.useful_frame.saturating_sub(FRAME_OVERHEAD).max(512);
         (self.peer, self.reads) = (Some(peer), grant.reads);
+        self.told = (!grant.tells.is_empty()).then(|| succession::digest(&grant.tells));
         self.engine = Some(Engine::new(Parameters {
             hello,
             accepts: grant.accepts,
             may_want: grant.may_want,
+            tells: grant.tells,
             peer,
             initiator: self.link.outgoing,
             target_payload: target,

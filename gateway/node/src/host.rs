@@ -5,8 +5,9 @@ use std::time::Duration;
 use waypost_link::LinkInfo;
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::{GroupId, PeerKey};
-use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::Pattern;
+use waypost_protocol::succession::Link;
 use waypost_protocol::sync::{Accepts, Event, Report};
 use waypost_store::Freeing;
 
@@ -21,12 +22,14 @@ pub struct Grant {
     pub may_want: Vec<GroupId>,
     /// Whether what it sends is to be read here, and not to be delivered.
     pub reads: bool,
+    /// What it is to hear of destinations' certificates; empty where it has taken that before.
+    pub tells: Vec<Link>,
 }
 
 impl Grant {
     /// Deposits, and nothing else.
     pub fn deposits(accepts: Accepts) -> Self {
-        Grant { accepts, may_want: Vec::new(), reads: false }
+        Grant { accepts, may_want: Vec::new(), reads: false, tells: Vec::new() }
     }
 }
 
@@ -96,6 +99,10 @@ pub trait Host {
 
     /// Whether the destination signed this; the reason where not.
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String>;
+
+    /// Takes a certificate of a destination, as far as it verifies. What is taken must be durable; nothing is to be done
+    /// where it is of no destination that this node has.
+    fn follow(&mut self, link: &Link) -> Result<(), Reason>;
 
     /// What becomes of bodies that a confirmation covers.
     fn freeing(&self, confirmation: &Confirmation) -> Freeing;

@@ -393,7 +393,7 @@ impl Node {
                     if let Event::Goodbye(reason) = event {
                         end = Some(reason);
                     }
-                    self.note(peer, &event);
+                    self.note(peer, conversation.told, &event);
                     host.event(id, &peer, &event);
                 }
                 Output::Transmit(_) | Output::Timeout(_) => {}
@@ -439,6 +439,12 @@ impl Node {
                 Change::Piece { description, header, offset, bytes, age, depositor: Some(peer) }
             }
             Persist::Depositor(id) => Change::Depositor { id, peer },
+            Persist::Succession(link) => {
+                host.follow(&link)?;
+                // After the node has ended nobody waits for answers.
+                let _ = self.answers_in.send(NodeEvent::Persisted(id, ticket, Ok(Applied::Done)));
+                return Ok(());
+            }
             Persist::Confirmation(confirmation) => {
                 if let Err(why) = host.verify(&confirmation) {
                     log::warn!(peer:%, error = why.as_str(); "a confirmation does not verify and is not taken: {why}");
@@ -466,7 +472,7 @@ impl Node {
     }
 
     /// Writes down what a peer has said of documents.
-    fn note(&self, peer: PeerKey, event: &Event) {
+    fn note(&self, peer: PeerKey, told: Option<[u8; 32]>, event: &Event) {
         let change = match event {
             Event::Hello(hello) => {
                 let label = (!hello.name.is_empty()).then(|| hello.name.clone());
@@ -481,6 +487,11 @@ impl Node {
             }
             Event::Withdrawn { id } => Change::Forgo { id: *id, peer },
             Event::Delivered { id } => Change::Delivered { peer, confirmation: *id },
+            Event::ToldChains => Change::ToldChains { peer, digest: told },
+            // It may not know who signed: it is told again.
+            Event::Undelivered { reason: Reason::NotProven, .. } if told.is_none() => {
+                Change::ToldChains { peer, digest: None }
+            }
             _ => return,
         };
         let done = |result: Result<Applied, ChangeError>| {

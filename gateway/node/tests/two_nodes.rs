@@ -13,9 +13,10 @@ use waypost_node::{
 use waypost_protocol::confirmation::{Confirmation, Statement, Verdict};
 use waypost_protocol::document::Document;
 use waypost_protocol::envelope::{self, Header};
-use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey};
+use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, StoreId};
 use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Identity, Introduction, Pattern};
+use waypost_protocol::succession::{self, Link};
 use waypost_protocol::sync::{Accepts, Event, PeerHello, Served, WINDOW};
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Change, Freeing, NewDocument, Options, State, Store, StoreKey, Writer, WriterOptions};
@@ -27,13 +28,25 @@ struct TestHost {
     serves: Vec<Fingerprint>,
     refuses: Option<Goodbye>,
     freeing: Freeing,
+    /// What peers are told that have not taken it before.
+    tells: Vec<Link>,
+    /// What was told here.
+    heard: Vec<Link>,
     events: Vec<Event>,
     over: Vec<ContactSummary>,
 }
 
 impl TestHost {
     fn new(serves: Vec<Fingerprint>, freeing: Freeing) -> Self {
-        TestHost { serves, refuses: None, freeing, events: Vec::new(), over: Vec::new() }
+        TestHost {
+            serves,
+            refuses: None,
+            freeing,
+            tells: Vec::new(),
+            heard: Vec::new(),
+            events: Vec::new(),
+            over: Vec::new(),
+        }
     }
 }
 
@@ -41,12 +54,19 @@ impl Host for TestHost {
     fn admit(&mut self, _: &PeerKey, _: Pattern, _: &LinkInfo) -> Result<Grant, Goodbye> {
         let destinations = self.serves.iter().copied().map(Served::all).collect();
         match self.refuses {
-            None => Ok(Grant::deposits(Accepts { destinations, max_document: 1 << 30 })),
+            None => {
+                let deposits = Grant::deposits(Accepts { destinations, max_document: 1 << 30 });
+                Ok(Grant { tells: self.tells.clone(), ..deposits })
+            }
             Some(reason) => Err(reason),
         }
     }
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
         if confirmation.signature()[..] == b"good"[..] { Ok(()) } else { Err("forged".into()) }
+    }
+    fn follow(&mut self, link: &Link) -> Result<(), Reason> {
+        self.heard.push(link.clone());
+        Ok(())
     }
     fn freeing(&self, _: &Confirmation) -> Freeing {
         self.freeing.clone()
@@ -224,4 +244,29 @@ async fn what_was_deleted_at_the_gateway_is_refused_there_and_kept_on_the_phone(
     let row = phone.node.store().document(&id).unwrap().unwrap();
     assert_eq!(row.refused_by, vec![(gateway.key, Reason::Deleted)]);
     assert!(row.has_body);
+}
+
+#[tokio::test]
+async fn what_a_peer_was_told_of_certificates_is_remembered_for_its_store_and_until_it_doubts_a_confirmation()
+{
+    let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
+    let link = Link { destination: DESTINATION, certificate: Bytes::from_static(b"certificate"), word: None };
+    gateway.host.tells = vec![link.clone()];
+    assert_eq!(contact(&mut phone, &mut gateway).await.ending, Ending::NothingNew);
+    assert_eq!(phone.host.heard, [link]);
+    let told = |gateway: &Side| gateway.node.store().peer(&phone.key).unwrap().unwrap().told;
+    assert_eq!(told(&gateway), Some(succession::digest(&gateway.host.tells)));
+    // A confirmation that the phone cannot verify: it may know an older state than it said.
+    gateway.host.tells = Vec::new();
+    let id = write_document(&phone, 1, 1_000);
+    contact(&mut phone, &mut gateway).await;
+    confirm(&gateway, &[id], Verdict::Opened, b"by somebody unknown");
+    contact(&mut phone, &mut gateway).await;
+    assert_eq!(gateway.node.store().peer(&phone.key).unwrap().unwrap().told, None);
+    // Another store of the same phone has taken nothing.
+    let digest = Some([7; 32]);
+    gateway.node.store().apply_one(Change::ToldChains { peer: phone.key, digest }).unwrap();
+    let seen = Change::PeerSeen { peer: phone.key, store: Some(StoreId([9; 16])), label: None };
+    gateway.node.store().apply_one(seen).unwrap();
+    assert_eq!(gateway.node.store().peer(&phone.key).unwrap().unwrap().told, None);
 }

@@ -3,6 +3,7 @@
 mod bundle;
 mod check;
 mod demo;
+mod destinations;
 mod documents;
 mod live;
 mod output;
@@ -51,6 +52,11 @@ enum Command {
     Peers {
         #[command(subcommand)]
         command: PeersCommand,
+    },
+    /// Destinations of the configuration; `status` shows how they are.
+    Destinations {
+        #[command(subcommand)]
+        command: DestinationsCommand,
     },
     /// The store on the disk.
     Store {
@@ -109,6 +115,16 @@ enum PeersCommand {
 }
 
 #[derive(Debug, Subcommand)]
+enum DestinationsCommand {
+    /// Forget what was learnt of one's certificates, for example a successor that a thief of its key has named. Those in
+    /// the configured file stay.
+    Reset {
+        /// Its name in the configuration, or its first fingerprint.
+        destination: String,
+    },
+}
+
+#[derive(Debug, Subcommand)]
 enum StoreCommand {
     /// Open every value and compare what must agree. Exit status 1 when something is wrong.
     Check,
@@ -133,6 +149,9 @@ pub fn main() -> ExitCode {
         }
         Command::Peers { command: PeersCommand::List } => peers::list(&config, json),
         Command::Peers { command: PeersCommand::Revoke { peer } } => peers::revoke(&config, json, peer),
+        Command::Destinations { command: DestinationsCommand::Reset { destination } } => {
+            destinations::reset(&config, json, &destination)
+        }
         Command::Store { command: StoreCommand::Check } => store::check(&config, json),
         Command::Export { folder, identity } => bundle::export(&config, json, folder, identity),
         Command::Import { folder, identity } => bundle::import(&config, json, folder, identity),

@@ -7,13 +7,14 @@ use waypost_link::LinkInfo;
 use waypost_node::{ContactSummary, ConversationId, Ending, Grant, Host, StoredNow};
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::PeerKey;
-use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::Pattern;
+use waypost_protocol::succession::{self, Link};
 use waypost_protocol::sync::Event;
 use waypost_store::{Freeing, Store};
 
-use super::access;
 use super::time::TrustedTime;
+use super::{access, follow};
 use crate::destinations::Destinations;
 
 /// What the node's callbacks need, and what they leave for the event loop.
@@ -32,6 +33,18 @@ pub(super) struct GatewayHost {
     pub(super) link_bytes: u64,
 }
 
+impl GatewayHost {
+    /// The certificates of all destinations, unless this peer has taken just these before.
+    fn tells(&self, peer: &PeerKey) -> Vec<Link> {
+        let links: Vec<Link> = self.destinations.0.iter().flat_map(|served| served.chain().links()).collect();
+        let told = self.store.peer(peer).ok().flatten().and_then(|peer| peer.told);
+        match told == Some(succession::digest(&links)) {
+            true => Vec::new(),
+            false => links,
+        }
+    }
+}
+
 impl Host for GatewayHost {
     fn admit(&mut self, peer: &PeerKey, pattern: Pattern, link: &LinkInfo) -> Result<Grant, Goodbye> {
         let granted = access::admit(&self.config, &self.destinations, &self.store, peer, pattern);
@@ -41,13 +54,25 @@ impl Host for GatewayHost {
                 log::info!(peer:%, medium:% = link.medium, reason:%; "phone turned away: {reason}")
             }
         }
-        granted
+        Ok(Grant { tells: self.tells(peer), ..granted? })
     }
 
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
         self.destinations.verify(confirmation, self.time.now()).map_err(|error| error.to_string())?;
         self.time.heard(confirmation.statement.time());
         Ok(())
+    }
+
+    fn follow(&mut self, link: &Link) -> Result<(), Reason> {
+        let Some(served) = self.destinations.get(&link.destination) else { return Ok(()) };
+        let (absorbed, change) = follow::follow(served, std::slice::from_ref(link), self.time.now());
+        if let Some(change) = change {
+            self.store.apply_one(change).map_err(|error| error.reason())?;
+        }
+        match absorbed.faults.is_empty() {
+            true => Ok(()),
+            false => Err(Reason::NotProven),
+        }
     }
 
     fn freeing(&self, confirmation: &Confirmation) -> Freeing {

@@ -6,6 +6,7 @@ use std::sync::PoisonError;
 use rand_core::RngCore;
 use waypost_config::{Problem, Severity};
 use waypost_node::system_rng;
+use waypost_openpgp::Certificate;
 use waypost_protocol::invite::{CodeSecret, Pairing};
 use waypost_protocol::refusal::Goodbye;
 use waypost_store::{Change, PeerClass};
@@ -56,6 +57,14 @@ impl Daemon {
                 }
                 answer
             }
+            Request::ResetCertificates { destination } => {
+                let answer = admin::answer(&self.shared.store, request)?;
+                if let Some(served) = self.host.destinations.get(destination) {
+                    served.reset_chain();
+                    log::warn!(destination = served.config.name.as_str(); "learnt certificates were forgotten by the admin");
+                }
+                Ok(answer)
+            }
             Request::Bundle(task) => {
                 let number = self.start_bundle(task.clone())?;
                 self.bundle_job(number)
@@ -80,6 +89,9 @@ impl Daemon {
         let not_tried = PathState::Unknown.to_string();
         let destination = |upload: &super::Upload| {
             let mut status = upload.status.lock().unwrap_or_else(PoisonError::into_inner).clone();
+            let chain = upload.served.chain();
+            status.certificates = chain.certificates().iter().map(Certificate::fingerprint).collect();
+            drop(chain);
             if status.state == not_tried && self.watch.is_some() {
                 status.state = if outward.is_empty() { "no network" } else { "link up" }.to_owned();
             }

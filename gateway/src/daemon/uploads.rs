@@ -2,12 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
 
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use waypost_config::{Config, LogPlace, RemoteLog};
 use waypost_node::Clock;
-use waypost_openpgp::{Certificate, VerifyError};
+use waypost_openpgp::VerifyError;
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq};
 use waypost_protocol::mvds;
@@ -23,7 +24,7 @@ use super::backhaul::Backhauls;
 use super::follow::{self, Follow};
 use super::time::TrustedTime;
 use crate::admin::DestinationStatus;
-use crate::destinations::{Destinations, Served, chain_key};
+use crate::destinations::{Destinations, Served, tag_key};
 use crate::remote_log::{AtDestination, LogStatus, Parts, is_wanted};
 
 /// Unknown phones share the uploads of one depositor, and of that a tenth (design §6).
@@ -106,7 +107,7 @@ pub(super) fn start(
         uploaded_bytes: 0,
         confirmed: 0,
         progress: None,
-        certificates: served.chain().certificates().iter().map(Certificate::fingerprint).collect(),
+        certificates: Vec::new(),
         chain_trouble: None,
     }));
     let logs = &config.remote_log;
@@ -151,7 +152,7 @@ pub(super) fn start(
         status: status.clone(),
         request: 0,
         unproven: false,
-        follow: Follow::new(&shared.store, &served.fingerprint),
+        follow: Follow::new(shared.store.setting(&tag_key(&served.fingerprint)).ok().flatten()),
     };
     let uploader = Uploader::start(settings, source, sink).map_err(|error| ("url", error.to_string()))?;
     Ok(Upload { served: served.clone(), uploader, status, log: log_status })
@@ -334,7 +335,6 @@ impl Sink for DaemonSink {
             Event::Info(info) => {
                 // Told inside TLS, by whom the destination's certificate was checked.
                 self.time.heard(info.info.time);
-                self.follow.told = info.info.chain.clone();
                 let key = info_key(&self.served.fingerprint);
                 let value = serde_json::to_vec(&(&info.info, &info.etag)).ok();
                 self.writer.submit(Change::Put { key, value }, |_| ());
@@ -388,8 +388,8 @@ impl Sink for DaemonSink {
         Ok(settled)
     }
 
-    fn wants_successions(&mut self) -> bool {
-        self.follow.wants()
+    fn wants_successions(&mut self, called: &str) -> bool {
+        self.follow.wants(called, Instant::now())
     }
 
     fn successions(&mut self, encoded: &[u8]) -> bool {
@@ -401,23 +401,15 @@ impl Sink for DaemonSink {
                 return false;
             }
         };
-        let (absorbed, chain) = {
-            let mut chain = self.served.chain();
-            (chain.absorb(&links, self.time.now()), chain.clone())
-        };
-        follow::tell(self.name(), &absorbed);
-        let (key, tag) = (chain_key(&self.served.fingerprint), follow::tag_key(&self.served.fingerprint));
-        let told = std::mem::take(&mut self.follow.told);
-        self.follow.taken.clone_from(&told);
-        let changed = !absorbed.changes.is_empty();
-        if changed {
-            let value = Some(succession::encode(&chain.links()));
-            self.writer.submit(Change::Put { key, value }, |_| ());
+        let (absorbed, change) = follow::follow(&self.served, &links, self.time.now());
+        let changed = change.is_some();
+        if let Some(change) = change {
+            self.writer.submit(change, |_| ());
         }
-        self.writer.submit(Change::Put { key: tag, value: Some(told.into_bytes()) }, |_| ());
-        let mut status = self.status();
-        status.certificates = chain.certificates().iter().map(Certificate::fingerprint).collect();
-        status.chain_trouble = absorbed.faults.first().map(ToString::to_string);
+        let key = tag_key(&self.served.fingerprint);
+        let value = self.follow.fetched(absorbed.faults.is_empty());
+        self.writer.submit(Change::Put { key, value }, |_| ());
+        self.status().chain_trouble = absorbed.faults.first().map(ToString::to_string);
         changed
     }
 }

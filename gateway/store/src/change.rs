@@ -138,6 +138,13 @@ pub enum Change {
         /// [`Confirmation::id`].
         confirmation: MessageId,
     },
+    /// What a peer has taken of destinations' certificates; `None`: nothing that counts.
+    ToldChains {
+        /// The peer.
+        peer: PeerKey,
+        /// Names that state.
+        digest: Option<[u8; 32]>,
+    },
     /// A peer's store has acknowledged a document.
     PeerHolds {
         /// The peer.

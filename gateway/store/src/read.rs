@@ -150,6 +150,8 @@ pub struct PeerEntry {
     pub deposited_bytes: u64,
     /// Confirmations that it has acknowledged.
     pub delivered: u64,
+    /// Names the state of destinations' certificates that it has taken.
+    pub told: Option<[u8; 32]>,
 }
 
 /// A document that is remembered as gone.
@@ -569,6 +571,7 @@ fn peer_entry(key: &[u8], row: PeerRow) -> Result<PeerEntry, StoreError> {
         deposited: row.deposited,
         deposited_bytes: row.deposited_bytes,
         delivered: row.delivered,
+        told: row.told.as_slice().try_into().ok(),
         label: row.label,
     })
 }

@@ -369,6 +369,9 @@ pub(crate) struct PeerRow {
     pub deposited_bytes: u64,
     #[prost(uint64, tag = "11")]
     pub delivered: u64,
+    /// What it has taken of destinations' certificates; empty for nothing.
+    #[prost(bytes = "vec", tag = "12")]
+    pub told: Vec<u8>,
 }
 
 impl PeerRow {

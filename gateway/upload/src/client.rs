@@ -28,6 +28,8 @@ const ANSWER_PER_DOCUMENT: u64 = 12 << 10;
 const MAX_PAGE: usize = 4_096;
 /// Server information in JSON may be so long.
 const MAX_INFO: u64 = 64 << 10;
+/// How a chain is called may be so long.
+const MAX_CHAIN_NAME: usize = 64;
 /// How much of an error's text is read. Problem details are JSON, which says nothing where it is cut.
 const MAX_ERROR_TEXT: u64 = 16 << 10;
 
@@ -49,6 +51,7 @@ pub struct Client {
     fingerprint: Option<Fingerprint>,
     line: Arc<Line>,
     toll: Arc<Toll>,
+    chain: String,
 }
 
 /// Ends a client's requests from another thread, for good.
@@ -102,7 +105,21 @@ impl Client {
         let connector =
             TlsConnector { config: Arc::new(tls_config(settings)?), line: line.clone(), toll: toll.clone() };
         let agent = Agent::with_parts(config, connector, NamedResolver::default());
-        Ok(Client { agent, base, host, authorization, fingerprint: settings.fingerprint, line, toll })
+        Ok(Client {
+            agent,
+            base,
+            host,
+            authorization,
+            fingerprint: settings.fingerprint,
+            line,
+            toll,
+            chain: String::new(),
+        })
+    }
+
+    /// How the destination calls its chain, as its last answer said; empty before.
+    pub fn chain(&self) -> &str {
+        &self.chain
     }
 
     /// Host and port of the URL.
@@ -305,7 +322,12 @@ impl Client {
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }
-        self.agent.run(request)
+        let response = self.agent.run(request)?;
+        let chain = response.headers().get(api::CHAIN).and_then(|chain| chain.to_str().ok());
+        if let Some(chain) = chain.filter(|chain| chain.len() <= MAX_CHAIN_NAME) {
+            chain.clone_into(&mut self.chain);
+        }
+        Ok(response)
     }
 
     /// The protobuf answer about `documents` documents, or why there is none.

@@ -322,7 +322,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
     /// Fetches the destination's chain where that is wanted; whether it has news. A failure is no news: the next request
     /// meets the same trouble and tells it.
     fn follow(&mut self) -> bool {
-        if !self.sink.wants_successions() {
+        if !self.sink.wants_successions(self.client.chain()) {
             return false;
         }
         match self.client.successions() {
@@ -333,10 +333,12 @@ impl<S: Source, K: Sink> Worker<S, K> {
 
     /// Commits confirmations; the ids that they settle. Where the store fails nothing is settled and all waits on.
     fn commit(&mut self, confirmations: Vec<mvds::Confirmation>) -> Option<Vec<MessageId>> {
+        self.follow();
         if confirmations.is_empty() {
             return Some(Vec::new());
         }
         let mut settled = self.sink.confirmations(confirmations.clone());
+        // Somebody signs who is not known.
         if settled.is_ok() && self.follow() {
             settled = self.sink.confirmations(confirmations);
         }
@@ -359,24 +361,18 @@ impl<S: Source, K: Sink> Worker<S, K> {
             Err(error) => return Input::Had(Err(self.failed(documents, error))),
         };
         let Some(settled) = self.commit(answer.confirmations) else { return Input::Had(Ok(Vec::new())) };
-        let mut sent = Vec::new();
         let fates = documents.iter().enumerate().map(|(at, document)| {
             let id = document.description.id;
             let fate = if settled.binary_search(&id).is_ok() {
                 Fate::Done
             } else if api::bit(&answer.held, at) {
-                sent.push(id);
                 Fate::Held
             } else {
                 Fate::NotHeld
             };
             (document.seq, fate)
         });
-        let fates = fates.collect();
-        if !sent.is_empty() {
-            self.sink.event(Event::Sent { ids: &sent });
-        }
-        Input::Had(Ok(fates))
+        Input::Had(Ok(fates.collect()))
     }
 
     fn fetch(&mut self) -> Input {

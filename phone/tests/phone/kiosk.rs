@@ -17,7 +17,7 @@ use waypost_protocol::content::Label;
 use waypost_protocol::envelope;
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
 use waypost_protocol::invite::{CodeSecret, Pairing};
-use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Identity, Pattern};
 use waypost_protocol::sync::{Accepts, Event, Holdings as _, PeerHello, Served, WINDOW};
 use waypost_protocol::time::UnixTime;
@@ -300,6 +300,10 @@ impl Host for TestHost {
     }
 
     fn verify(&mut self, _: &Confirmation) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn follow(&mut self, _: &waypost_protocol::succession::Link) -> Result<(), Reason> {
         Ok(())
     }
 

@@ -1,10 +1,11 @@
 //! Handing confirmations to the peer, until it has stored them.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 
 use super::engine::Outbound;
-use super::payload::{Filling, REFUSAL_COST, bytes_of, cost_of};
+use super::payload::{Filling, REFUSAL_COST, bytes_of};
 use super::types::{Event, Pipe};
+use super::unanswered::Unanswered;
 use super::{Holdings, Standing};
 use crate::confirmation::Confirmation;
 use crate::ids::{MessageId, PeerKey, Seq};
@@ -21,32 +22,23 @@ const MAX_DELIVERED: usize = 64;
 /// Documents whose confirmations are to be looked up when there is room for them.
 const MAX_NAMED: usize = 1024;
 
-struct Sent {
-    wire: mvds::Confirmation,
-    attempts: u32,
-    due: Option<Monotonic>,
-    resend: bool,
-}
-
 pub(super) struct Confirming {
-    pipe: Pipe,
     cursor: Option<Seq>,
     exhausted: bool,
     queue: VecDeque<Confirmation>,
     named: VecDeque<MessageId>,
-    sent: BTreeMap<MessageId, Sent>,
+    sent: Unanswered<mvds::Confirmation>,
     delivered: VecDeque<MessageId>,
 }
 
 impl Confirming {
     pub(super) fn new(pipe: Pipe) -> Self {
         Confirming {
-            pipe,
             cursor: None,
             exhausted: false,
             queue: VecDeque::new(),
             named: VecDeque::new(),
-            sent: BTreeMap::new(),
+            sent: Unanswered::new(pipe, |payload| &mut payload.confirmations),
             delivered: VecDeque::new(),
         }
     }
@@ -60,20 +52,17 @@ impl Confirming {
     }
 
     pub(super) fn deadline(&self) -> Option<Monotonic> {
-        self.sent.values().filter_map(|sent| sent.due).min()
+        self.sent.deadline()
     }
 
     pub(super) fn handle_timeout(&mut self, now: Monotonic) {
-        for sent in self.sent.values_mut().filter(|sent| sent.due.is_some_and(|due| due <= now)) {
-            (sent.due, sent.resend) = (None, true);
-        }
+        self.sent.handle_timeout(now);
     }
 
     /// Answers a document with its confirmation. False where too many wait already.
     pub(super) fn enqueue(&mut self, document: MessageId, confirmation: Confirmation) -> bool {
         let id = confirmation.id();
-        if self.sent.contains_key(&id) || self.queue.contains(&confirmation) || self.named.contains(&document)
-        {
+        if self.sent.contains(&id) || self.queue.contains(&confirmation) || self.named.contains(&document) {
             return true;
         }
         if self.queue.len() < MAX_QUEUED {
@@ -99,7 +88,7 @@ impl Confirming {
     }
 
     pub(super) fn acknowledged(&mut self, id: &MessageId, out: &mut Outbound) {
-        if self.sent.remove(id).is_some() {
+        if self.sent.remove(id) {
             if self.delivered.len() >= MAX_DELIVERED {
                 self.delivered.pop_front();
             }
@@ -108,8 +97,10 @@ impl Confirming {
         }
     }
 
-    pub(super) fn refused(&mut self, id: &MessageId) {
-        self.sent.remove(id);
+    pub(super) fn refused(&mut self, id: &MessageId, reason: Reason, out: &mut Outbound) {
+        if self.sent.remove(id) {
+            out.event(Event::Undelivered { id: *id, reason });
+        }
     }
 
     pub(super) fn fill(
@@ -120,31 +111,21 @@ impl Confirming {
         holdings: &dyn Holdings,
         out: &mut Outbound,
     ) {
-        for sent in self.sent.values_mut().filter(|sent| sent.resend) {
-            if !filling.take(cost_of(&sent.wire)) {
-                return;
-            }
-            filling.payload().confirmations.push(sent.wire.clone());
-            sent.resend = false;
-            sent.attempts += 1;
-            sent.due = due_after(self.pipe, sent.attempts, now);
+        if !self.sent.send_again(filling, now) {
+            return;
         }
         while self.sent.len() < MAX_UNANSWERED {
             self.look_up(filling, holdings, out);
             let Some(confirmation) = self.next(to, holdings, out) else { return };
             let id = confirmation.id();
-            let wire = confirmation.to_wire();
-            if self.sent.contains_key(&id) {
+            if self.sent.contains(&id) {
                 continue;
             }
-            if !filling.take(cost_of(&wire)) {
+            if !self.sent.send(id, confirmation.to_wire(), filling, now) {
                 self.queue.push_front(confirmation);
                 return;
             }
-            filling.payload().confirmations.push(wire.clone());
             self.named.retain(|document| confirmation.statement.verdict_on(document).is_none());
-            let due = due_after(self.pipe, 1, now);
-            self.sent.insert(id, Sent { wire, attempts: 1, due, resend: false });
         }
     }
 
@@ -188,12 +169,5 @@ impl Confirming {
             }
         }
         self.queue.pop_front()
-    }
-}
-
-fn due_after(pipe: Pipe, attempts: u32, now: Monotonic) -> Option<Monotonic> {
-    match pipe {
-        Pipe::Ordered => None,
-        Pipe::Datagram(backoff) => Some(now + backoff.span(attempts)),
     }
 }

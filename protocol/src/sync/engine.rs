@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use bytes::Bytes;
 use prost::Message as _;
 
+use super::chains::Telling;
 use super::confirm::Confirming;
 use super::payload::Filling;
 use super::receive::{Covered, Receiver};
@@ -34,6 +35,7 @@ pub struct Engine {
     peer: Option<PeerHello>,
     sender: Sender,
     receiver: Receiver,
+    telling: Telling,
     confirming: Confirming,
     reporting: Reporting,
     outbound: Outbound,
@@ -65,9 +67,10 @@ impl Outbound {
 
 impl Engine {
     /// Begins a conversation. Nothing is sent before the peer's first payload, its hello, has come.
-    pub fn new(params: Parameters) -> Self {
+    pub fn new(mut params: Parameters) -> Self {
         Engine {
             peer: None,
+            telling: Telling::new(params.pipe, std::mem::take(&mut params.tells)),
             sender: Sender::new(params.pipe),
             receiver: Receiver::new(params.pipe, params.hello.receive_window()),
             confirming: Confirming::new(params.pipe),
@@ -106,7 +109,11 @@ impl Engine {
 
     /// Whether this side has nothing to send, to receive or to make durable.
     pub fn is_idle(&self) -> bool {
-        self.peer.is_some() && self.sender.is_idle() && self.receiver.is_idle() && self.confirming.is_idle()
+        self.peer.is_some()
+            && self.telling.is_idle()
+            && self.sender.is_idle()
+            && self.receiver.is_idle()
+            && self.confirming.is_idle()
     }
 
     /// Takes an input. An error means that the peer broke the protocol; the caller says goodbye and drops the engine.
@@ -142,6 +149,7 @@ impl Engine {
             Input::Timeout => {
                 self.sender.handle_timeout(now);
                 self.receiver.handle_timeout(now);
+                self.telling.handle_timeout(now);
                 self.confirming.handle_timeout(now);
             }
         }
@@ -172,7 +180,12 @@ impl Engine {
                 return Output::Event(event);
             }
         }
-        let deadlines = [self.sender.deadline(), self.receiver.deadline(), self.confirming.deadline()];
+        let deadlines = [
+            self.sender.deadline(),
+            self.receiver.deadline(),
+            self.telling.deadline(),
+            self.confirming.deadline(),
+        ];
         Output::Timeout(deadlines.into_iter().flatten().min())
     }
 
@@ -181,7 +194,10 @@ impl Engine {
         let window = self.peer.as_ref()?.window;
         let mut filling = Filling::new(self.params.target_payload);
         self.receiver.fill(&mut filling, now);
-        self.confirming.fill(&mut filling, now, &recipient.key, holdings, &mut self.outbound);
+        self.telling.fill(&mut filling, now);
+        if self.telling.is_idle() {
+            self.confirming.fill(&mut filling, now, &recipient.key, holdings, &mut self.outbound);
+        }
         self.sender.fill(&mut filling, now, &recipient, window, holdings, &mut self.outbound);
         match filling.is_empty() {
             false => self.reporting.active(),
@@ -228,13 +244,17 @@ impl Engine {
                 self.receiver.ask_for_lost(&self.params.peer, holdings, &mut self.outbound);
                 return Ok(());
             }
-            (None, None) => self.peer = Some(self.plain_peer()),
+            (None, None) => {
+                self.telling.forgo();
+                self.peer = Some(self.plain_peer());
+            }
             (None, Some(_)) => {}
         }
         let store = self.peer.as_ref().map_or(StoreId([0; 16]), |peer| peer.store);
         self.reporting.heard(&payload);
         for ack in &payload.acks {
             let id = MessageId::from_slice(ack)?;
+            self.telling.answered(&id, false, &mut self.outbound);
             match self.sender.acknowledged(&id, store, &mut self.outbound) {
                 None => self.confirming.acknowledged(&id, &mut self.outbound),
                 Some(Sent { destination, wanted: true }) => self.tell_subscriber(id, &destination, holdings),
@@ -249,7 +269,8 @@ impl Engine {
                 Reason::Withdrawn => self.receiver.withdrawn(&id, &mut self.outbound),
                 reason => {
                     self.sender.refused(&id, store, reason, &mut self.outbound);
-                    self.confirming.refused(&id);
+                    self.telling.answered(&id, true, &mut self.outbound);
+                    self.confirming.refused(&id, reason, &mut self.outbound);
                 }
             }
         }

@@ -7,6 +7,7 @@ use crate::document::{Description, Document};
 use crate::envelope::Header;
 use crate::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, StoreId};
 use crate::refusal::Reason;
+use crate::succession::Link;
 
 /// What a node knows of an id.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -158,6 +159,8 @@ pub enum Persist {
     },
     /// A confirmation, to be verified first ([`Reason::NotProven`]).
     Confirmation(Box<Confirmation>),
+    /// A destination's certificate, to be verified first ([`Reason::NotProven`]).
+    Succession(Box<Link>),
     /// The peer has this document too, which is held already: it shall get the confirmation.
     Depositor(MessageId),
 }

@@ -1,5 +1,6 @@
 //! The sync engine: OFFER, REQUEST, MESSAGE, ACK of 2/MVDS between two nodes, and Waypost's extensions.
 
+mod chains;
 mod confirm;
 mod engine;
 mod holdings;
@@ -8,6 +9,7 @@ mod receive;
 mod report;
 mod send;
 mod types;
+mod unanswered;
 
 pub use engine::{Engine, MAX_UNPERSISTED, WINDOW};
 pub use holdings::{Holdings, HoldingsError, Outgoing, Page, Partial, Persist, Recipient, Standing};

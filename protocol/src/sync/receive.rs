@@ -19,6 +19,7 @@ use crate::envelope;
 use crate::ids::{Fingerprint, GroupId, MessageId, PeerKey};
 use crate::mvds;
 use crate::refusal::Reason;
+use crate::succession::Link;
 use crate::time::Monotonic;
 
 /// Bytes of a body that are made durable at once.
@@ -81,6 +82,7 @@ enum Pending {
     Piece { id: MessageId, bytes: usize },
     Confirmation { id: MessageId, covers: Covered, bytes: usize },
     Depositor { id: MessageId },
+    Succession { id: MessageId, bytes: usize },
 }
 
 /// What a confirmation speaks about, and who.
@@ -156,6 +158,9 @@ impl Receiver {
         for age in &payload.ages {
             ages.insert(MessageId::from_slice(&age.id)?, age.seconds);
         }
+        for succession in &payload.successions {
+            self.succession(succession, cx);
+        }
         for confirmation in &payload.confirmations {
             self.confirmation(confirmation, cx);
         }
@@ -185,6 +190,27 @@ impl Receiver {
         match self.answers.len() > MAX_ANSWERS {
             true => Err(ProtocolError::TooMany("documents that wait for an answer")),
             false => Ok(()),
+        }
+    }
+
+    fn succession(&mut self, wire: &mvds::Succession, cx: &mut Context<'_>) {
+        match Link::from_wire(wire) {
+            Ok(link) => {
+                let id = link.id();
+                if !self.pending_ids.insert(id) {
+                    return;
+                }
+                let bytes = wire.certificate.len() + wire.signature.len() + PENDING_COST;
+                let ticket = cx.out.persist(Persist::Succession(Box::new(link)));
+                self.unpersisted += bytes;
+                self.pending.insert(ticket, Pending::Succession { id, bytes });
+            }
+            Err(error) => {
+                cx.malformed(|| error.to_string());
+                if let Some(id) = Link::id_of_wire(wire) {
+                    self.answers.push_back(Answer::Refuse(id, Reason::Malformed));
+                }
+            }
         }
     }
 
@@ -381,6 +407,11 @@ impl Receiver {
                 self.answers.push_back(Answer::Ack(id));
                 return Some(covers);
             }
+            Pending::Succession { id, bytes } => {
+                self.unpersisted -= bytes;
+                self.pending_ids.remove(&id);
+                self.answers.push_back(Answer::Ack(id));
+            }
         }
         None
     }
@@ -454,6 +485,13 @@ impl Receiver {
                 self.answered_by(&covers);
                 covered = Some(covers);
                 (id, None)
+            }
+            // Whoever verified it has told why.
+            Some(Pending::Succession { id, bytes }) => {
+                self.unpersisted -= bytes;
+                self.pending_ids.remove(&id);
+                self.answers.push_back(Answer::Refuse(id, reason));
+                return None;
             }
         };
         reporting.refused(group);

@@ -344,7 +344,7 @@ impl Sender {
         };
         item.stage = stage;
         item.attempts += 1;
-        item.due = due_after(self.pipe, item.attempts, now);
+        item.due = self.pipe.due(item.attempts, now);
         Ok(true)
     }
 
@@ -385,17 +385,10 @@ impl Sender {
         };
         let next = next + bytes.len() as u64;
         item.stage = Stage::Chunks { transfer, next, committed };
-        item.due = due_after(self.pipe, item.attempts.max(1), now);
+        item.due = self.pipe.due(item.attempts.max(1), now);
         filling.take(CHUNK_COST + bytes.len());
         filling.payload().chunks.push(mvds::Chunk { transfer, offset: next - bytes.len() as u64, bytes });
         out.event(Event::Progress { id, sending: true, done: next, size: place.size });
-    }
-}
-
-fn due_after(pipe: Pipe, attempts: u32, now: Monotonic) -> Option<Monotonic> {
-    match pipe {
-        Pipe::Ordered => None,
-        Pipe::Datagram(backoff) => Some(now + backoff.span(attempts)),
     }
 }
 

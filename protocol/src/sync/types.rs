@@ -10,6 +10,7 @@ use crate::envelope::Header;
 use crate::ids::{Fingerprint, GroupId, IdError, MessageId, PeerKey, Seq, StoreId};
 use crate::mvds;
 use crate::refusal::{Goodbye, Reason};
+use crate::succession::Link;
 use crate::time::Monotonic;
 
 /// Names one [`Output::Persist`] until it is answered.
@@ -117,6 +118,15 @@ pub enum Event {
         /// The confirmation's message id.
         id: MessageId,
     },
+    /// The peer does not take this confirmation.
+    Undelivered {
+        /// The confirmation's message id.
+        id: MessageId,
+        /// Why.
+        reason: Reason,
+    },
+    /// The peer has taken all of [`Parameters::tells`].
+    ToldChains,
     /// A document or confirmation came that was not taken.
     Refused {
         /// Its id.
@@ -243,6 +253,16 @@ pub enum Pipe {
     Datagram(Backoff),
 }
 
+impl Pipe {
+    /// When something is to be sent again that was sent for the `attempt`th time and is not answered.
+    pub(super) fn due(self, attempt: u32, now: Monotonic) -> Option<Monotonic> {
+        match self {
+            Pipe::Ordered => None,
+            Pipe::Datagram(backoff) => Some(now + backoff.span(attempt)),
+        }
+    }
+}
+
 /// Bounded exponential backoff of retransmission (2/MVDS, "Retransmission").
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Backoff {
@@ -327,6 +347,9 @@ pub struct Parameters {
     pub accepts: Accepts,
     /// Collections of which this peer may be sent documents, if it wants them. Whatever else it wants is passed over.
     pub may_want: Vec<GroupId>,
+    /// What this peer is to hear of destinations' certificates, each destination's first one first. No confirmation goes
+    /// before it.
+    pub tells: Vec<Link>,
     /// The peer's static key.
     pub peer: PeerKey,
     /// Whether this side opened the session. It leads the exchange of reports.

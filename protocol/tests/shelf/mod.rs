@@ -18,6 +18,7 @@ use waypost_protocol::envelope::{self, Header};
 use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, StoreId};
 use waypost_protocol::mvds;
 use waypost_protocol::refusal::Reason;
+use waypost_protocol::succession::Link;
 use waypost_protocol::sync::{
     Accepts, Engine, Event, Holdings, HoldingsError, Input, Outgoing, Output, Page, Parameters, Partial,
     PeerHello, Persist, Pipe, ProtocolError, Recipient, Served, Standing, Stored, Ticket, WINDOW,
@@ -74,6 +75,8 @@ pub struct Shelf {
     pub partials: BTreeMap<MessageId, Vec<u8>>,
     /// Confirmations to hand over.
     pub due: Vec<Confirmation>,
+    /// What was told of destinations' certificates, in order.
+    pub chain: Vec<Link>,
     /// Whether confirmations verify here.
     pub distrusts: bool,
 }
@@ -132,6 +135,11 @@ impl Shelf {
                 }
             }
             Persist::Depositor(id) => self.known(&id),
+            Persist::Succession(link) => {
+                let proven = link.word.as_ref().is_none_or(|word| word.signature == b"good"[..]);
+                self.chain.push(*link);
+                if proven { Ok(Stored::AlreadyHeld) } else { Err(Reason::NotProven) }
+            }
             Persist::Confirmation(_) if self.distrusts => Err(Reason::NotProven),
             Persist::Confirmation(confirmation) => {
                 let known = Standing::Confirmed(confirmation.clone());
@@ -266,6 +274,7 @@ pub fn parameters(initiator: bool) -> Parameters {
         },
         accepts: Accepts { destinations: vec![Served::all(DESTINATION)], max_document: 1 << 40 },
         may_want: Vec::new(),
+        tells: Vec::new(),
         peer: PeerKey([u8::from(!initiator); 32]),
         initiator,
         target_payload: 4096,
@@ -380,7 +389,8 @@ impl Pair {
         Self::greet([side(true, phone), side(false, gateway)])
     }
 
-    fn greet(mut sides: [Side; 2]) -> Self {
+    /// Both hear each other's hello.
+    pub fn greet(mut sides: [Side; 2]) -> Self {
         let hellos = [sides[0].engine.hello(), sides[1].engine.hello()];
         let [first, second] = hellos;
         sides[1].hears_bytes(first).unwrap();

@@ -16,8 +16,9 @@ use waypost_protocol::document::Document;
 use waypost_protocol::envelope;
 use waypost_protocol::ids::{MessageId, PeerKey};
 use waypost_protocol::invite::CodeSecret;
-use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Identity, Introduction, Pattern};
+use waypost_protocol::succession::Link;
 use waypost_protocol::sync::{Accepts, Event, PeerHello, Served, WINDOW};
 use waypost_store::{
     Applied, Change, Freeing, NewDocument, Options, PeerClass, State, Store, StoreKey, Writer, WriterOptions,
@@ -241,6 +242,10 @@ impl Host for PartyHost<'_> {
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
         let certificates = std::slice::from_ref(&self.party.addressee.certificate);
         verify_confirmation(confirmation, certificates, now()).map_err(|error| error.to_string())
+    }
+
+    fn follow(&mut self, _: &Link) -> Result<(), Reason> {
+        Ok(())
     }
 
     fn freeing(&self, _: &Confirmation) -> Freeing {

@@ -55,7 +55,9 @@ impl Memory {
                     }
                 }
             }
-            Persist::Confirmation(_) | Persist::Depositor(_) => Ok(Stored::AlreadyHeld),
+            Persist::Confirmation(_) | Persist::Succession(_) | Persist::Depositor(_) => {
+                Ok(Stored::AlreadyHeld)
+            }
         };
         match stored {
             Ok(outcome) => Input::Persisted { ticket, outcome },
@@ -207,6 +209,7 @@ pub async fn converse(
                     hello: hello.clone(),
                     accepts: accepts.clone(),
                     may_want: Vec::new(),
+                    tells: Vec::new(),
                     peer,
                     initiator,
                     target_payload: info.useful_frame - FRAME_OVERHEAD,

@@ -4,10 +4,12 @@ use std::cmp::Reverse;
 use std::collections::BinaryHeap;
 use std::time::Duration;
 
+use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::{Fingerprint, PeerKey};
+use waypost_protocol::succession::Link;
 use waypost_protocol::sync::{
     Accepts, Backoff, Engine, Event, Input, Output, Parameters, PeerHello, Persist, Pipe, Report, Served,
     Ticket, WINDOW,
@@ -65,6 +67,10 @@ impl ContactEnd<'_> {
                 is_gateway: !initiator,
             },
             may_want: Vec::new(),
+            tells: match self.store.tells(&peer) {
+                true => self.serves.iter().map(chain_of).collect(),
+                false => Vec::new(),
+            },
             accepts: Accepts {
                 destinations: self.serves.iter().copied().map(Served::all).collect(),
                 max_document: self.max_document,
@@ -237,12 +243,18 @@ impl Contact {
     }
 }
 
+/// A destination's certificate, or bytes in the place of one.
+fn chain_of(destination: &Fingerprint) -> Link {
+    Link { destination: *destination, certificate: Bytes::from_static(&[0x99; 900]), word: None }
+}
+
 /// What a node writes down of what happened.
 fn note(store: &mut MemoryStore, event: &Event, peer: PeerKey) {
     match event {
         Event::HeldByPeer { store: theirs, id } => store.peer_holds(*theirs, *id),
         Event::RefusedByPeer { store: theirs, id, reason } => store.peer_refuses(*theirs, *id, *reason),
         Event::Delivered { id } => store.delivered(peer, *id),
+        Event::ToldChains => store.has_told(peer),
         _ => {}
     }
 }

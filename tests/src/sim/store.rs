@@ -43,6 +43,9 @@ pub struct MemoryStore {
     due: BTreeMap<(PeerKey, Seq), MessageId>,
     held_by: BTreeSet<(StoreId, MessageId)>,
     refused_by: BTreeSet<(StoreId, MessageId)>,
+    /// Whether it knows the key with which the destination signs now; phones hear of it from gateways.
+    knows_key: bool,
+    told: BTreeSet<PeerKey>,
 }
 
 impl MemoryStore {
@@ -63,7 +66,19 @@ impl MemoryStore {
             due: BTreeMap::new(),
             held_by: BTreeSet::new(),
             refused_by: BTreeSet::new(),
+            knows_key: !sends,
+            told: BTreeSet::new(),
         }
+    }
+
+    /// Whether this peer is to hear of the destination's key.
+    pub fn tells(&self, peer: &PeerKey) -> bool {
+        !self.sends && !self.told.contains(peer)
+    }
+
+    /// The peer has taken what it was told.
+    pub fn has_told(&mut self, peer: PeerKey) {
+        self.told.insert(peer);
     }
 
     fn next_seq(&mut self) -> Seq {
@@ -95,7 +110,11 @@ impl MemoryStore {
                 self.deposited(id, from);
                 Ok(self.confirmed(&id).map_or(Stored::AlreadyHeld, |c| Stored::Confirmed(Box::new(c))))
             }
-            Persist::Confirmation(confirmation) if verify(&confirmation) => {
+            Persist::Succession(_) => {
+                self.knows_key = true;
+                Ok(Stored::AlreadyHeld)
+            }
+            Persist::Confirmation(confirmation) if self.knows_key && verify(&confirmation) => {
                 Ok(if self.confirm(&confirmation) { Stored::New } else { Stored::AlreadyHeld })
             }
             Persist::Confirmation(_) => Err(Reason::NotProven),

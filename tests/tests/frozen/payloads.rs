@@ -7,8 +7,9 @@ use waypost_protocol::document::Document;
 use waypost_protocol::envelope::{self, Header};
 use waypost_protocol::mvds;
 use waypost_protocol::refusal::{Goodbye, Reason};
+use waypost_protocol::succession::Link;
 
-use super::values::{TIME, V4, confirmations, group, id, v6};
+use super::values::{TIME, V4, confirmations, group, id, successions, v6};
 use super::{counting, hex, list, unhex};
 
 /// A payload's fields as they are, for whoever decodes by hand.
@@ -48,6 +49,12 @@ fn describe(payload: &mvds::Payload) -> Value {
     };
     let report = |r: &mvds::Report| json!({ "collections": r.collections.iter().map(line).collect::<Vec<_>>(), "confirmations": r.confirmations });
     let age = |a: &mvds::Age| json!({ "id": hex(&a.id), "seconds": a.seconds });
+    let succession = |s: &mvds::Succession| {
+        json!({
+            "destination": hex(&s.destination), "certificate": hex(&s.certificate), "signer": hex(&s.signer),
+            "time": s.time, "signature": hex(&s.signature),
+        })
+    };
     let mut fields = serde_json::Map::new();
     let mut put = |key: &str, value: Value| {
         if !value.is_null() && value.as_array().is_none_or(|list| !list.is_empty()) {
@@ -64,6 +71,7 @@ fn describe(payload: &mvds::Payload) -> Value {
     put("resumes", payload.resumes.iter().map(resume).collect());
     put("refusals", payload.refusals.iter().map(refusal).collect());
     put("confirmations", payload.confirmations.iter().map(confirmation).collect());
+    put("successions", payload.successions.iter().map(succession).collect());
     put("queries", ids(&payload.queries).into());
     put("report", payload.report.as_ref().map(report).into());
     put("ages", payload.ages.iter().map(age).collect());
@@ -143,6 +151,10 @@ fn sample_payloads() -> Vec<(&'static str, mvds::Payload)> {
             mvds::Payload { refusals: vec![mvds::Refusal { id: bytes_of(1), reason: 4 }], ..empty() },
         ),
         ("a confirmation", mvds::Payload { confirmations: vec![confirmations()[1].to_wire()], ..empty() }),
+        (
+            "successions",
+            mvds::Payload { successions: successions().iter().map(Link::to_wire).collect(), ..empty() },
+        ),
         ("queries", mvds::Payload { queries: ids(), ..empty() }),
         (
             "a report",

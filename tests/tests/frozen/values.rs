@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::{Value, json};
-use waypost_protocol::collection::{CollectionKey, confirmations_group};
+use waypost_protocol::collection::{CollectionKey, confirmations_group, successions_group};
 use waypost_protocol::confirmation::{Confirmation, Rejection, Statement, Verdict};
 use waypost_protocol::content::Label;
 use waypost_protocol::document::Document;
@@ -14,6 +14,7 @@ use waypost_protocol::mvds;
 use waypost_protocol::session::{
     Opening, Pattern, Versions, encode_no_common_version, parse_no_common_version,
 };
+use waypost_protocol::succession::{Link, Word};
 use waypost_protocol::time::UnixTime;
 
 use super::{counting, hex, list, payloads, text, unhex};
@@ -46,6 +47,7 @@ pub(crate) fn make() -> Value {
         "envelopes": envelopes(),
         "envelopes_refused": envelopes_refused(),
         "confirmations": confirmations().iter().map(describe_confirmation).collect::<Vec<_>>(),
+        "successions": successions().iter().map(describe_succession).collect::<Vec<_>>(),
         "verdicts": verdict_codes(),
         "payloads": payloads::make(),
         "payloads_with_unknown_fields": payloads::unknown_fields(),
@@ -120,6 +122,7 @@ fn collections() -> Vec<Value> {
             "record_tag": hex(key.record_tag(record).as_bytes()),
             "well_known_key": hex(CollectionKey::well_known(&destination).expose()),
             "confirmations_group": hex(confirmations_group(&destination).as_bytes()),
+            "successions_group": hex(successions_group(&destination).as_bytes()),
         })
     };
     vec![
@@ -231,6 +234,38 @@ pub(super) fn confirmations() -> Vec<Confirmation> {
         confirm(v6(), Fingerprint::V6(counting(0xc0)), UnixTime(951_782_399), all),
         confirm(V4, V4, UnixTime(0), many),
     ]
+}
+
+/// A newer state, a word of the first certificate, a word of another one.
+pub(super) fn successions() -> Vec<Link> {
+    let link = |destination, signer: Option<(Fingerprint, u64)>| Link {
+        destination,
+        certificate: Bytes::from_static(b"(certificate)"),
+        word: signer.map(|(signer, time)| Word {
+            signer,
+            time: UnixTime(time),
+            signature: Bytes::from_static(b"(detached signature)"),
+        }),
+    };
+    vec![
+        link(V4, None),
+        link(V4, Some((V4, 1_795_236_001))),
+        link(v6(), Some((Fingerprint::V6(counting(0xc0)), 951_782_399))),
+    ]
+}
+
+fn describe_succession(link: &Link) -> Value {
+    let word = link.word.as_ref();
+    json!({
+        "destination": link.destination,
+        "certificate": hex(&link.certificate),
+        "signer": word.map(|word| word.signer),
+        "time": word.map(|word| word.time.0),
+        "signature": word.map(|word| hex(&word.signature)),
+        "wire": hex(&link.to_wire().encode_to_vec()),
+        "group_id": hex(successions_group(&link.destination).as_bytes()),
+        "id": hex(link.id().as_bytes()),
+    })
 }
 
 pub(crate) fn describe_confirmation(confirmation: &Confirmation) -> Value {
@@ -378,6 +413,10 @@ pub(crate) fn check(frozen: &Value) {
     for vector in list(&frozen["confirmations"]) {
         let confirmation = Confirmation::decode(&unhex(&vector["wire"])).unwrap();
         assert_eq!(&describe_confirmation(&confirmation), vector);
+    }
+    for vector in list(&frozen["successions"]) {
+        let wire = mvds::Succession::decode(unhex(&vector["wire"])).unwrap();
+        assert_eq!(&describe_succession(&Link::from_wire(&wire).unwrap()), vector);
     }
     payloads::check(frozen);
     for vector in list(&frozen["frame_0"]) {

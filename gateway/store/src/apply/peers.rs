@@ -33,6 +33,17 @@ impl Tx<'_> {
         Ok(Applied::Done)
     }
 
+    pub(super) fn told_chains(
+        &mut self,
+        key: &PeerKey,
+        digest: Option<&[u8; 32]>,
+    ) -> Result<Applied, ChangeError> {
+        if let Some((_, row)) = self.peer(key)? {
+            row.told = digest.map(|digest| digest.to_vec()).unwrap_or_default();
+        }
+        Ok(Applied::Done)
+    }
+
     pub(super) fn put_peer(
         &mut self,
         key: &PeerKey,
@@ -105,6 +116,7 @@ fn adopt(row: &mut PeerRow, store: &StoreId) {
     if row.store() != Some(*store) {
         row.store = store.0.to_vec();
         row.epoch = row.epoch.saturating_add(1);
+        row.told.clear();
     }
 }
 

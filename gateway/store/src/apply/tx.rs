@@ -117,6 +117,7 @@ impl<'e> Tx<'e> {
                 self.confirmation(confirmation, freeing, from.as_ref())
             }
             Change::Delivered { peer, confirmation } => self.delivered(peer, confirmation),
+            Change::ToldChains { peer, digest } => self.told_chains(peer, digest.as_ref()),
             Change::PeerHolds { peer, store, id } => self.answer(peer, store, id, None),
             Change::PeerRefuses { peer, store, id, reason } => self.answer(peer, store, id, Some(*reason)),
             Change::PeerSeen { peer, store, label } => self.peer_seen(peer, store.as_ref(), label.as_deref()),

@@ -48,8 +48,9 @@ pub trait Sink: Send {
         false
     }
 
-    /// Whether the destination's chain should be fetched: it has changed, or somebody unknown signs. Says so once.
-    fn wants_successions(&mut self) -> bool {
+    /// Whether the destination's chain should be fetched: it is called otherwise than before, or somebody unknown signs.
+    /// Says so once.
+    fn wants_successions(&mut self, _called: &str) -> bool {
         false
     }
 

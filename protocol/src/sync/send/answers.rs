@@ -1,6 +1,6 @@
 //! What the peer says of documents: ACK, refusal, confirmation, REQUEST and RESUME.
 
-use super::{Item, MAX_SETTLED, MAX_UNANSWERED, MAX_WITHDRAWN, Next, Sender, Sent, Stage, due_after};
+use super::{Item, MAX_SETTLED, MAX_UNANSWERED, MAX_WITHDRAWN, Next, Sender, Sent, Stage};
 use crate::ids::{Fingerprint, MessageId, StoreId};
 use crate::mvds;
 use crate::refusal::Reason;
@@ -223,6 +223,6 @@ impl Sender {
             other => other,
         };
         item.attempts = 1;
-        item.due = due_after(self.pipe, 1, now);
+        item.due = self.pipe.due(1, now);
     }
 }

@@ -1,0 +1,69 @@
+//! Telling the peer what became of destinations' certificates, until it has answered each.
+
+use std::collections::VecDeque;
+
+use super::engine::Outbound;
+use super::payload::Filling;
+use super::types::{Event, Pipe};
+use super::unanswered::Unanswered;
+use crate::ids::MessageId;
+use crate::mvds;
+use crate::succession::Link;
+use crate::time::Monotonic;
+
+/// Certificates that wait for the peer's answer at the same time.
+const MAX_UNANSWERED: usize = 4;
+
+/// Certificates on their way to the peer, each destination's first one first.
+pub(super) struct Telling {
+    links: VecDeque<Link>,
+    sent: Unanswered<mvds::Succession>,
+    refused: bool,
+}
+
+impl Telling {
+    pub(super) fn new(pipe: Pipe, links: Vec<Link>) -> Self {
+        let sent = Unanswered::new(pipe, |payload| &mut payload.successions);
+        Telling { links: links.into(), sent, refused: false }
+    }
+
+    pub(super) fn is_idle(&self) -> bool {
+        self.links.is_empty() && self.sent.is_empty()
+    }
+
+    pub(super) fn deadline(&self) -> Option<Monotonic> {
+        self.sent.deadline()
+    }
+
+    pub(super) fn handle_timeout(&mut self, now: Monotonic) {
+        self.sent.handle_timeout(now);
+    }
+
+    /// The peer would not understand any of it.
+    pub(super) fn forgo(&mut self) {
+        self.links.clear();
+    }
+
+    /// The peer has answered. Whatever it refuses, all of it is told again at the next contact.
+    pub(super) fn answered(&mut self, id: &MessageId, refused: bool, out: &mut Outbound) {
+        if !self.sent.remove(id) {
+            return;
+        }
+        self.refused |= refused;
+        if self.is_idle() && !self.refused {
+            out.event(Event::ToldChains);
+        }
+    }
+
+    pub(super) fn fill(&mut self, filling: &mut Filling, now: Monotonic) {
+        if !self.sent.send_again(filling, now) {
+            return;
+        }
+        while self.sent.len() < MAX_UNANSWERED
+            && let Some(link) = self.links.front()
+            && self.sent.send(link.id(), link.to_wire(), filling, now)
+        {
+            self.links.pop_front();
+        }
+    }
+}
