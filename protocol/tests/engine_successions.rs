@@ -1,16 +1,17 @@
-//! What a node tells of destinations' certificates: before any confirmation, until each is answered, over any pipe.
+//! What a node tells of destinations' certificates: in their order, and before any confirmation.
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod shelf;
 
 use bytes::Bytes;
+use prost::Message as _;
 use shelf::{DESTINATION, Pair, Shelf, Side, bytes_of, confirmation, document, parameters};
 use waypost_protocol::ids::Fingerprint;
 use waypost_protocol::mvds;
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::succession::{Link, MAX_CERTIFICATE, Word};
-use waypost_protocol::sync::{Event, Parameters};
+use waypost_protocol::sync::{Engine, Event, Parameters};
 use waypost_protocol::time::UnixTime;
 
 fn link(number: u8, signature: &'static [u8]) -> Link {
@@ -46,15 +47,32 @@ fn delivered(pair: &Pair) -> bool {
 fn certificates_come_in_their_order_and_before_any_confirmation() {
     let links: Vec<Link> = (0..8).map(|number| link(number, b"good")).collect();
     let mut pair = telling(links.clone(), Shelf::default());
-    let first = pair.sides[1].says();
-    assert_eq!((first.successions.len(), first.confirmations.len()), (4, 0), "four wait for their answers");
-    pair.sides[0].hears(first).unwrap();
-    pair.carry(0);
-    assert!(pair.sides[1].says().confirmations.is_empty(), "they are not durable there");
+    let mut sent = 0;
+    for payload in pair.sides[1].speaks() {
+        let said = mvds::Payload::decode(payload.as_slice()).unwrap();
+        sent += said.successions.len();
+        assert!(said.confirmations.is_empty() || sent == links.len(), "after {sent} certificates");
+        pair.sides[0].hears(said).unwrap();
+    }
     pair.settle();
-    assert_eq!(pair.sides[0].shelf.chain, links);
+    assert_eq!((sent, &pair.sides[0].shelf.chain), (links.len(), &links));
     assert!(told(&pair) && delivered(&pair));
     assert!(pair.sides.iter().all(Side::has_finished));
+}
+
+#[test]
+fn a_peer_that_does_not_answer_is_handed_confirmations_all_the_same_and_told_again() {
+    let due = vec![confirmation(&[&document(1, 300)])];
+    let gateway = Parameters { tells: vec![link(0, b"")], ..parameters(false) };
+    let mut side = Side::with(gateway, Shelf { due, ..Shelf::default() });
+    side.hears_bytes(Engine::encode_hello(&parameters(true).hello)).unwrap();
+    let said = side.says();
+    assert_eq!((said.successions.len(), said.confirmations.len()), (1, 1));
+    let acks = vec![bytes_of(&confirmation(&[&document(1, 300)]).id())];
+    side.hears(mvds::Payload { acks, ..Default::default() }).unwrap();
+    assert!(side.engine.is_idle());
+    side.speaks();
+    assert!(!side.events.contains(&Event::ToldChains));
 }
 
 #[test]

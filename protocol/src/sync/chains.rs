@@ -1,4 +1,4 @@
-//! Telling the peer what became of destinations' certificates, until it has answered each.
+//! Telling the peer what became of destinations' certificates. A peer that does not answer gets everything else.
 
 use std::collections::VecDeque;
 
@@ -10,9 +10,6 @@ use crate::ids::MessageId;
 use crate::mvds;
 use crate::succession::Link;
 use crate::time::Monotonic;
-
-/// Certificates that wait for the peer's answer at the same time.
-const MAX_UNANSWERED: usize = 4;
 
 /// Certificates on their way to the peer, each destination's first one first.
 pub(super) struct Telling {
@@ -27,8 +24,9 @@ impl Telling {
         Telling { links: links.into(), sent, refused: false }
     }
 
-    pub(super) fn is_idle(&self) -> bool {
-        self.links.is_empty() && self.sent.is_empty()
+    /// Whether all has been sent, answered or not.
+    pub(super) fn has_told(&self) -> bool {
+        self.links.is_empty()
     }
 
     pub(super) fn deadline(&self) -> Option<Monotonic> {
@@ -50,7 +48,7 @@ impl Telling {
             return;
         }
         self.refused |= refused;
-        if self.is_idle() && !self.refused {
+        if self.links.is_empty() && self.sent.is_empty() && !self.refused {
             out.event(Event::ToldChains);
         }
     }
@@ -59,8 +57,7 @@ impl Telling {
         if !self.sent.send_again(filling, now) {
             return;
         }
-        while self.sent.len() < MAX_UNANSWERED
-            && let Some(link) = self.links.front()
+        while let Some(link) = self.links.front()
             && self.sent.send(link.id(), link.to_wire(), filling, now)
         {
             self.links.pop_front();

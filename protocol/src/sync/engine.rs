@@ -110,7 +110,7 @@ impl Engine {
     /// Whether this side has nothing to send, to receive or to make durable.
     pub fn is_idle(&self) -> bool {
         self.peer.is_some()
-            && self.telling.is_idle()
+            && self.telling.has_told()
             && self.sender.is_idle()
             && self.receiver.is_idle()
             && self.confirming.is_idle()
@@ -195,7 +195,7 @@ impl Engine {
         let mut filling = Filling::new(self.params.target_payload);
         self.receiver.fill(&mut filling, now);
         self.telling.fill(&mut filling, now);
-        if self.telling.is_idle() {
+        if self.telling.has_told() {
             self.confirming.fill(&mut filling, now, &recipient.key, holdings, &mut self.outbound);
         }
         self.sender.fill(&mut filling, now, &recipient, window, holdings, &mut self.outbound);
