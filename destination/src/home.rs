@@ -6,7 +6,7 @@
 //! certificate.pgp    its public part     confirmations/       NAME.txt and NAME.txt.asc
 //! collection.key     names the groups    store.sqlite         what became of each document
 //! tls/               certificates        tmp/                 what is being received
-//! log/               remote logs of gateways
+//! log/               remote logs         publishing/          what gateways do not see yet
 //! keys/              successors' keys    chain.pb             all certificates, and who vouches for them
 //! ```
 
