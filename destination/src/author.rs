@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
+use data_encoding::HEXLOWER;
+use sha2::{Digest as _, Sha256};
 use waypost_openpgp::{Certificate, Compress, SealError, seal_bytes_signed};
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::content::Label;
@@ -16,7 +18,7 @@ use waypost_protocol::ids::MessageId;
 use waypost_remote_log::{Described, Folder, LogId, Mode, Place, PlaceError, Source, WriteError, Writer};
 
 use crate::clock::now;
-use crate::durable::random;
+use crate::durable::{self, random};
 use crate::home::{Home, HomeError};
 use crate::store::{ClientKind, Committed, NewDocument, StoreError};
 
@@ -24,6 +26,8 @@ use crate::store::{ClientKind, Committed, NewDocument, StoreError};
 const CLIENT: &str = "destination";
 /// So many of the newest documents lie within the log's first page: most gateways need one request for all that is new.
 const INLINE: u32 = 16;
+/// Sealed documents that gateways do not see yet, below the home.
+const PUBLISHING: &str = "publishing";
 /// Content of one document, in bytes: it is held in memory.
 pub const MAX_CONTENT: u64 = 64 << 20;
 
@@ -87,7 +91,9 @@ pub enum AuthorError {
     #[error(transparent)]
     Home(#[from] HomeError),
     /// The log.
-    #[error("it is stored, but gateways do not see it yet: {0}; publish it again when that is mended")]
+    #[error(
+        "it is stored, but gateways do not see it yet: {0}; publish it again when that is mended, it is then the same document"
+    )]
     Log(#[from] WriteError),
     /// The log's place.
     #[error("the remote log cannot be written: {0}")]
@@ -102,7 +108,7 @@ pub fn readers_folder(home: &Home, collection: &str) -> PathBuf {
     home.path().join("readers").join(collection)
 }
 
-/// Seals, stores, confirms and publishes; the document's id.
+/// Seals, stores, confirms and publishes; the document's id. What failed on its way goes on when it is published again.
 pub fn publish(home: &Home, authored: &Authored) -> Result<MessageId, AuthorError> {
     let collection = &authored.collection;
     if !home.settings().collections.contains(collection) {
@@ -114,8 +120,9 @@ pub fn publish(home: &Home, authored: &Authored) -> Result<MessageId, AuthorErro
     if recipients.is_empty() {
         return Err(AuthorError::NoReaders(collection.clone(), folder));
     }
-    recipients.push(home.certificate());
-    let document = seal(home, authored, &recipients)?;
+    recipients.push(home.chain().recipient(now()).cloned().unwrap_or_else(|| home.certificate()));
+    let _alone = crate::server::lock_log(home)?;
+    let (document, kept) = sealed_once(home, authored, &recipients)?;
     let (id, records) = (document.id(), home.records()?);
     let client = records.client_named(CLIENT, ClientKind::Gateway, now())?;
     let description = document.description();
@@ -141,7 +148,55 @@ pub fn publish(home: &Home, authored: &Authored) -> Result<MessageId, AuthorErro
     let (key, destination) = (home.key(), home.destination());
     records.confirm(&rows, Some(client), &|verdicts| key.sign(destination, verdicts, now()))?;
     append(home, &document)?;
+    fs::remove_file(kept)?;
     Ok(id)
+}
+
+/// The document, and the file that it is kept in until gateways see it: where that failed before, sealing it again would make
+/// another document of it.
+fn sealed_once(
+    home: &Home,
+    authored: &Authored,
+    recipients: &[Certificate],
+) -> Result<(Document, PathBuf), AuthorError> {
+    let folder = home.path().join(PUBLISHING);
+    fs::create_dir_all(&folder)?;
+    let file = folder.join(HEXLOWER.encode(&same(home, authored, recipients)));
+    let kept = match fs::read(&file) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => None,
+        // One that is damaged is of no use to anybody.
+        other => Document::decode(other?.into()).ok(),
+    };
+    let document = match kept {
+        Some(document) => document,
+        None => {
+            let document = seal(home, authored, recipients)?;
+            durable::write(&file, &document.encode(), 0o640)?;
+            document
+        }
+    };
+    Ok((document, file))
+}
+
+/// A digest over all that is the same when something is published again, its readers and its signer too.
+fn same(home: &Home, authored: &Authored, recipients: &[Certificate]) -> [u8; 32] {
+    let Authored { collection, file_name, content, record, revision, replaces, priority, readers: _ } =
+        authored;
+    let mut digest = Sha256::new();
+    let mut add = |bytes: &[u8]| {
+        digest.update((bytes.len() as u64).to_be_bytes());
+        digest.update(bytes);
+    };
+    add(collection.as_bytes());
+    add(&[u8::from(file_name.is_some()), u8::from(record.is_some()), *priority]);
+    add(file_name.as_deref().unwrap_or_default());
+    add(record.as_deref().unwrap_or_default().as_bytes());
+    add(&revision.to_be_bytes());
+    add(&replaces.iter().flat_map(|id| id.0).collect::<Vec<_>>());
+    add(&home.key().certificate().to_bytes());
+    recipients.iter().for_each(|recipient| add(&recipient.to_bytes()));
+    add(content);
+    digest.finalize().into()
 }
 
 fn seal(home: &Home, authored: &Authored, recipients: &[Certificate]) -> Result<Document, AuthorError> {
@@ -165,14 +220,16 @@ fn seal(home: &Home, authored: &Authored, recipients: &[Certificate]) -> Result<
     Ok(Document::new(group, time.rounded_to_hour(), assemble(&header, &sealed)?)?)
 }
 
-/// Lists it in the destination's own log; one process at a time.
+/// Lists it in the destination's own log, once.
 fn append(home: &Home, document: &Document) -> Result<(), AuthorError> {
-    let _alone = crate::server::lock_log(home)?;
     let signer = Arc::new(home.log_signer()?);
     fs::create_dir_all(home.log_folder())?;
     let mut place: Box<dyn Place> = Box::new(Folder::on_disk(&home.log_folder())?);
     let mode = Mode::Mixed { inline_last: INLINE };
     let (mut writer, _) = Writer::begin(&mut *place, signer, mode, None, LogId(random()?))?;
+    if writer.lists(&document.id()) {
+        return Ok(());
+    }
     let bytes = document.encode();
     let described = Described { id: document.id(), group: document.group(), size: bytes.len() as u64 };
     let published = writer.publish(&mut *place, &[described], &mut One(bytes.into()), Bytes::new())?;

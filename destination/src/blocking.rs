@@ -4,6 +4,7 @@ use std::io;
 use std::thread;
 
 use tokio::runtime::{Builder, Handle};
+use tokio::task::AbortHandle;
 
 /// Drives connections on a thread of its own, and waits for answers on the caller's.
 pub(crate) struct Blocking {
@@ -28,5 +29,10 @@ impl Blocking {
     /// Waits for it. Within asynchronous code it would panic: there it would hold up everything else.
     pub(crate) fn wait<T>(&self, work: impl Future<Output = T>) -> T {
         self.handle.block_on(work)
+    }
+
+    /// Drives it, and waits for nothing: also from asynchronous code.
+    pub(crate) fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) -> AbortHandle {
+        self.handle.spawn(work).abort_handle()
     }
 }

@@ -72,7 +72,10 @@ pub enum CheckError {
 /// What is known of the server by now.
 struct Known {
     info: Info,
-    certificate: Certificate,
+    /// All that sign for the destination, the first one first.
+    certificates: Vec<Certificate>,
+    /// Whom documents are sealed to.
+    recipient: Certificate,
     collection: String,
 }
 
@@ -85,7 +88,7 @@ impl Known {
     fn document_for(&self, destination: Fingerprint, content: &[u8]) -> Result<Document, String> {
         let file_name = Some(b"check.txt".to_vec());
         let label = Label { collection: self.collection.clone(), file_name, ..Label::default() };
-        let recipients = [self.certificate.clone()];
+        let recipients = [self.recipient.clone()];
         let words = |error: &dyn std::fmt::Display| format!("nothing can be sealed to it: {error}");
         let sealed = seal_bytes(&label, content, &recipients, Compress::Never, now());
         let sealed = sealed.map_err(|error| words(&error))?;

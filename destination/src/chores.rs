@@ -20,6 +20,9 @@ const LEASE: Duration = Duration::from_secs(120);
 /// The shortest time between two looks for what other processes left behind.
 const SHORTEST_ROUND: Duration = Duration::from_secs(2);
 
+/// The shortest time between two looks for unfinished uploads that nobody goes on with.
+const SWEEP: Duration = Duration::from_secs(60);
+
 /// Goes on until it is told to stop. Blocking; for a thread of its own. `takeover` is after how long other processes' work
 /// is taken over, where there may be others.
 pub(crate) fn run(
@@ -33,6 +36,7 @@ pub(crate) fn run(
     };
     let round = takeover.map(|takeover| (takeover / 2).max(SHORTEST_ROUND));
     let mut last_round = Instant::now();
+    let mut last_sweep = None;
     loop {
         let pause = async { tokio::time::timeout(PAUSE, stopped.changed()).await };
         if runtime.block_on(pause).is_ok() {
@@ -47,6 +51,12 @@ pub(crate) fn run(
             last_round = Instant::now();
             if let Err(error) = intake.recover(false) {
                 log::warn!("what other servers left behind is looked at again later: {error}");
+            }
+        }
+        if last_sweep.is_none_or(|last: Instant| last.elapsed() >= SWEEP) {
+            last_sweep = Some(Instant::now());
+            if let Err(error) = intake.partials().sweep() {
+                log::warn!("unfinished uploads that nobody goes on with cannot be removed: {error}");
             }
         }
         if let Some(webhook) = webhook

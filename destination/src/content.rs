@@ -69,10 +69,13 @@ pub enum ContentError {
 pub(crate) fn open(home: &Home) -> Result<Box<dyn Content>, ContentError> {
     Ok(match home.settings().content.as_deref() {
         None | Some(FOLDER) => Box::new(Folder::new(home)),
-        Some(url) => {
-            Box::new(Objects::open(url, &home.settings().content_options, &home.temporary_folder())?)
-        }
+        Some(url) => Box::new(open_objects(home, url)?),
     })
+}
+
+/// With the home's options.
+pub(crate) fn open_objects(home: &Home, url: &str) -> Result<Objects, ObjectsError> {
+    Objects::open(url, &home.settings().content_options, &home.temporary_folder())
 }
 
 /// In the settings: the home's own folders.

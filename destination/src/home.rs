@@ -6,7 +6,7 @@
 //! certificate.pgp    its public part     confirmations/       NAME.txt and NAME.txt.asc
 //! collection.key     names the groups    store.sqlite         what became of each document
 //! tls/               certificates        tmp/                 what is being received
-//! log/               remote logs of gateways
+//! log/               remote logs         publishing/          what gateways do not see yet
 //! keys/              successors' keys    chain.pb             all certificates, and who vouches for them
 //! ```
 
@@ -31,8 +31,8 @@ use zeroize::Zeroizing;
 pub use settings::{Settings, WebhookSettings};
 use settings::{
     default_listen, default_max_batch_bytes, default_max_batch_documents, default_max_content,
-    default_max_document, default_max_log_bytes, default_takeover_after, default_tls_certificate,
-    default_tls_key,
+    default_max_document, default_max_log_bytes, default_max_partial_bytes, default_max_partials,
+    default_takeover_after, default_tls_certificate, default_tls_key,
 };
 
 use crate::clock::now;
@@ -40,6 +40,7 @@ use crate::durable;
 use crate::intake::BatchLimits;
 use crate::judge::{Judge, Limits};
 use crate::names::is_folder_name;
+use crate::partials;
 use crate::store::{Postgres, Records, Store, StoreError};
 use crate::tls::{self, TlsError};
 
@@ -137,6 +138,20 @@ pub enum HomeError {
         "{0}: `database` can be shared by several servers, the content in this home cannot; set content = \"s3://BUCKET/PREFIX\", or content = \"folder\" where only one server runs"
     )]
     HalfShared(PathBuf),
+    /// The largest document could not be uploaded in parts.
+    #[error(
+        "{path}: max_partial_bytes = {bytes} and max_partials = {count} leave no room for a document of max_document = {document} bytes; raise them"
+    )]
+    Partials {
+        /// The settings.
+        path: PathBuf,
+        /// As configured.
+        bytes: u64,
+        /// As configured.
+        count: u64,
+        /// As configured.
+        document: u64,
+    },
     /// A webhook that cannot be called.
     #[error("{path}: the webhook's url {found:?} begins neither with https:// nor with http://")]
     Webhook {
@@ -221,6 +236,8 @@ impl Home {
             max_content: default_max_content(),
             max_batch_documents: default_max_batch_documents(),
             max_batch_bytes: default_max_batch_bytes(),
+            max_partial_bytes: default_max_partial_bytes(),
+            max_partials: default_max_partials(),
             max_log_bytes: default_max_log_bytes(),
             database: None,
             content: None,
@@ -383,11 +400,12 @@ impl Home {
     pub fn records(&self) -> Result<Box<dyn Records>, StoreError> {
         Ok(match &self.settings.database {
             None => Box::new(Mutex::new(Store::open(&self.store_file())?)),
-            Some(url) => {
-                let lease = Duration::from_secs(u64::from(self.settings.takeover_after));
-                Box::new(Postgres::open(url, lease)?)
-            }
+            Some(url) => Box::new(self.postgres(url)?),
         })
+    }
+
+    pub(crate) fn postgres(&self, url: &str) -> Result<Postgres, StoreError> {
+        Postgres::open(url, Duration::from_secs(u64::from(self.settings.takeover_after)))
     }
 
     /// The file of a held document; 256 folders, so that none gets too large.
@@ -408,6 +426,10 @@ impl Home {
             &self.temporary_folder(),
             limits,
         )
+    }
+
+    pub(crate) fn partial_limits(&self) -> partials::Limits {
+        partials::Limits { bytes: self.settings.max_partial_bytes, count: self.settings.max_partials }
     }
 
     pub(crate) fn batch_limits(&self) -> BatchLimits {

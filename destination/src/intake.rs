@@ -19,11 +19,12 @@ use waypost_protocol::ids::{Fingerprint, MessageId};
 
 use crate::clock::now;
 use crate::confirmations::export_new;
-use crate::content::{self, Content, ContentError, Placement};
+use crate::content::{Content, ContentError, Placement};
 use crate::durable::is_full;
 use crate::home::Home;
 use crate::judge::{Failed, Judge, Outcome};
-use crate::partials::Partials;
+use crate::partials::{Partials, StoredBytes};
+use crate::places::Places;
 use crate::store::{Committed, NewDocument, Records, Staged, StoreError};
 
 pub use resumed::Advance;
@@ -53,6 +54,8 @@ pub trait Incoming: Read + Send + Sync {
 }
 
 impl Incoming for &[u8] {}
+
+impl Incoming for StoredBytes {}
 
 /// How large a batch may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -99,8 +102,8 @@ pub enum IntakeError {
 /// Takes documents in, for one destination. Blocking; shared between threads.
 pub struct Intake {
     judge: Judge,
-    records: Box<dyn Records>,
-    content: Box<dyn Content>,
+    records: Arc<dyn Records>,
+    content: Arc<dyn Content>,
     key: SecretKey,
     destination: Fingerprint,
     /// Whether the webhook is told of opened documents.
@@ -115,19 +118,17 @@ pub struct Intake {
 impl Intake {
     /// Opens the home's store. [`Intake::recover`] comes next.
     pub fn open(home: &Home) -> Result<Self, IntakeError> {
-        let folder = home.partials_folder();
+        let Places { records, content, partials } = Places::open(home)?;
         Ok(Intake {
             judge: home.judge(home.key().clone()),
-            records: home.records()?,
-            content: content::open(home)?,
+            partials: Arc::new(Partials::new(partials, records.clone(), home.partial_limits())),
+            records,
+            content,
             key: home.key().clone(),
             destination: home.destination(),
             notify: home.settings().webhook.is_some(),
             placed: Mutex::new(Vec::new()),
             unplaced: AtomicBool::new(false),
-            partials: Arc::new(
-                Partials::open(&folder).map_err(|error| IntakeError::File { path: folder, error })?,
-            ),
         })
     }
 
@@ -167,9 +168,6 @@ impl Intake {
             self.confirm(&rows, None)?;
         }
         export_new(self.content(), self.store())?;
-        if let Err(error) = self.partials.sweep() {
-            log::warn!("old unfinished uploads cannot be removed: {error}");
-        }
         Ok(())
     }
 
@@ -184,6 +182,9 @@ impl Intake {
 
     fn sweep(&self) -> Result<(), IntakeError> {
         let known = self.store().staged()?.into_iter().collect();
+        if let Err(error) = self.partials.sweep_orphans() {
+            log::warn!("parts of uploads that are gone cannot be removed: {error}");
+        }
         self.content.sweep(&known).map_err(IntakeError::Sweep)
     }
 

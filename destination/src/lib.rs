@@ -23,7 +23,11 @@ pub mod metrics;
 pub mod names;
 pub mod opener;
 pub mod partials;
+mod places;
 pub mod server;
+#[cfg(test)]
+#[path = "../tests/support/servers.rs"]
+mod servers;
 pub mod store;
 pub mod tls;
 pub mod webhook;

@@ -19,6 +19,7 @@ use waypost_protocol::confirmation::ConfirmationError;
 pub use clients::{Client, ClientKind};
 pub use documents::{Committed, Counts, Held, NewDocument, Notice, Page, Staged};
 pub use postgres::Postgres;
+pub(crate) use postgres::{ClaimedRow, PartRow};
 pub use quota::{Quota, Used};
 pub use records::{Records, Sign};
 

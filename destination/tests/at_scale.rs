@@ -6,5 +6,7 @@
 mod commands;
 #[path = "crash.rs"]
 mod crash;
+#[path = "tus.rs"]
+mod tus;
 #[path = "uploads.rs"]
 mod uploads;

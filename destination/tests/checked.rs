@@ -14,6 +14,8 @@ use serde_json::Value;
 use support::{Place, Running};
 use waypost_destination::check::{Finding, Target, check};
 use waypost_protocol::api::{Answer, PROTOBUF};
+use waypost_protocol::ids::Fingerprint;
+use waypost_protocol::succession;
 
 fn target(server: &Running) -> Target {
     Target {
@@ -84,6 +86,9 @@ enum Fault {
     ForgetsTheCursor,
     TakesAnyNumberOfIds,
     LosesTheOffset,
+    HidesSuccessions,
+    BreaksSuccessions,
+    ForeignSuccessions,
 }
 
 /// A server in front of the right one that spoils its answers.
@@ -161,9 +166,27 @@ async fn pass_on(
         Fault::LosesTheOffset if headers.contains_key("upload-offset") => {
             headers.insert("upload-offset", HeaderValue::from(0));
         }
+        Fault::BreaksSuccessions | Fault::ForeignSuccessions if path == "/v1/successions" => {
+            let mut links = succession::decode(&body).unwrap();
+            match fault {
+                Fault::ForeignSuccessions => links[0].destination = Fingerprint::V4([9; 20]),
+                _ => {
+                    let word = links[1].word.as_mut().unwrap();
+                    let mut signature = word.signature.to_vec();
+                    *signature.last_mut().unwrap() ^= 1;
+                    word.signature = signature.into();
+                }
+            }
+            body = succession::encode(&links).into();
+        }
         _ => {}
     }
-    if status == StatusCode::OK && headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROTOBUF) {
+    let status = match fault {
+        Fault::HidesSuccessions if path == "/v1/successions" => StatusCode::NOT_FOUND,
+        _ => status,
+    };
+    let is_answer = path != "/v1/successions" && status == StatusCode::OK;
+    if is_answer && headers.get(header::CONTENT_TYPE).is_some_and(|kind| kind == PROTOBUF) {
         let mut answer = Answer::decode(&body[..]).unwrap();
         match fault {
             Fault::BreaksSignatures => answer.confirmations.iter_mut().for_each(|confirmation| {
@@ -185,6 +208,31 @@ async fn pass_on(
 }
 
 #[test]
+fn a_server_whose_key_was_renewed_and_succeeded_passes_and_its_chain_is_followed() {
+    let place = Place::new();
+    place.command(&["key", "renew", "--for", "2y"]).unwrap();
+    place.command(&["key", "succeed", "--new"]).unwrap();
+    std::thread::sleep(std::time::Duration::from_millis(1_500));
+    let server = place.run();
+    let findings = check(&target(&server)).unwrap();
+    assert!(findings.iter().all(|finding| finding.passed == Some(true)), "{findings:#?}");
+    // Nobody vouches for the key that signs.
+    let (_runtime, address) = spoiled(&server, Fault::BreaksSuccessions);
+    let spoiled = Target { url: format!("http://{address}"), ca_file: None, ..target(&server) };
+    let findings = check(&spoiled).unwrap();
+    assert!(failed(&findings).starts_with(&["successions", "put"]), "{findings:#?}");
+    // The first key is in other hands.
+    let first = place.home.destination().to_string();
+    drop(server);
+    place.command(&["key", "revoke", &first]).unwrap();
+    let server = place.run();
+    let findings = check(&target(&server)).unwrap();
+    let passed = |finding: &Finding| finding.passed == (finding.name != "successions").then_some(true);
+    assert!(findings.iter().all(passed), "{findings:#?}");
+    assert!(findings.iter().any(|finding| finding.name == "tus"));
+}
+
+#[test]
 fn every_fault_of_a_server_is_found() {
     let place = Place::new();
     let server = place.run();
@@ -194,7 +242,9 @@ fn every_fault_of_a_server_is_found() {
         (Fault::NeverKnown, &["etag"]),
         (Fault::Redirects, &["certificate", "no-redirects"]),
         (Fault::LetsAnyoneIn, &["unauthorised"]),
-        (Fault::OtherCertificate, &["put", "batch", "tus"]),
+        (Fault::OtherCertificate, &["certificate"]),
+        (Fault::HidesSuccessions, &["successions"]),
+        (Fault::ForeignSuccessions, &["successions"]),
         (Fault::PlainProblems, &["problems", "unauthorised", "wrong-digest", "bad-ids"]),
         (Fault::BreaksSignatures, &["put", "batch", "tus"]),
         (Fault::ConfirmsNothing, &["put", "batch", "tus"]),

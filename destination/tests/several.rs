@@ -4,11 +4,15 @@
 mod support;
 
 use std::collections::BTreeMap;
+use std::io::Write as _;
+use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
+use data_encoding::BASE64;
 use support::{Client, Place, Running, batch, noise, servers};
 use waypost_destination::Home;
 use waypost_protocol::confirmation::Verdict;
+use waypost_protocol::document::Document;
 
 /// Two homes with the same keys, database and object store, as on two machines.
 struct Two {
@@ -27,7 +31,7 @@ impl Two {
         let text = text.replace("takeover_after = 60", &format!("takeover_after = {takeover}"));
         std::fs::write(&file, text + &shared.settings()).unwrap();
         let other = place.folder.path().join("other");
-        let copied = std::process::Command::new("cp").arg("-a").arg(place.home.path()).arg(&other).status();
+        let copied = Command::new("cp").arg("-a").arg(place.home.path()).arg(&other).status();
         assert!(copied.unwrap().success());
         place.home = Home::open(place.home.path()).unwrap();
         place.shared = Some(shared.clone());
@@ -146,7 +150,7 @@ fn what_a_killed_server_left_behind_another_one_goes_on_with() {
     let documents: Vec<_> =
         (0..60u64).map(|n| two.place.document(Some(format!("{n}.bin").as_bytes()), &noise(n, 900))).collect();
     let body = two.place.file("batch", &batch(&documents));
-    let mut upload = std::process::Command::new("curl")
+    let mut upload = Command::new("curl")
         .args(["--silent", "--request", "POST", "--output", "/dev/null", "--cacert"])
         .arg(&two.first.ca)
         .args(["--header", &format!("Authorization: Bearer {}", two.first.token)])
@@ -211,4 +215,115 @@ fn half_a_configuration_is_refused_with_what_is_missing() {
     place.set("content", "\"folder\"");
     place.set("contents", "\"folder\"");
     assert!(place.command(&["status"]).unwrap_err().contains("contents"));
+}
+
+/// A document of 20 MiB, and curl that begins its upload at that server: bytes go on coming as they are written.
+fn begun(two: &Two, server: &Client) -> (Document, Vec<u8>, Child, ChildStdin) {
+    let document = two.place.document(Some(b"film.mp4"), &noise(7, 20 << 20));
+    let bytes = document.encode().to_vec();
+    let mut upload = tus(server, "POST", "/v1/uploads")
+        .args(["--header", &format!("Upload-Length: {}", bytes.len())])
+        .args(["--header", &named(&document)])
+        .args(["--header", &format!("Content-Length: {}", bytes.len()), "--upload-file", "-"])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap();
+    let stdin = upload.stdin.take().unwrap();
+    (document, bytes, upload, stdin)
+}
+
+fn named(document: &Document) -> String {
+    format!("Upload-Metadata: id {}", BASE64.encode(document.id().to_string().as_bytes()))
+}
+
+fn tus(server: &Client, method: &str, path: &str) -> Command {
+    let mut command = Command::new("curl");
+    let method = if method == "HEAD" { vec!["--head"] } else { vec!["--request", method] };
+    command.args(["--silent", "--include", "--max-time", "60", "--cacert"]).arg(&server.ca).args(method);
+    let token = format!("Authorization: Bearer {}", server.token);
+    for header in [&token, "Tus-Resumable: 1.0.0", "Content-Type: application/offset+octet-stream", "Expect:"]
+    {
+        command.args(["--header", header]);
+    }
+    command.arg(format!("{}{path}", server.url));
+    command
+}
+
+/// Status, and the offset that it says.
+fn heard(command: &mut Command) -> (u16, Option<usize>) {
+    let output = String::from_utf8_lossy(&command.output().unwrap().stdout).to_lowercase();
+    let offset = output.split("upload-offset: ").nth(1).and_then(|rest| rest.lines().next());
+    let status = output.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.unwrap(), offset.and_then(|offset| offset.trim().parse().ok()))
+}
+
+fn offset(server: &Client, document: &Document) -> usize {
+    let (status, offset) = heard(&mut tus(server, "HEAD", &format!("/v1/uploads/{}", document.id())));
+    assert_eq!(status, 200);
+    offset.unwrap()
+}
+
+/// Sends the rest there; the document is opened.
+fn finish(two: &Two, server: &Client, document: &Document, bytes: &[u8], from: usize) {
+    let rest = two.place.file("rest", &bytes[from..]);
+    let path = format!("/v1/uploads/{}", document.id());
+    let mut patch = tus(server, "PATCH", &path);
+    patch.args(["--header", &format!("Upload-Offset: {from}")]);
+    patch.arg("--data-binary").arg(format!("@{}", rest.display()));
+    assert_eq!(heard(&mut patch), (204, Some(bytes.len())));
+    let answer = server.ask("/v1/confirmations", &[document.id()]);
+    assert_eq!(two.place.verdict_on(&answer, document), Some(Verdict::Opened));
+    assert!(two.place.inbox()[0].1 == noise(7, 20 << 20));
+    assert_eq!(two.shared.objects("partials"), []);
+    assert_eq!(two.shared.sql("SELECT count(*) FROM partials"), "0");
+}
+
+#[test]
+fn an_upload_that_is_cut_at_one_server_goes_on_at_another_where_it_stopped() {
+    let two = Two::new(60);
+    let (document, bytes, mut upload, mut stdin) = begun(&two, &two.first);
+    stdin.write_all(&bytes[..13 << 20]).unwrap();
+    stdin.flush().unwrap();
+    // Three parts of 4 MiB are stored, the rest is in memory; the connection still stands.
+    let begun = Instant::now();
+    while two.shared.sql("SELECT count(*) FROM parts") != "3" {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    std::thread::sleep(Duration::from_secs(1));
+    let begun = Instant::now();
+    let there = offset(&two.second, &document);
+    println!("{there} of {} bytes sent are at the other server after {:?}", 13 << 20, begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(5), "{:?}", begun.elapsed());
+    // But for what is on its way.
+    assert!(((13 << 20) - (256 << 10)..=13 << 20).contains(&there), "{there}");
+    // What the cut connection still brings counts for nothing.
+    let _ = stdin.write_all(&bytes[13 << 20..14 << 20]);
+    assert_eq!(offset(&two.second, &document), there);
+    drop(stdin);
+    upload.kill().unwrap();
+    upload.wait().unwrap();
+    finish(&two, &two.second, &document, &bytes, there);
+    println!("{} bytes were sent again", (13 << 20) - there);
+}
+
+#[test]
+fn an_upload_outlives_the_server_that_it_began_at() {
+    let mut two = Two::new(60);
+    let (document, bytes, mut upload, mut stdin) = begun(&two, &two.first);
+    stdin.write_all(&bytes[..10 << 20]).unwrap();
+    stdin.flush().unwrap();
+    let begun = Instant::now();
+    while two.shared.sql("SELECT count(*) FROM parts") != "2" {
+        assert!(begun.elapsed() < Duration::from_secs(30));
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    two.first.child.kill().unwrap();
+    two.first.child.wait().unwrap();
+    drop(stdin);
+    let _ = upload.wait();
+    // What was in its memory is gone.
+    assert_eq!(offset(&two.second, &document), 8 << 20);
+    finish(&two, &two.second, &document, &bytes, 8 << 20);
 }

@@ -23,6 +23,7 @@ use super::uploads::{refuse, upload};
 use super::{Problem, Shared};
 use crate::intake::Advance;
 use crate::partials::{Partial, PartialError};
+use crate::store::StoreError;
 
 const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
 const VERSION: HeaderName = HeaderName::from_static("tus-version");
@@ -53,7 +54,8 @@ pub(super) async fn versioned(request: Request, next: Next) -> Response {
 /// `OPTIONS /v1/uploads`: what is spoken here.
 pub(super) async fn options(State(shared): State<Arc<Shared>>) -> Response {
     let extensions = HeaderValue::from_static("creation,creation-with-upload,termination");
-    let most = HeaderValue::from(shared.intake.readable());
+    let most = shared.intake.readable().min(shared.intake.partials().most());
+    let most = HeaderValue::from(most);
     (StatusCode::NO_CONTENT, [(VERSION, OURS), (EXTENSION, extensions), (MAX_SIZE, most)]).into_response()
 }
 
@@ -67,7 +69,7 @@ pub(super) async fn create(
     let check = || {
         let id = named_id(&headers)?;
         let length = number(&headers, &LENGTH)?;
-        let readable = shared.intake.readable();
+        let readable = shared.intake.readable().min(shared.intake.partials().most());
         if length > readable {
             let most = shared.info.max_document;
             return Err(Problem::too_large(format!("{length} bytes, at most {most} are taken")));
@@ -79,11 +81,10 @@ pub(super) async fn create(
         Ok(checked) => checked,
         Err(problem) => return refuse(problem, &headers, body).await,
     };
-    let begin = {
-        let shared = shared.clone();
-        blocking(move || shared.intake.partials().create(client.0, id, length)).await?
+    let partial = match shared.intake.partials().create(client.0, id, length).await {
+        Ok(partial) => partial,
+        Err(error) => return refuse(error.into(), &headers, body).await,
     };
-    let partial = begin.map_err(Problem::from)?;
     let offset = match has_bytes {
         true => append(&shared, client, id, partial, body).await?,
         false => 0,
@@ -151,8 +152,7 @@ pub(super) async fn delete(
     Path(id): Path<String>,
 ) -> Result<Response, Problem> {
     let partial = find(&shared, client, parse_id(&id)?).await?;
-    let removed = blocking(move || partial.remove()).await?;
-    removed.map_err(|error| Problem::from(PartialError::File(error)))?;
+    blocking(move || partial.remove()).await??;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -184,13 +184,11 @@ async fn append(
 }
 
 async fn find(shared: &Arc<Shared>, client: Client, id: MessageId) -> Result<Partial, Problem> {
-    let shared = shared.clone();
-    let found = blocking(move || shared.intake.partials().find(client.0, id)).await?;
     let none = || {
         let detail = "begin it with POST /v1/uploads; a whole upload's verdict is asked for with POST /v1/confirmations";
         Problem::new(StatusCode::NOT_FOUND, "no-such-upload", "No such upload", detail)
     };
-    found?.ok_or_else(none)
+    shared.intake.partials().find(client.0, id).await?.ok_or_else(none)
 }
 
 fn parse_id(text: &str) -> Result<MessageId, Problem> {
@@ -218,6 +216,11 @@ impl From<PartialError> for Problem {
     fn from(error: PartialError) -> Self {
         match error {
             PartialError::Locked => Self::new(StatusCode::LOCKED, "locked", "In use", error.to_string()),
+            PartialError::Full(detail) => {
+                Self::new(StatusCode::INSUFFICIENT_STORAGE, "full", "No room", detail)
+            }
+            PartialError::Store(StoreError::Revoked) => Self::unauthorized(),
+            PartialError::Store(error) => error.into(),
             PartialError::File(cause) if crate::durable::is_full(&cause) => {
                 Self::new(StatusCode::INSUFFICIENT_STORAGE, "full", "No room", "send it again later")
             }

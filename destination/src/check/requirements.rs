@@ -3,11 +3,12 @@
 use data_encoding::BASE64;
 use reqwest::Method;
 use sha2::{Digest as _, Sha256};
-use waypost_openpgp::{Certificate, verify_confirmation};
+use waypost_openpgp::{Certificate, Chain, verify_confirmation};
 use waypost_protocol::api::{self, Answer, FailureCode, Info, MAX_IDS, bit, encode_ids};
 use waypost_protocol::confirmation::{Confirmation, Rejection, Verdict};
 use waypost_protocol::document::Document;
 use waypost_protocol::ids::{Fingerprint, MessageId};
+use waypost_protocol::succession;
 
 use super::asking::Asking;
 use super::{Finding, Known};
@@ -40,9 +41,20 @@ pub(super) async fn all(asking: &Asking, collection: &str) -> Vec<Finding> {
         info.as_ref().map(|_| ()).map_err(Clone::clone),
     );
     found.add("etag", "a client that knows the info by its ETag is answered 304", etag(asking).await);
-    let certificate = certificate(asking).await;
-    let is_known = certificate.as_ref().map(|_| ()).map_err(Clone::clone);
-    found.add("certificate", "GET /v1/certificate is an OpenPGP certificate that can be sealed to", is_known);
+    let all = certificates(asking, info.as_ref().ok()).await;
+    found.add(
+        "certificate",
+        "GET /v1/certificate gives OpenPGP certificates, first the one that names the destination",
+        all.as_ref().map(|_| ()).map_err(Clone::clone),
+    );
+    let chain = match all {
+        Ok((first, others)) => Some(followed(asking, first, others, &mut found).await),
+        Err(_) => {
+            found.untested(CHAIN.0, CHAIN.1, "needs certificate");
+            None
+        }
+    };
+    let recipient = chain.as_ref().and_then(|chain| chain.recipient(now()).cloned());
     found.add(
         "unauthorised",
         "without a token, or with a wrong one, the answer is 401",
@@ -50,13 +62,14 @@ pub(super) async fn all(asking: &Asking, collection: &str) -> Vec<Finding> {
     );
     found.add("problems", "what is not there is a 404 as problem details", no_such_path(asking).await);
     let rest = "all that concerns documents";
-    match (info, certificate) {
-        (Ok(info), Ok(certificate)) if asking.is_client() => {
-            let known = Known { info, certificate, collection: collection.to_owned() };
+    match (info, chain.zip(recipient)) {
+        (Ok(info), Some((chain, recipient))) if asking.is_client() => {
+            let certificates = chain.certificates().to_vec();
+            let known = Known { info, certificates, recipient, collection: collection.to_owned() };
             documents(asking, &known, &mut found).await;
         }
-        (Ok(_), Ok(_)) => found.untested("documents", rest, "give a gateway's token with --token"),
-        _ => found.untested("documents", rest, "needs info and certificate"),
+        (Ok(_), Some(_)) => found.untested("documents", rest, "give a gateway's token with --token"),
+        _ => found.untested("documents", rest, "needs info, and a certificate that can be sealed to"),
     }
     let redirects = match asking.redirects() {
         0 => Ok(()),
@@ -138,12 +151,57 @@ async fn etag(asking: &Asking) -> Outcome {
     heard.has_status(304).map(drop)
 }
 
-async fn certificate(asking: &Asking) -> Result<Certificate, String> {
+/// The destination's first certificate, and the others that the server has.
+async fn certificates(
+    asking: &Asking,
+    info: Option<&Info>,
+) -> Result<(Certificate, Vec<Certificate>), String> {
     let heard = asking.ask_as(None, Method::GET, api::CERTIFICATE, &[], Vec::new()).await?.has_status(200)?;
-    let certificate = Certificate::from_bytes(&heard.body).map_err(|error| error.to_string())?;
-    match certificate.can_be_sealed_to(now()) {
-        true => Ok(certificate),
-        false => Err("it has no valid key to encrypt to".to_owned()),
+    let all = Certificate::several_from_bytes(&heard.body).map_err(|error| error.to_string())?;
+    let mut all = all.into_iter();
+    let first = all.next().ok_or("there is none")?;
+    match info.map(|info| info.fingerprint).filter(|named| *named != first.fingerprint()) {
+        None => Ok((first, all.collect())),
+        Some(named) => Err(format!("the first one is {}, the info names {named}", first.fingerprint())),
+    }
+}
+
+const CHAIN: (&str, &str) = (
+    "successions",
+    "GET /v1/successions leads from the first certificate, by signatures, to one that can be sealed to",
+);
+
+/// The chain, as whoever has pinned the first certificate follows it. Where that one's key is revoked it vouches for nobody any
+/// more: then the others are taken as they are.
+async fn followed(
+    asking: &Asking,
+    first: Certificate,
+    others: Vec<Certificate>,
+    found: &mut Findings,
+) -> Chain {
+    let mut chain = Chain::new(first);
+    let outcome = follow(asking, &mut chain).await;
+    if chain.certificates().first().is_some_and(Certificate::is_hard_revoked) {
+        let reason = "the first key is revoked, so that only who knew its successor before follows";
+        found.untested(CHAIN.0, CHAIN.1, reason);
+        // One that is too many is not needed.
+        let _ = others.into_iter().try_for_each(|other| chain.admit(other).map(drop));
+    } else {
+        found.add(CHAIN.0, CHAIN.1, outcome);
+    }
+    chain
+}
+
+async fn follow(asking: &Asking, chain: &mut Chain) -> Outcome {
+    let heard = asking.ask_as(None, Method::GET, api::SUCCESSIONS, &[], Vec::new()).await?.has_status(200)?;
+    let links = succession::decode(&heard.body).map_err(|error| error.to_string())?;
+    if links.is_empty() {
+        return Err("it names no certificate".to_owned());
+    }
+    match chain.absorb(&links, now()).faults.first() {
+        Some(fault) => Err(fault.to_string()),
+        None if chain.recipient(now()).is_none() => Err("none has a valid key to encrypt to".to_owned()),
+        None => Ok(()),
     }
 }
 
@@ -195,7 +253,7 @@ pub(super) fn verdict(
     let mut verdict = None;
     for wire in &answer.confirmations {
         let confirmation = Confirmation::from_wire(wire).map_err(|error| error.to_string())?;
-        verify_confirmation(&confirmation, std::slice::from_ref(&known.certificate), now())
+        verify_confirmation(&confirmation, &known.certificates, now())
             .map_err(|error| format!("a confirmation does not verify: {error}"))?;
         verdict = verdict.or(confirmation.statement.verdict_on(&document.id()));
     }

@@ -1,10 +1,13 @@
 //! Content in an object store (S3 and what speaks its protocol) that several processes share.
 //!
 //! Under the prefix: `staging/RANDOM` is what a row may name; `inbox/COLLECTION/ID/NAME` are opened documents, ID being the
-//! first 16 digits of the document's, so that no two documents have one key; `held/ID` and `confirmations/NAME`.
+//! first 16 digits of the document's, so that no two documents have one key; `held/ID` and `confirmations/NAME`; `partials/` are
+//! unfinished uploads.
 //! An object appears whole or not at all, and lasts once it was put. Only content that a row names is copied from
 //! `staging/` to its place, so that what somebody has taken out of the inbox does not come back when a second gateway
 //! brings the same document. Copying again, after a crash or by a second process, writes the same bytes to the same key.
+
+mod parts;
 
 use std::collections::{BTreeMap, HashSet};
 use std::fs::File;

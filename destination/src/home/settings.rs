@@ -42,6 +42,13 @@ pub struct Settings {
     /// The largest batch in bytes. Default 1 GiB.
     #[serde(default = "default_max_batch_bytes")]
     pub max_batch_bytes: u64,
+    /// What the unfinished uploads of one gateway, or of the phones that share a token, may have in bytes when they are
+    /// whole. Default 8 GiB.
+    #[serde(default = "default_max_partial_bytes")]
+    pub max_partial_bytes: u64,
+    /// How many of them there may be. Default 1,000.
+    #[serde(default = "default_max_partials")]
+    pub max_partials: u64,
     /// What remote logs of gateways may take, all together, in bytes. Default 16 GiB.
     #[serde(default = "default_max_log_bytes")]
     pub max_log_bytes: u64,
@@ -108,6 +115,12 @@ pub(super) fn default_max_batch_documents() -> u32 {
 pub(super) fn default_max_batch_bytes() -> u64 {
     1 << 30
 }
+pub(super) fn default_max_partial_bytes() -> u64 {
+    8 << 30
+}
+pub(super) fn default_max_partials() -> u64 {
+    1_000
+}
 pub(super) fn default_max_log_bytes() -> u64 {
     16 << 30
 }
@@ -124,6 +137,10 @@ impl Settings {
             if self.content.is_none() {
                 return Err(HomeError::HalfShared(path()));
             }
+        }
+        let Settings { max_partial_bytes: bytes, max_partials: count, max_document: document, .. } = *self;
+        if bytes < document || count == 0 {
+            return Err(HomeError::Partials { path: path(), bytes, count, document });
         }
         if let Some(webhook) = &self.webhook
             && !["https://", "http://"].iter().any(|scheme| webhook.url.starts_with(scheme))

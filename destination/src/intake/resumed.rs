@@ -41,10 +41,7 @@ impl Intake {
                 io::copy(&mut partial.keeping(rest), &mut io::sink()).and_then(|_| {
                     match partial.offset() < length {
                         true => Err(io::ErrorKind::UnexpectedEof.into()),
-                        false => match partial.reader() {
-                            Ok(mut whole) => self.put(client, id, &mut whole, length),
-                            Err(error) => Ok(Err(file_failed(&error, id))),
-                        },
+                        false => Ok(self.put_stored(client, id, &partial)),
                     }
                 })
             }
@@ -61,11 +58,18 @@ impl Intake {
             Err(_) => true,
         };
         let offset = partial.offset();
-        let tidied = if is_kept { partial.flush() } else { partial.remove() };
-        if let Err(error) = tidied {
-            // What lasts of it is found out when it goes on; what is left over is swept away.
-            log::warn!(document:% = id; "an unfinished upload: {error}");
-        }
+        let outcome = match is_kept {
+            true => match partial.finish() {
+                Err(error) if outcome.is_err() => Ok(Err(file_failed(&error, id))),
+                _ => outcome,
+            },
+            false => {
+                if let Err(error) = partial.remove() {
+                    log::warn!(document:% = id; "what is left of an upload is swept away later: {error}");
+                }
+                outcome
+            }
+        };
         match outcome {
             Ok(Err(failed)) if begin > 0 && failed.code == FailureCode::Malformed => {
                 let detail = format!("what came in several requests is not the document: {}", failed.detail);
@@ -75,6 +79,19 @@ impl Intake {
             // The request ended where its sender wanted it to.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => Ok(Ok(Advance::Offset(offset))),
             Err(error) => Err(error),
+        }
+    }
+
+    /// Takes what is here for the whole document.
+    fn put_stored(&self, client: i64, id: MessageId, partial: &Partial) -> Result<Vec<Confirmation>, Failed> {
+        let put = partial.reader().and_then(|mut whole| self.put(client, id, &mut whole, partial.length()));
+        match put {
+            Ok(outcome) => outcome,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                log::error!(document:% = id; "an unfinished upload is lost: {error}");
+                Err(Failed::new(Some(id), FailureCode::Malformed, "the server has lost a part of it"))
+            }
+            Err(error) => Err(file_failed(&error, id)),
         }
     }
 }

@@ -1,11 +1,9 @@
 //! A crash between any two steps of taking a document in, each step done by hand, then the next start; with the embedded
 //! database and folder, and with those that several processes share.
 
-#[path = "../../tests/support/servers.rs"]
-mod servers;
-
 use super::*;
 use crate::home::Init;
+use crate::servers;
 use waypost_openpgp::{Compress, seal_bytes};
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::content::Label;

@@ -1,6 +1,6 @@
 //! Who may upload: gateways and phones, by token or client certificate.
 
-use rusqlite::{OptionalExtension as _, Row, params};
+use rusqlite::{Connection, OptionalExtension as _, Row, params};
 use serde::Serialize;
 use waypost_protocol::time::UnixTime;
 
@@ -115,6 +115,11 @@ impl Store {
         Ok(phone.map(|phone| if phone { ClientKind::Phone } else { ClientKind::Gateway }))
     }
 
+    /// What a client may bring and brought. [`StoreError::Revoked`] where its access has ended.
+    pub fn account(&self, client: i64) -> Result<(Quota, Used), StoreError> {
+        account(&self.db, client)
+    }
+
     /// Ends a client's access, at once; what it uploaded stays. False where there is none of that name.
     pub fn revoke_client(&self, name: &str, now: UnixTime) -> Result<bool, StoreError> {
         let sql = "UPDATE clients SET revoked = ? WHERE name = ? AND revoked IS NULL";
@@ -167,4 +172,49 @@ fn client(row: &Row<'_>) -> rusqlite::Result<Client> {
             total_documents: number(16)?,
         },
     })
+}
+
+/// What the client may bring and brought; a revoked one may nothing, also within an upload.
+pub(super) fn account(db: &Connection, client: i64) -> Result<(Quota, Used), StoreError> {
+    let sql =
+        "SELECT revoked, day_bytes, day_documents, total_bytes, total_documents, used_day, used_day_bytes,
+        used_day_documents, used_total_bytes, used_total_documents FROM clients WHERE id = ?";
+    let mut statement = db.prepare_cached(sql)?;
+    let found = statement.query_row([client], |row| {
+        let limit = |column| {
+            let value: Option<i64> = row.get(column)?;
+            Ok::<_, rusqlite::Error>(value.and_then(|value| u64::try_from(value).ok()))
+        };
+        let count = |column| limit(column).map(Option::unwrap_or_default);
+        let quota = Quota {
+            day_bytes: limit(1)?,
+            day_documents: limit(2)?,
+            total_bytes: limit(3)?,
+            total_documents: limit(4)?,
+        };
+        let used = Used {
+            day: count(5)?,
+            day_bytes: count(6)?,
+            day_documents: count(7)?,
+            total_bytes: count(8)?,
+            total_documents: count(9)?,
+        };
+        Ok((row.get::<_, Option<i64>>(0)?, quota, used))
+    });
+    match found.optional()? {
+        Some((None, quota, used)) => Ok((quota, used)),
+        _ => Err(StoreError::Revoked),
+    }
+}
+
+pub(super) fn write_account(db: &Connection, client: i64, used: &Used) -> Result<(), StoreError> {
+    let sql =
+        "UPDATE clients SET used_day = ?, used_day_bytes = ?, used_day_documents = ?, used_total_bytes = ?,
+        used_total_documents = ? WHERE id = ?";
+    let Used { day, day_bytes, day_documents, total_bytes, total_documents } = *used;
+    let [day, day_bytes, day_documents, total_bytes, total_documents] =
+        [day, day_bytes, day_documents, total_bytes, total_documents]
+            .map(|value| i64::try_from(value).unwrap_or(i64::MAX));
+    db.prepare_cached(sql)?.execute([day, day_bytes, day_documents, total_bytes, total_documents, client])?;
+    Ok(())
 }

@@ -9,7 +9,8 @@ use waypost_protocol::confirmation::{Confirmation, ConfirmationError, MAX_DOCUME
 use waypost_protocol::ids::{GroupId, MessageId};
 use waypost_protocol::time::UnixTime;
 
-use super::{Quota, Store, StoreError, Used};
+use super::clients::{account, write_account};
+use super::{Store, StoreError};
 
 /// A judged document that is not in the store yet.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -419,50 +420,6 @@ fn note_placed(tx: &Transaction<'_>, placed: &[(i64, Vec<u8>)]) -> Result<(), St
 fn row_of(db: &rusqlite::Connection, id: &MessageId) -> Result<Option<i64>, StoreError> {
     let mut statement = db.prepare_cached("SELECT seq FROM documents WHERE id = ?")?;
     Ok(statement.query_row([id.as_bytes()], |row| row.get(0)).optional()?)
-}
-
-/// What the client may bring and brought; a revoked one may nothing, also within an upload.
-fn account(tx: &Transaction<'_>, client: i64) -> Result<(Quota, Used), StoreError> {
-    let sql =
-        "SELECT revoked, day_bytes, day_documents, total_bytes, total_documents, used_day, used_day_bytes,
-        used_day_documents, used_total_bytes, used_total_documents FROM clients WHERE id = ?";
-    let mut statement = tx.prepare_cached(sql)?;
-    let found = statement.query_row([client], |row| {
-        let limit = |column| {
-            let value: Option<i64> = row.get(column)?;
-            Ok::<_, rusqlite::Error>(value.and_then(|value| u64::try_from(value).ok()))
-        };
-        let count = |column| limit(column).map(Option::unwrap_or_default);
-        let quota = Quota {
-            day_bytes: limit(1)?,
-            day_documents: limit(2)?,
-            total_bytes: limit(3)?,
-            total_documents: limit(4)?,
-        };
-        let used = Used {
-            day: count(5)?,
-            day_bytes: count(6)?,
-            day_documents: count(7)?,
-            total_bytes: count(8)?,
-            total_documents: count(9)?,
-        };
-        Ok((row.get::<_, Option<i64>>(0)?, quota, used))
-    });
-    match found.optional()? {
-        Some((None, quota, used)) => Ok((quota, used)),
-        _ => Err(StoreError::Revoked),
-    }
-}
-
-fn write_account(tx: &Transaction<'_>, client: i64, used: &Used) -> Result<(), StoreError> {
-    let sql =
-        "UPDATE clients SET used_day = ?, used_day_bytes = ?, used_day_documents = ?, used_total_bytes = ?,
-        used_total_documents = ? WHERE id = ?";
-    let Used { day, day_bytes, day_documents, total_bytes, total_documents } = *used;
-    let [day, day_bytes, day_documents, total_bytes, total_documents] =
-        [day, day_bytes, day_documents, total_bytes, total_documents].map(number);
-    tx.prepare_cached(sql)?.execute([day, day_bytes, day_documents, total_bytes, total_documents, client])?;
-    Ok(())
 }
 
 fn number(value: u64) -> i64 {

@@ -9,7 +9,7 @@ use waypost_protocol::time::UnixTime;
 
 use super::{
     Client, ClientKind, Committed, Counts, Held, NewDocument, Notice, Page, Quota, Records, Sign, Staged,
-    Store, StoreError,
+    Store, StoreError, Used,
 };
 
 fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
@@ -117,6 +117,10 @@ impl Records for Mutex<Store> {
 
     fn client_kind(&self, id: i64) -> Result<Option<ClientKind>, StoreError> {
         lock(self).client_kind(id)
+    }
+
+    fn account(&self, client: i64) -> Result<(Quota, Used), StoreError> {
+        lock(self).account(client)
     }
 
     fn client_by_token(&self, hash: &[u8; 32]) -> Result<Option<i64>, StoreError> {

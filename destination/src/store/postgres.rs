@@ -7,6 +7,7 @@
 mod clients;
 mod documents;
 mod notices;
+mod partials;
 
 use std::time::Duration;
 
@@ -18,9 +19,11 @@ use waypost_protocol::time::UnixTime;
 
 use super::{
     Client, ClientKind, Committed, Counts, Held, NewDocument, Notice, Page, Quota, Records, Sign, Staged,
-    StoreError,
+    StoreError, Used,
 };
 use crate::blocking::Blocking;
+
+pub(crate) use partials::{ClaimedRow, PartRow};
 
 /// Connections of one process.
 const CONNECTIONS: u32 = 12;
@@ -128,7 +131,7 @@ async fn lay_out(connection: &mut PgConnection) -> Result<(), StoreError> {
 }
 
 /// What makes each layout of the tables from the one before; only ever added to.
-const LAYOUTS: [&str; 1] = [TABLES];
+const LAYOUTS: [&str; 2] = [TABLES, PARTIALS];
 
 /// As SQLite has them, see [`super::Store`]; `claimed` is until when the row is the business of the process that wrote it
 /// last.
@@ -192,6 +195,28 @@ CREATE TABLE deliveries (
     UNIQUE (client, confirmation)
 );
 CREATE INDEX deliveries_of_client ON deliveries (client, seq);
+";
+
+/// `ticket` is that of the last request that asked for the upload, `holder` that of the one that is at it. `touched` is when
+/// one was. Parts follow each other without a gap.
+const PARTIALS: &str = "
+CREATE TABLE partials (
+    upload BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    client BIGINT NOT NULL REFERENCES clients (id),
+    id BYTEA NOT NULL,
+    length BIGINT NOT NULL,
+    ticket BIGINT NOT NULL DEFAULT 1,
+    holder BIGINT DEFAULT 1,
+    touched TIMESTAMPTZ NOT NULL DEFAULT now(),
+    UNIQUE (client, id)
+);
+CREATE TABLE parts (
+    upload BIGINT NOT NULL REFERENCES partials (upload) ON DELETE CASCADE,
+    start BIGINT NOT NULL,
+    size BIGINT NOT NULL,
+    ticket BIGINT NOT NULL,
+    PRIMARY KEY (upload, start)
+);
 ";
 
 impl Records for Postgres {
@@ -304,6 +329,10 @@ impl Records for Postgres {
 
     fn client_kind(&self, id: i64) -> Result<Option<ClientKind>, StoreError> {
         self.runtime.wait(self.kind(id))
+    }
+
+    fn account(&self, client: i64) -> Result<(Quota, Used), StoreError> {
+        self.runtime.wait(async { clients::account(&mut *self.pool.acquire().await?, client).await })
     }
 
     fn client_by_token(&self, hash: &[u8; 32]) -> Result<Option<i64>, StoreError> {

@@ -47,12 +47,18 @@ impl Used {
 
     /// Counts one more document of `size` bytes, unless that is over the quota: then says which, and what to do.
     pub fn take(&mut self, quota: &Quota, size: u64) -> Result<(), String> {
+        *self = self.with(quota, 1, size)?;
+        Ok(())
+    }
+
+    /// What it is with so many documents and bytes more, unless that is over the quota: then says which, and what to do.
+    pub fn with(&self, quota: &Quota, documents: u64, bytes: u64) -> Result<Self, String> {
         let then = Used {
             day: self.day,
-            day_bytes: self.day_bytes.saturating_add(size),
-            day_documents: self.day_documents.saturating_add(1),
-            total_bytes: self.total_bytes.saturating_add(size),
-            total_documents: self.total_documents.saturating_add(1),
+            day_bytes: self.day_bytes.saturating_add(bytes),
+            day_documents: self.day_documents.saturating_add(documents),
+            total_bytes: self.total_bytes.saturating_add(bytes),
+            total_documents: self.total_documents.saturating_add(documents),
         };
         let limits = [
             (then.total_bytes, quota.total_bytes, "bytes in all"),
@@ -68,8 +74,7 @@ impl Used {
                 ));
             }
         }
-        *self = then;
-        Ok(())
+        Ok(then)
     }
 
     /// Takes one document back that another process was faster to store.

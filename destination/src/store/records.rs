@@ -8,7 +8,7 @@ use waypost_protocol::ids::MessageId;
 use waypost_protocol::time::UnixTime;
 
 use super::{
-    Client, ClientKind, Committed, Counts, Held, NewDocument, Notice, Page, Quota, Staged, StoreError,
+    Client, ClientKind, Committed, Counts, Held, NewDocument, Notice, Page, Quota, Staged, StoreError, Used,
 };
 
 /// Signs verdicts.
@@ -101,6 +101,9 @@ pub trait Records: Send + Sync {
 
     /// What a client is.
     fn client_kind(&self, id: i64) -> Result<Option<ClientKind>, StoreError>;
+
+    /// What a client may bring and brought. [`StoreError::Revoked`] where its access has ended.
+    fn account(&self, client: i64) -> Result<(Quota, Used), StoreError>;
 
     /// The unrevoked client with that token.
     fn client_by_token(&self, hash: &[u8; 32]) -> Result<Option<i64>, StoreError>;
