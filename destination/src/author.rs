@@ -13,17 +13,21 @@ use waypost_protocol::content::Label;
 use waypost_protocol::document::{Document, DocumentError};
 use waypost_protocol::envelope::{EnvelopeError, Header, assemble};
 use waypost_protocol::ids::MessageId;
-use waypost_remote_log::{Described, Folder, LogId, Mode, Place, PlaceError, Source, WriteError, Writer};
+use waypost_remote_log::{Described, LogId, Mode, PlaceError, Source, WriteError, Writer};
 
 use crate::clock::now;
+use crate::content::{self, ContentError};
 use crate::durable::random;
 use crate::home::{Home, HomeError};
+use crate::log::{Logs, LogsOf};
 use crate::store::{ClientKind, Committed, NewDocument, StoreError};
 
 /// The name of the destination among its clients.
 const CLIENT: &str = "destination";
 /// So many of the newest documents lie within the log's first page: most gateways need one request for all that is new.
 const INLINE: u32 = 16;
+/// How often a document is tried to be listed while other processes list theirs.
+const TRIES: u32 = 64;
 /// Content of one document, in bytes: it is held in memory.
 pub const MAX_CONTENT: u64 = 64 << 20;
 
@@ -89,9 +93,9 @@ pub enum AuthorError {
     /// The log.
     #[error("it is stored, but gateways do not see it yet: {0}; publish it again when that is mended")]
     Log(#[from] WriteError),
-    /// The log's place.
-    #[error("the remote log cannot be written: {0}")]
-    Place(#[from] PlaceError),
+    /// Where the log's content lies.
+    #[error(transparent)]
+    Content(#[from] ContentError),
     /// A file.
     #[error(transparent)]
     File(#[from] io::Error),
@@ -140,7 +144,8 @@ pub fn publish(home: &Home, authored: &Authored) -> Result<MessageId, AuthorErro
         .collect::<Result<_, _>>()?;
     let (key, destination) = (home.key(), home.destination());
     records.confirm(&rows, Some(client), &|verdicts| key.sign(destination, verdicts, now()))?;
-    append(home, &document)?;
+    let logs = Logs::new(records, content::open(home)?, home.settings().max_log_bytes);
+    append(home, &mut logs.of(client), &document)?;
     Ok(id)
 }
 
@@ -165,17 +170,21 @@ fn seal(home: &Home, authored: &Authored, recipients: &[Certificate]) -> Result<
     Ok(Document::new(group, time.rounded_to_hour(), assemble(&header, &sealed)?)?)
 }
 
-/// Lists it in the destination's own log; one process at a time.
-fn append(home: &Home, document: &Document) -> Result<(), AuthorError> {
-    let _alone = crate::server::lock_log(home)?;
+/// Lists it in the destination's own log. Where another process publishes at the same moment, again after that.
+fn append(home: &Home, place: &mut LogsOf<'_>, document: &Document) -> Result<(), AuthorError> {
     let signer = Arc::new(home.log_signer()?);
-    fs::create_dir_all(home.log_folder())?;
-    let mut place: Box<dyn Place> = Box::new(Folder::on_disk(&home.log_folder())?);
     let mode = Mode::Mixed { inline_last: INLINE };
-    let (mut writer, _) = Writer::begin(&mut *place, signer, mode, None, LogId(random()?))?;
-    let bytes = document.encode();
+    let bytes = Bytes::from(document.encode());
     let described = Described { id: document.id(), group: document.group(), size: bytes.len() as u64 };
-    let published = writer.publish(&mut *place, &[described], &mut One(bytes.into()), Bytes::new())?;
+    let mut tries = 0;
+    let published = loop {
+        tries += 1;
+        let (mut writer, _) = Writer::begin(place, signer.clone(), mode, None, LogId(random()?))?;
+        match writer.publish(place, &[described], &mut One(bytes.clone()), Bytes::new()) {
+            Err(WriteError::Place(PlaceError::Changed)) if tries < TRIES => {}
+            outcome => break outcome?,
+        }
+    };
     match published.and_then(|published| published.unreadable.into_iter().next()) {
         Some((_, why)) => Err(AuthorError::File(io::Error::other(why))),
         None => Ok(()),

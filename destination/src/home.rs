@@ -380,12 +380,12 @@ impl Home {
     }
 
     /// Opens the database.
-    pub fn records(&self) -> Result<Box<dyn Records>, StoreError> {
+    pub fn records(&self) -> Result<Arc<dyn Records>, StoreError> {
         Ok(match &self.settings.database {
-            None => Box::new(Mutex::new(Store::open(&self.store_file())?)),
+            None => Arc::new(Mutex::new(Store::open(&self.store_file())?)),
             Some(url) => {
                 let lease = Duration::from_secs(u64::from(self.settings.takeover_after));
-                Box::new(Postgres::open(url, lease)?)
+                Arc::new(Postgres::open(url, lease)?)
             }
         })
     }

@@ -23,6 +23,7 @@ use crate::content::{self, Content, ContentError, Placement};
 use crate::durable::is_full;
 use crate::home::Home;
 use crate::judge::{Failed, Judge, Outcome};
+use crate::log::Logs;
 use crate::partials::Partials;
 use crate::store::{Committed, NewDocument, Records, Staged, StoreError};
 
@@ -99,8 +100,9 @@ pub enum IntakeError {
 /// Takes documents in, for one destination. Blocking; shared between threads.
 pub struct Intake {
     judge: Judge,
-    records: Box<dyn Records>,
-    content: Box<dyn Content>,
+    records: Arc<dyn Records>,
+    content: Arc<dyn Content>,
+    logs: Logs,
     key: SecretKey,
     destination: Fingerprint,
     /// Whether the webhook is told of opened documents.
@@ -116,10 +118,12 @@ impl Intake {
     /// Opens the home's store. [`Intake::recover`] comes next.
     pub fn open(home: &Home) -> Result<Self, IntakeError> {
         let folder = home.partials_folder();
+        let (records, content) = (home.records()?, content::open(home)?);
         Ok(Intake {
             judge: home.judge(home.key().clone()),
-            records: home.records()?,
-            content: content::open(home)?,
+            logs: Logs::new(records.clone(), content.clone(), home.settings().max_log_bytes),
+            records,
+            content,
             key: home.key().clone(),
             destination: home.destination(),
             notify: home.settings().webhook.is_some(),
@@ -139,6 +143,11 @@ impl Intake {
     /// Uploads that go on later.
     pub fn partials(&self) -> &Arc<Partials> {
         &self.partials
+    }
+
+    /// Remote logs.
+    pub fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     /// Where content lies.
@@ -167,6 +176,7 @@ impl Intake {
             self.confirm(&rows, None)?;
         }
         export_new(self.content(), self.store())?;
+        self.logs.tidy()?;
         if let Err(error) = self.partials.sweep() {
             log::warn!("old unfinished uploads cannot be removed: {error}");
         }

@@ -6,5 +6,7 @@
 mod commands;
 #[path = "crash.rs"]
 mod crash;
+#[path = "logs.rs"]
+mod logs;
 #[path = "uploads.rs"]
 mod uploads;

@@ -56,6 +56,7 @@ fn content_that_is_not_what_its_hash_says_or_too_large_or_without_room_is_refuse
     let place = Place::new();
     place.set("max_document", "1000");
     place.set("max_log_bytes", "1500");
+    place.command(&["gateways", "set", "kiosk", "--remote-log", "1500"]).unwrap();
     let server = place.run();
     let path = format!("/v1/content/{}", ContentHash::of(b"right"));
     let (status, detail) = server.send("PUT", &path, b"wrong").problem();
@@ -148,4 +149,29 @@ fn phones_read_logs_and_cannot_write_them() {
     assert_eq!(put(&phone, b"content").problem().0, 403);
     let signer = Signer::derive(&[1; 32]).unwrap();
     assert_eq!(publish(&phone, &place, &signer, b"x", FIRST).problem().0, 403);
+}
+
+#[test]
+fn one_gateway_cannot_use_up_what_all_remote_logs_may_take() {
+    let place = Place::new();
+    place.set("max_log_bytes", "4000");
+    let boat = place.add_gateway("boat");
+    let server = place.run();
+    let boat = server.with_token(boat);
+    assert_eq!(put(&server, &noise(1, 2_000)).status, 200);
+    let (status, detail) = put(&server, &noise(2, 100)).problem();
+    assert!(status == 507 && detail.contains("gateways set NAME --remote-log"), "{detail}");
+    // What another has put costs nothing, and what is refused neither.
+    assert_eq!(put(&boat, &noise(1, 2_000)).status, 200);
+    let path = format!("/v1/content/{}", ContentHash::of(&noise(4, 900)));
+    assert_eq!(boat.send("PUT", &path, &noise(5, 900)).problem().0, 400);
+    assert_eq!(put(&boat, &noise(3, 1_000)).status, 200);
+    assert_eq!(put(&boat, &noise(2, 100)).problem().0, 507);
+    // The admin says otherwise.
+    let said = place.command(&["gateways", "set", "kiosk", "--remote-log", "2500B"]).unwrap();
+    assert_eq!((&said["quota"]["log_bytes"], &said["used"]["log_bytes"]), (&2_500.into(), &2_000.into()));
+    assert_eq!(put(&server, &noise(6, 500)).status, 200);
+    let (status, detail) = put(&server, &noise(7, 1)).problem();
+    assert!(status == 507 && detail.contains("2500 bytes"), "{detail}");
+    assert_eq!(place.command(&["gateways", "list"]).unwrap()["gateways"][1]["used"]["log_bytes"], 2_500);
 }

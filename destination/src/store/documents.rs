@@ -438,6 +438,7 @@ fn account(tx: &Transaction<'_>, client: i64) -> Result<(Quota, Used), StoreErro
             day_documents: limit(2)?,
             total_bytes: limit(3)?,
             total_documents: limit(4)?,
+            ..Quota::default()
         };
         let used = Used {
             day: count(5)?,
@@ -445,6 +446,7 @@ fn account(tx: &Transaction<'_>, client: i64) -> Result<(Quota, Used), StoreErro
             day_documents: count(7)?,
             total_bytes: count(8)?,
             total_documents: count(9)?,
+            ..Used::default()
         };
         Ok((row.get::<_, Option<i64>>(0)?, quota, used))
     });
@@ -458,7 +460,7 @@ fn write_account(tx: &Transaction<'_>, client: i64, used: &Used) -> Result<(), S
     let sql =
         "UPDATE clients SET used_day = ?, used_day_bytes = ?, used_day_documents = ?, used_total_bytes = ?,
         used_total_documents = ? WHERE id = ?";
-    let Used { day, day_bytes, day_documents, total_bytes, total_documents } = *used;
+    let Used { day, day_bytes, day_documents, total_bytes, total_documents, .. } = *used;
     let [day, day_bytes, day_documents, total_bytes, total_documents] =
         [day, day_bytes, day_documents, total_bytes, total_documents].map(number);
     tx.prepare_cached(sql)?.execute([day, day_bytes, day_documents, total_bytes, total_documents, client])?;

@@ -63,6 +63,27 @@ impl Folder {
         self.path.join("names").join(format!("{name}.{ending}"))
     }
 
+    /// The file of this content from `offset` on, **unverified**.
+    pub fn open(&self, hash: &ContentHash, offset: u64) -> Result<File, PlaceError> {
+        let path = self.content_file(hash).1;
+        let mut file = open_plain(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => PlaceError::Missing(*hash),
+            io::ErrorKind::InvalidInput => PlaceError::Damaged { hash: *hash, detail: error.to_string() },
+            _ => unreachable(&path, &error),
+        })?;
+        file.seek(SeekFrom::Start(offset)).map_err(|error| unreachable(&path, &error))?;
+        Ok(file)
+    }
+
+    /// Removes content; that it is not there is no error.
+    pub fn remove(&mut self, hash: &ContentHash) -> Result<(), PlaceError> {
+        let path = self.content_file(hash).1;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreachable(&path, &error)),
+            _ => Ok(()),
+        }
+    }
+
     /// A head that verifies, from one of the files that may have it.
     fn head(&self, name: &LogKey, ending: &str) -> Option<Bytes> {
         let file = open_plain(&self.name_file(name, ending)).ok()?;
@@ -98,14 +119,7 @@ impl ContentStore for Folder {
     }
 
     fn get(&mut self, hash: &ContentHash, offset: u64) -> Result<Box<dyn Read + '_>, PlaceError> {
-        let path = self.content_file(hash).1;
-        let mut file = open_plain(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => PlaceError::Missing(*hash),
-            io::ErrorKind::InvalidInput => PlaceError::Damaged { hash: *hash, detail: error.to_string() },
-            _ => unreachable(&path, &error),
-        })?;
-        file.seek(SeekFrom::Start(offset)).map_err(|error| unreachable(&path, &error))?;
-        Ok(Box::new(file))
+        Ok(Box::new(self.open(hash, offset)?))
     }
 }
 
