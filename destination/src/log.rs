@@ -5,7 +5,7 @@
 //! has seen, and never lead back to an earlier one.
 
 use std::io::{self, Read};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -13,12 +13,23 @@ use waypost_remote_log::{ContentHash, ContentStore, Head, LogKey, NameSystem, Pl
 
 use crate::clock::now;
 use crate::content::Content;
-use crate::store::{Records, Reserved, StoreError};
+use crate::store::{ClientKind, Records, Reserved, StoreError};
 
 /// So many times may a gateway begin a new log under one key.
 const MAX_ENDED: usize = 1_024;
 /// Room that was made for content is free again when that has not come for so long: no upload takes as long.
 const ABANDONED: Duration = Duration::from_secs(2 * 86_400);
+
+/// Contents that are written at a time: file systems join their flushes.
+const WRITERS: usize = 8;
+
+/// Content that is here, and is to be stored under its hash.
+pub(crate) struct Arrived {
+    pub(crate) hash: ContentHash,
+    /// Bytes.
+    pub(crate) length: u64,
+    pub(crate) bytes: Box<dyn Read + Send>,
+}
 
 /// The logs of all gateways.
 pub struct Logs {
@@ -61,6 +72,66 @@ impl Logs {
         }
         .map_err(failed)?;
         outcome
+    }
+
+    /// Stores content that came as a gateway's upload, as far as there is room; what is not there then can still be put.
+    pub(crate) fn keep(&self, client: i64, content: Vec<Arrived>) {
+        if content.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_keep(client, content) {
+            log::warn!("not kept for remote logs: {error}");
+        }
+    }
+
+    fn try_keep(&self, client: i64, content: Vec<Arrived>) -> Result<(), StoreError> {
+        if self.records.client_kind(client)? != Some(ClientKind::Gateway) {
+            return Ok(());
+        }
+        let wanted: Vec<_> = content.iter().map(|one| (one.hash, one.length)).collect();
+        let reserved = self.records.reserve_content(client, &wanted, self.most, now())?;
+        let has_room = |(one, reserved): (Arrived, Reserved)| match reserved {
+            Reserved::Room => Some(one),
+            Reserved::Known => None,
+            Reserved::Full(detail) => {
+                log::debug!("not kept for remote logs: {detail}");
+                None
+            }
+        };
+        let content: Vec<_> = content.into_iter().zip(reserved).filter_map(has_room).collect();
+        let (mut here, mut missing) = (Vec::new(), Vec::new());
+        for (hash, length, is_here) in self.write(content) {
+            match is_here {
+                true => here.push((hash, length)),
+                false => missing.push(hash),
+            }
+        }
+        self.records.note_content(client, &here)?;
+        self.records.release_content(client, &missing)
+    }
+
+    /// Writes content, several at a time. Returns whether each is there.
+    fn write(&self, content: Vec<Arrived>) -> Vec<(ContentHash, u64, bool)> {
+        let threads = WRITERS.min(content.len());
+        let (queue, written) = (Mutex::new(content.into_iter()), Mutex::new(Vec::new()));
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some(Arrived { hash, length, mut bytes }) = next() {
+                let outcome = self.content.put_logged(&hash, length, &mut *bytes);
+                if let Err(error) = &outcome {
+                    log::warn!("content {hash} is not kept for remote logs: {error}");
+                }
+                let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+                written.push((hash, length, outcome.is_ok()));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        written.into_inner().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Content from a byte on, unverified.
