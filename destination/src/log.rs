@@ -9,17 +9,19 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
-use waypost_remote_log::{ContentHash, ContentStore, Head, LogKey, NameSystem, PlaceError};
+use waypost_remote_log::{ContentHash, ContentStore, Head, LogKey, NameSystem, PlaceError, superseded};
 
 use crate::clock::now;
 use crate::content::Content;
-use crate::store::{ClientKind, Records, Reserved, StoreError};
+use crate::store::{ClientKind, LogHead, Records, Reserved, StoreError};
 
 /// So many times may a gateway begin a new log under one key.
 const MAX_ENDED: usize = 1_024;
 /// Room that was made for content is free again when that has not come for so long: no upload takes as long.
 const ABANDONED: Duration = Duration::from_secs(2 * 86_400);
 
+/// No client: who only reads.
+const NOBODY: i64 = 0;
 /// Contents that are written at a time: file systems join their flushes.
 const WRITERS: usize = 8;
 
@@ -187,9 +189,23 @@ impl Logs {
         }
         // What was found out holds for as long as the same head stands there: none stands there twice.
         let present = standing.as_ref().map(|standing| standing.head.as_slice());
-        match self.records.replace_head(name, bytes, present, ended.as_ref()).map_err(failed)? {
-            true => Ok(()),
-            false => Err(PlaceError::Changed),
+        if !self.records.replace_head(name, bytes, present, ended.as_ref()).map_err(failed)? {
+            return Err(PlaceError::Changed);
+        }
+        if let Some(LogHead { head: before, before: Some(earlier) }) = &standing
+            && let Some(page) = superseded(&mut self.of(NOBODY), name, earlier, before, bytes)
+        {
+            self.remove(&page);
+        }
+        Ok(())
+    }
+
+    /// The head is published all the same where that fails; then the page stays.
+    fn remove(&self, hash: &ContentHash) {
+        match self.records.forget_content(hash) {
+            Ok(true) => self.content.remove_logged(hash),
+            Ok(false) => {}
+            Err(error) => log::warn!("content {hash} stays: {error}"),
         }
     }
 

@@ -82,7 +82,7 @@ fn a_head_is_replaced_only_by_a_newer_one_of_its_own_signer_who_has_seen_it() {
     let server = place.run();
     let (signer, other) = (Signer::derive(&[1; 32]).unwrap(), Signer::derive(&[2; 32]).unwrap());
     let document = place.document(Some(b"a"), b"a");
-    let page = page(&[&document]);
+    let page = page(signer.key(), &[&document]);
     let made = |sequence| head(&signer, LogId([1; 16]), sequence, &page);
     let name = format!("/v1/names/{}", signer.key());
     assert_eq!(server.curl(&name, &[]).problem().0, 404);
@@ -124,7 +124,7 @@ fn a_name_never_leads_back_to_a_log_that_was_ended() {
     let server = place.run();
     let signer = Signer::derive(&[1; 32]).unwrap();
     let document = place.document(Some(b"a"), b"a");
-    let page = page(&[&document]);
+    let page = page(signer.key(), &[&document]);
     put(&server, &page.encode().0);
     let made = |log, sequence| head(&signer, LogId([log; 16]), sequence, &page);
     assert_eq!(publish(&server, &place, &signer, &made(1, 5), FIRST).status, 200);
@@ -280,4 +280,43 @@ fn what_is_not_listed_or_rejected_or_a_phones_or_without_room_is_no_content_and_
     assert_eq!(upload(&place, &server, &document(14), LISTED, true), 204);
     let used: u64 = batch[..2].iter().map(|document| document.encode().len() as u64).sum();
     assert_eq!(place.command(&["gateways", "list"]).unwrap()["gateways"][0]["used"]["log_bytes"], used);
+}
+
+#[test]
+fn a_version_of_the_newest_page_is_removed_with_the_second_head_after_it_and_its_room_is_free_again() {
+    let place = Place::new();
+    let other = place.add_gateway("other");
+    let server = place.run();
+    let (signer, rival) = (Signer::derive(&[1; 32]).unwrap(), Signer::derive(&[2; 32]).unwrap());
+    let documents: Vec<Document> = (0..5u64).map(|n| place.document(None, &noise(n, 700))).collect();
+    let pages: Vec<_> =
+        (1..=5).map(|count| page(signer.key(), &documents[..count].iter().collect::<Vec<_>>())).collect();
+    let heads: Vec<_> =
+        pages.iter().zip(1..).map(|(page, at)| head(&signer, LogId([1; 16]), at, page)).collect();
+    let there = |at: usize| server.curl(&format!("/v1/content/{}", pages[at].encode().1), &[]).status == 200;
+    let used = || place.command(&["gateways", "list"]).unwrap()["gateways"][0]["used"]["log_bytes"].clone();
+    for at in 0..4 {
+        put(&server, &pages[at].encode().0);
+        let condition = if at == 0 { FIRST.to_owned() } else { replacing(&heads[at - 1]) };
+        assert_eq!(publish(&server, &place, &signer, &heads[at], &condition).status, 200);
+        let left: Vec<bool> = (0..=at).map(there).collect();
+        let expected: Vec<bool> = (0..=at).map(|version| version + 2 > at).collect();
+        assert_eq!(left, expected);
+        let bytes: usize = (at.saturating_sub(1)..=at).map(|at| pages[at].encode().0.len()).sum();
+        assert_eq!(used(), bytes);
+    }
+    // Another gateway's heads may lead to these pages, and then away from them: they stay.
+    let rivals = server.with_token(other);
+    let stolen = head(&rival, LogId([1; 16]), 1, &pages[3]);
+    assert_eq!(publish(&rivals, &place, &rival, &stolen, FIRST).status, 200);
+    let own: Vec<_> =
+        [2, 3].map(|count| page(rival.key(), &documents[..count].iter().collect::<Vec<_>>())).into();
+    let mut before = stolen;
+    for (page, at) in own.iter().zip(2..) {
+        put(&rivals, &page.encode().0);
+        let head = head(&rival, LogId([1; 16]), at, page);
+        assert_eq!(publish(&rivals, &place, &rival, &head, &replacing(&before)).status, 200);
+        before = head;
+    }
+    assert!(there(3));
 }

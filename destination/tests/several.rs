@@ -232,7 +232,7 @@ fn publish(place: &Place, server: &Client, signer: &Signer, head: &[u8], replace
 fn any_server_answers_for_a_log_and_of_heads_that_come_to_several_at_once_one_is_taken() {
     let two = Two::new(60);
     let signer = Signer::derive(&[1; 32]).unwrap();
-    let page = page(&[&two.place.document(None, b"a")]);
+    let page = page(signer.key(), &[&two.place.document(None, b"a")]);
     let (bytes, root) = page.encode();
     let path = format!("/v1/content/{root}");
     assert_eq!(two.first.send("PUT", &path, &bytes).status, 200);

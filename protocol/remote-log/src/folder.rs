@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use crate::hash::ContentHash;
 use crate::head::{Head, LogKey, MAX_HEAD};
 use crate::place::{ContentStore, NameSystem, PlaceError};
+use crate::superseded::superseded;
 
 static PUTS: AtomicUsize = AtomicUsize::new(0);
 
@@ -135,9 +136,11 @@ impl NameSystem for Folder {
         head: &Bytes,
         replaces: Option<ContentHash>,
     ) -> Result<(), PlaceError> {
-        if self.resolve(name)?.map(|head| ContentHash::of(&head)) != replaces {
+        let before = self.resolve(name)?;
+        if before.as_ref().map(|head| ContentHash::of(head)) != replaces {
             return Err(PlaceError::Changed);
         }
+        let earlier = self.head(name, "old");
         let [file, new, old] = ["head", "new", "old"].map(|ending| self.name_file(name, ending));
         let folder = self.path.join("names");
         let write = || {
@@ -151,7 +154,14 @@ impl NameSystem for Folder {
             fs::rename(&new, &file)?;
             sync_folder(&folder)
         };
-        write().map_err(|error| unreachable(&file, &error))
+        write().map_err(|error| unreachable(&file, &error))?;
+        let pages =
+            earlier.zip(before).and_then(|(earlier, before)| superseded(self, name, &earlier, &before, head));
+        match pages {
+            // It is in nobody's way.
+            Some(page) => self.remove(&page).or(Ok(())),
+            None => Ok(()),
+        }
     }
 }
 
