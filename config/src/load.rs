@@ -6,12 +6,14 @@ use std::path::{Path, PathBuf};
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use waypost_protocol::ids::GroupId;
+
 use crate::config::Config;
 use crate::problem::{Origin, Problem, Problems, Severity};
 use crate::reader::{Reader, cut};
 use crate::setting::Setting as _;
 use crate::source::{self, Source};
-use crate::value::AccessMode;
+use crate::value::{AccessMode, Keep};
 
 /// Syntax errors that are named in one file; after the first few, a parser mostly stumbles over its own recovery.
 const MAX_SYNTAX_ERRORS: usize = 5;
@@ -149,6 +151,11 @@ fn check(config: &mut Config, origins: &BTreeMap<String, Origin>, problems: &mut
                        set it to a key that is kept elsewhere, for example a systemd credential";
         note(Severity::Warning, "store.key_file", message);
     }
+    if config.remote_log.publish && !config.destination.is_empty() && !keeps_what_is_published(config) {
+        let message = "documents are published while their bytes are here, and those go with the verdict: few are published, \
+                       and those cross the backhaul twice; set keep of a [[destination]], or retain of a collection";
+        note(Severity::Warning, "remote_log.publish", message);
+    }
     if config.destination.is_empty() {
         note(
             Severity::Warning,
@@ -156,4 +163,15 @@ fn check(config: &mut Config, origins: &BTreeMap<String, Origin>, problems: &mut
             "there is none, so no documents are taken; add a [[destination]]",
         );
     }
+}
+
+/// Whether bytes of any document that the remote log lists outlive the verdict.
+fn keeps_what_is_published(config: &Config) -> bool {
+    let listed = config.remote_log.collections.as_ref();
+    let is_listed = |group: &GroupId| listed.is_none_or(|list| list.0.contains(group));
+    config.destination.iter().any(|destination| {
+        let mut collections = destination.collections.iter().flatten();
+        destination.keep != Keep::UntilConfirmed
+            || collections.any(|one| one.retain.is_some() && is_listed(&one.group))
+    })
 }

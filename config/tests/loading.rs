@@ -344,6 +344,28 @@ fn what_fits_badly_together_is_warned_of_at_its_place() {
 }
 
 #[test]
+fn a_log_whose_documents_go_with_the_verdict_is_warned_of_where_nothing_keeps_them() {
+    let (one, other) = ("1".repeat(64), "2".repeat(64));
+    let said = |log: &str, more: &str| {
+        let loaded = read(&format!(
+            "[store]\nkey_file = \"/k\"\n[remote_log]\npublish = true\n{log}{DESTINATION}{more}"
+        ));
+        assert_eq!(errors(&loaded), [""; 0]);
+        warnings(&loaded) == ["remote_log.publish"]
+    };
+    let retained = format!("collections = [{{ label = \"forms\", group = \"{one}\", retain = \"30d\" }}]\n");
+    let carried = retained.replace(", retain = \"30d\"", "");
+    assert!(said("", "") && said("", &carried) && said("to = \"folder:/media/stick\"\n", ""));
+    assert!(!said("", "keep = \"1h\"\n") && !said("", "keep = \"always\"\n") && !said("", &retained));
+    // Only what is published counts; any destination will do.
+    assert!(said(&format!("collections = [\"{other}\"]\n"), &retained));
+    let second = DESTINATION.replace("clinic", "ministry");
+    assert!(!said("", &format!("{second}keep = \"1h\"\n")));
+    let quiet = read(&format!("[store]\nkey_file = \"/k\"\n{DESTINATION}"));
+    assert!(warnings(&quiet).is_empty());
+}
+
+#[test]
 fn a_lan_without_any_good_address_is_off_and_named() {
     let loaded = read("[lan]\nlisten = [\"everywhere\"]\n");
     assert!(!loaded.config.lan.enabled);

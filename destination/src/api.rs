@@ -30,7 +30,6 @@ use waypost_protocol::time::UnixTime;
 use crate::clock::now;
 use crate::home::Home;
 use crate::intake::{BatchLimits, Intake};
-use crate::log::Logs;
 use crate::metrics::Metrics;
 
 pub use client::PeerCertificate;
@@ -66,7 +65,6 @@ pub const ROUTES: [(&str, &str); 18] = [
 /// What all requests share.
 pub struct Shared {
     intake: Intake,
-    logs: Logs,
     info: Info,
     certificate: Vec<u8>,
     successions: Vec<u8>,
@@ -79,7 +77,7 @@ pub struct Shared {
 
 impl Shared {
     /// For that home.
-    pub fn new(home: &Home, intake: Intake, logs: Logs) -> Self {
+    pub fn new(home: &Home, intake: Intake) -> Self {
         // Without it gateways have nothing to follow; the reason is told, and all else goes on.
         let log = home.log_signer().map(|signer| PeerKey(signer.key().0));
         let log = log.inspect_err(|error| ::log::error!("{error}")).ok();
@@ -101,7 +99,7 @@ impl Shared {
         let uploads = Arc::new(Semaphore::new(MAX_UPLOADS));
         let key_expires = home.key_expires(now()).map_or(f64::INFINITY, |time| time.0 as f64);
         let (batch, metrics) = (home.batch_limits(), Metrics::new());
-        Shared { intake, logs, info, certificate, successions, batch, uploads, metrics, key_expires }
+        Shared { intake, info, certificate, successions, batch, uploads, metrics, key_expires }
     }
 
     /// What is counted.

@@ -15,11 +15,13 @@ use waypost_protocol::content::Label;
 use waypost_protocol::document::{Document, DocumentError};
 use waypost_protocol::envelope::{EnvelopeError, Header, assemble};
 use waypost_protocol::ids::MessageId;
-use waypost_remote_log::{Described, Folder, LogId, Mode, Place, PlaceError, Source, WriteError, Writer};
+use waypost_remote_log::{Described, LogId, Mode, PlaceError, Source, WriteError, Writer};
 
 use crate::clock::now;
+use crate::content::{self, ContentError};
 use crate::durable::{self, random};
 use crate::home::{Home, HomeError};
+use crate::log::{Logs, LogsOf};
 use crate::store::{ClientKind, Committed, NewDocument, StoreError};
 
 /// The name of the destination among its clients.
@@ -28,6 +30,8 @@ const CLIENT: &str = "destination";
 const INLINE: u32 = 16;
 /// Sealed documents that gateways do not see yet, below the home.
 const PUBLISHING: &str = "publishing";
+/// How often a document is tried to be listed while other processes list theirs.
+const TRIES: u32 = 64;
 /// Content of one document, in bytes: it is held in memory.
 pub const MAX_CONTENT: u64 = 64 << 20;
 
@@ -95,9 +99,9 @@ pub enum AuthorError {
         "it is stored, but gateways do not see it yet: {0}; publish it again when that is mended, it is then the same document"
     )]
     Log(#[from] WriteError),
-    /// The log's place.
-    #[error("the remote log cannot be written: {0}")]
-    Place(#[from] PlaceError),
+    /// Where the log's content lies.
+    #[error(transparent)]
+    Content(#[from] ContentError),
     /// A file.
     #[error(transparent)]
     File(#[from] io::Error),
@@ -121,7 +125,7 @@ pub fn publish(home: &Home, authored: &Authored) -> Result<MessageId, AuthorErro
         return Err(AuthorError::NoReaders(collection.clone(), folder));
     }
     recipients.push(home.chain().recipient(now()).cloned().unwrap_or_else(|| home.certificate()));
-    let _alone = crate::server::lock_log(home)?;
+    let _alone = crate::server::lock_publishing(home)?;
     let (document, kept) = sealed_once(home, authored, &recipients)?;
     let (id, records) = (document.id(), home.records()?);
     let client = records.client_named(CLIENT, ClientKind::Gateway, now())?;
@@ -147,7 +151,8 @@ pub fn publish(home: &Home, authored: &Authored) -> Result<MessageId, AuthorErro
         .collect::<Result<_, _>>()?;
     let (key, destination) = (home.key(), home.destination());
     records.confirm(&rows, Some(client), &|verdicts| key.sign(destination, verdicts, now()))?;
-    append(home, &document)?;
+    let logs = Logs::new(records, content::open(home)?, home.settings().max_log_bytes);
+    append(home, &mut logs.of(client), &document)?;
     fs::remove_file(kept)?;
     Ok(id)
 }
@@ -220,19 +225,21 @@ fn seal(home: &Home, authored: &Authored, recipients: &[Certificate]) -> Result<
     Ok(Document::new(group, time.rounded_to_hour(), assemble(&header, &sealed)?)?)
 }
 
-/// Lists it in the destination's own log, once.
-fn append(home: &Home, document: &Document) -> Result<(), AuthorError> {
+/// Lists it in the destination's own log, once. Where another process publishes at the same moment, again after that.
+fn append(home: &Home, place: &mut LogsOf<'_>, document: &Document) -> Result<(), AuthorError> {
     let signer = Arc::new(home.log_signer()?);
-    fs::create_dir_all(home.log_folder())?;
-    let mut place: Box<dyn Place> = Box::new(Folder::on_disk(&home.log_folder())?);
     let mode = Mode::Mixed { inline_last: INLINE };
-    let (mut writer, _) = Writer::begin(&mut *place, signer, mode, None, LogId(random()?))?;
-    if writer.lists(&document.id()) {
-        return Ok(());
-    }
-    let bytes = document.encode();
+    let bytes = Bytes::from(document.encode());
     let described = Described { id: document.id(), group: document.group(), size: bytes.len() as u64 };
-    let published = writer.publish(&mut *place, &[described], &mut One(bytes.into()), Bytes::new())?;
+    let mut tries = 0;
+    let published = loop {
+        tries += 1;
+        let (mut writer, _) = Writer::begin(place, signer.clone(), mode, None, LogId(random()?))?;
+        match writer.publish(place, &[described], &mut One(bytes.clone()), Bytes::new()) {
+            Err(WriteError::Place(PlaceError::Changed)) if tries < TRIES => {}
+            outcome => break outcome?,
+        }
+    };
     match published.and_then(|published| published.unreadable.into_iter().next()) {
         Some((_, why)) => Err(AuthorError::File(io::Error::other(why))),
         None => Ok(()),

@@ -1,4 +1,5 @@
-//! Where content lies: opened documents in the inbox, held ones until their key comes, confirmations as files.
+//! Where content lies: opened documents in the inbox, held ones until their key comes, confirmations as files, remote
+//! logs by hash.
 //!
 //! Judged content begins as a file in the home's `tmp/`. [`Content::keep`] makes it durable, before the row is committed
 //! that names it; [`Content::place`] puts it where it belongs, after that, once. Both can be done again after a crash.
@@ -8,9 +9,11 @@ mod objects;
 
 use std::collections::HashSet;
 use std::io::{self, Read};
+use std::sync::Arc;
 
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::MessageId;
+use waypost_remote_log::{ContentHash, PlaceError};
 
 use crate::home::Home;
 use crate::store::Staged;
@@ -53,6 +56,15 @@ pub trait Content: Send + Sync {
     /// Writes confirmations as files, durably. Returns whether each was written.
     fn export(&self, confirmations: &[Confirmation]) -> io::Result<Vec<bool>>;
 
+    /// Writes `length` bytes of a remote log that have this hash, and returns once they last. Others are refused.
+    fn put_logged(&self, hash: &ContentHash, length: u64, bytes: &mut dyn Read) -> Result<(), PlaceError>;
+
+    /// Bytes of a remote log from `offset` on, which is before their end, unverified.
+    fn logged(&self, hash: &ContentHash, offset: u64) -> Result<Box<dyn Read + '_>, PlaceError>;
+
+    /// Removes bytes of a remote log.
+    fn remove_logged(&self, hash: &ContentHash);
+
     /// Where opened documents are, for people and for the webhook: a path, or a URL.
     fn inbox(&self) -> String;
 }
@@ -66,10 +78,10 @@ pub enum ContentError {
 }
 
 /// As the home's settings say.
-pub(crate) fn open(home: &Home) -> Result<Box<dyn Content>, ContentError> {
+pub(crate) fn open(home: &Home) -> Result<Arc<dyn Content>, ContentError> {
     Ok(match home.settings().content.as_deref() {
-        None | Some(FOLDER) => Box::new(Folder::new(home)),
-        Some(url) => Box::new(open_objects(home, url)?),
+        None | Some(FOLDER) => Arc::new(Folder::new(home)),
+        Some(url) => Arc::new(open_objects(home, url)?),
     })
 }
 

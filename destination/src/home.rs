@@ -397,10 +397,10 @@ impl Home {
     }
 
     /// Opens the database.
-    pub fn records(&self) -> Result<Box<dyn Records>, StoreError> {
+    pub fn records(&self) -> Result<Arc<dyn Records>, StoreError> {
         Ok(match &self.settings.database {
-            None => Box::new(Mutex::new(Store::open(&self.store_file())?)),
-            Some(url) => Box::new(self.postgres(url)?),
+            None => Arc::new(Mutex::new(Store::open(&self.store_file())?)),
+            Some(url) => Arc::new(self.postgres(url)?),
         })
     }
 

@@ -5,8 +5,11 @@
 //! where it belongs, once; then the verdict is signed. [`Intake::recover`] goes on from wherever a crash came, also that of
 //! another process.
 
+mod batch;
+mod listed;
 mod resumed;
 
+use std::collections::HashSet;
 use std::io::{self, Read};
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -23,18 +26,14 @@ use crate::content::{Content, ContentError, Placement};
 use crate::durable::is_full;
 use crate::home::Home;
 use crate::judge::{Failed, Judge, Outcome};
+use crate::log::Logs;
 use crate::partials::{Partials, StoredBytes};
 use crate::places::Places;
 use crate::store::{Committed, NewDocument, Records, Staged, StoreError};
 
+use batch::Batch;
+pub use batch::{BatchLimits, Upload};
 pub use resumed::Advance;
-
-/// Documents that share one flush of the disk.
-const GROUP_DOCUMENTS: usize = 64;
-/// Bytes after which they are flushed anyway.
-const GROUP_BYTES: u64 = 4 << 20;
-/// What is read and thrown away of a batch that is over its limits, so that the client hears the answer, in bytes.
-const DRAIN: u64 = 64 << 20;
 
 /// What a sender is told whose digest is another.
 pub(crate) const DIGEST_MISMATCH: &str =
@@ -56,26 +55,6 @@ pub trait Incoming: Read + Send + Sync {
 impl Incoming for &[u8] {}
 
 impl Incoming for StoredBytes {}
-
-/// How large a batch may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BatchLimits {
-    /// Documents.
-    pub documents: u32,
-    /// Bytes, lengths included.
-    pub bytes: u64,
-}
-
-/// What came of an upload.
-#[derive(Debug, Default)]
-pub struct Upload {
-    /// Signed verdicts, each once.
-    pub confirmations: Vec<Confirmation>,
-    /// Documents without a verdict, by their place in the batch.
-    pub failures: Vec<(u32, Failed)>,
-    /// The client's access ended while it came.
-    pub is_revoked: bool,
-}
 
 /// Why the server cannot start taking documents.
 #[derive(Debug, thiserror::Error)]
@@ -104,6 +83,8 @@ pub struct Intake {
     judge: Judge,
     records: Arc<dyn Records>,
     content: Arc<dyn Content>,
+    logs: Logs,
+    temporary: PathBuf,
     key: SecretKey,
     destination: Fingerprint,
     /// Whether the webhook is told of opened documents.
@@ -122,8 +103,10 @@ impl Intake {
         Ok(Intake {
             judge: home.judge(home.key().clone()),
             partials: Arc::new(Partials::new(partials, records.clone(), home.partial_limits())),
+            logs: Logs::new(records.clone(), content.clone(), home.settings().max_log_bytes),
             records,
             content,
+            temporary: home.temporary_folder(),
             key: home.key().clone(),
             destination: home.destination(),
             notify: home.settings().webhook.is_some(),
@@ -140,6 +123,11 @@ impl Intake {
     /// Uploads that go on later.
     pub fn partials(&self) -> &Arc<Partials> {
         &self.partials
+    }
+
+    /// Remote logs.
+    pub fn logs(&self) -> &Logs {
+        &self.logs
     }
 
     /// Where content lies.
@@ -168,6 +156,7 @@ impl Intake {
             self.confirm(&rows, None)?;
         }
         export_new(self.content(), self.store())?;
+        self.logs.tidy()?;
         Ok(())
     }
 
@@ -244,92 +233,10 @@ impl Intake {
         })
     }
 
-    /// Takes a stream of documents, each after its length as a big-endian u32, and confirms them when it ends. One
-    /// bad document holds back no other. An error is the stream's; what had come by then is stored and confirmed,
-    /// and asking again gives the confirmation.
-    pub fn batch(&self, client: i64, source: &mut impl Incoming, limits: BatchLimits) -> io::Result<Upload> {
-        self.retry_unplaced();
-        let mut batch = Batch::default();
-        let read = self.read_batch(client, source, limits, &mut batch);
-        self.flush(client, &mut batch);
-        let confirmations = self.confirm(&batch.rows, Some(client));
-        read?;
-        let confirmations = confirmations.unwrap_or_else(|error| {
-            let failed = store_failed(&error);
-            batch.failures.extend((0..batch.count).map(|index| (index, failed.clone())));
-            Vec::new()
-        });
-        batch.failures.sort_by_key(|(index, _)| *index);
-        batch.failures.dedup_by_key(|(index, _)| *index);
-        Ok(Upload { confirmations, failures: batch.failures, is_revoked: batch.is_revoked })
-    }
-
-    fn read_batch(
-        &self,
-        client: i64,
-        source: &mut impl Incoming,
-        limits: BatchLimits,
-        batch: &mut Batch,
-    ) -> io::Result<()> {
-        let mut bytes = 0u64;
-        loop {
-            if !batch.group.is_empty() && source.is_idle() {
-                self.flush(client, batch);
-            }
-            if batch.is_revoked {
-                return Ok(());
-            }
-            let mut prefix = [0; 4];
-            let index = batch.count;
-            match read_up_to(source, &mut prefix)? {
-                0 => return Ok(()),
-                4 => {}
-                _ => {
-                    batch.fail(index, FailureCode::Malformed, "the batch ends within a length");
-                    return Ok(());
-                }
-            }
-            batch.count += 1;
-            let length = u64::from(u32::from_be_bytes(prefix));
-            bytes += length + 4;
-            if batch.count > limits.documents || bytes > limits.bytes {
-                let detail = format!(
-                    "the batch has more than {} documents or {} bytes; send the rest in another",
-                    limits.documents, limits.bytes
-                );
-                batch.fail(index, FailureCode::Full, detail);
-                io::copy(&mut source.take(DRAIN), &mut io::sink())?;
-                return Ok(());
-            }
-            let outcome = match length > self.readable() {
-                true => skip(source, length).map(|()| {
-                    let most = self.judge.limits().max_document;
-                    let detail = format!("{length} bytes, at most {most} are taken");
-                    Outcome::Failed(Failed::new(None, FailureCode::Malformed, detail))
-                }),
-                false => self.judge.judge(source, length),
-            };
-            match outcome {
-                Ok(Outcome::Judged(document)) => {
-                    batch.bytes += document.size;
-                    batch.group.push((index, document));
-                }
-                Ok(Outcome::Failed(failed)) => batch.failures.push((index, failed)),
-                Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => {
-                    batch.fail(index, FailureCode::Malformed, "the batch ends within this document");
-                    return Ok(());
-                }
-                Err(error) => return Err(error),
-            }
-            if batch.group.len() >= GROUP_DOCUMENTS || batch.bytes >= GROUP_BYTES {
-                self.flush(client, batch);
-            }
-        }
-    }
-
     /// Makes a group of judged documents durable, and puts their files in their place.
     fn flush(&self, client: i64, batch: &mut Batch) {
         let group = std::mem::take(&mut batch.group);
+        let copies = std::mem::take(&mut batch.copies);
         batch.bytes = 0;
         if group.is_empty() {
             return;
@@ -368,17 +275,20 @@ impl Intake {
                 return batch.failures.extend(all);
             }
         };
+        let mut taken = HashSet::new();
         let mut staged = Vec::new();
         for ((index, document), committed) in durable.into_iter().zip(committed) {
             let NewDocument { id, verdict, collection, name, staged: file, .. } = document;
             match committed {
                 Committed::New(seq) => {
                     batch.rows.push(seq);
+                    taken.insert(id);
                     let collection = collection.unwrap_or_default();
                     staged.extend(file.map(|staged| Staged { seq, id, verdict, collection, name, staged }));
                 }
                 Committed::Known(seq) => {
                     batch.rows.push(seq);
+                    taken.insert(id);
                     file.iter().for_each(|file| self.content.discard(file));
                 }
                 Committed::OverQuota(detail) => {
@@ -389,6 +299,8 @@ impl Intake {
         }
         let placed = self.place(&staged);
         self.placed().extend(placed);
+        let copies = copies.into_iter().filter(|(id, _)| taken.contains(id)).map(|(_, copy)| copy);
+        self.logs.keep(client, copies.collect());
     }
 
     /// Puts content where it belongs. Returns the rows that are in their place.
@@ -435,44 +347,6 @@ impl Intake {
 
     fn placed(&self) -> MutexGuard<'_, Vec<(i64, Vec<u8>)>> {
         self.placed.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-/// A batch under way.
-#[derive(Default)]
-struct Batch {
-    count: u32,
-    bytes: u64,
-    group: Vec<(u32, NewDocument)>,
-    rows: Vec<i64>,
-    failures: Vec<(u32, Failed)>,
-    /// The client's access ended meanwhile.
-    is_revoked: bool,
-}
-
-impl Batch {
-    fn fail(&mut self, index: u32, code: FailureCode, detail: impl Into<String>) {
-        self.failures.push((index, Failed::new(None, code, detail)));
-    }
-}
-
-fn read_up_to(source: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
-    let mut filled = 0;
-    while filled < buffer.len() {
-        match source.read(&mut buffer[filled..]) {
-            Ok(0) => break,
-            Ok(count) => filled += count,
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(error),
-        }
-    }
-    Ok(filled)
-}
-
-fn skip(source: &mut impl Read, length: u64) -> io::Result<()> {
-    match io::copy(&mut source.take(length), &mut io::sink())? {
-        read if read == length => Ok(()),
-        _ => Err(io::ErrorKind::UnexpectedEof.into()),
     }
 }
 

@@ -1,158 +1,154 @@
 //! Remote logs of gateways (3/REMOTE-LOG): content by hash, signed heads by name, within a quota.
 //!
-//! The bytes lie wherever [`LogStorage`] puts them; the rules are here. A head must be signed by the key that is its name,
-//! must replace the one that its writer has seen, and never lead back to an earlier one.
+//! Heads are rows of the database, content lies where other content does; the rules are here, so that any server of a
+//! destination answers for any log. A head must be signed by the key that is its name, must replace the one that its writer
+//! has seen, and never lead back to an earlier one.
 
-use std::io::Read;
-use std::path::{Path, PathBuf};
-use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::{fs, io};
+use std::io::{self, Read};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use bytes::Bytes;
-use waypost_remote_log::{ContentHash, Folder, Head, LogId, LogKey, Place, PlaceError};
+use waypost_remote_log::{ContentHash, ContentStore, Head, LogKey, NameSystem, PlaceError, superseded};
 
-use crate::durable;
+use crate::clock::now;
+use crate::content::Content;
+use crate::store::{ClientKind, LogHead, Records, Reserved, StoreError};
 
 /// So many times may a gateway begin a new log under one key.
-const MAX_PAST: usize = 1_024;
+const MAX_ENDED: usize = 1_024;
+/// Room that was made for content is free again when that has not come for so long: no upload takes as long.
+const ABANDONED: Duration = Duration::from_secs(2 * 86_400);
 
-/// Where content and names are kept. May be used by several threads at a time.
-pub trait LogStorage: Send + Sync {
-    /// Content and names.
-    fn place(&self) -> Result<Box<dyn Place + Send>, PlaceError>;
+/// No client: who only reads.
+const NOBODY: i64 = 0;
+/// Contents that are written at a time: file systems join their flushes.
+const WRITERS: usize = 8;
 
-    /// Bytes of all content; asked once, at the start.
-    fn used(&self) -> io::Result<u64>;
-
-    /// Logs that a name has led to before the present one.
-    fn past(&self, name: &LogKey) -> io::Result<Vec<LogId>>;
-
-    /// Remembers them, durably.
-    fn set_past(&self, name: &LogKey, past: &[LogId]) -> io::Result<()>;
-}
-
-/// A folder, laid out as on a stick.
-pub struct LogFolder(PathBuf);
-
-impl LogFolder {
-    /// That folder, which is made where it is missing.
-    pub fn open(path: &Path) -> io::Result<Self> {
-        fs::create_dir_all(path.join("past"))?;
-        Ok(LogFolder(path.to_owned()))
-    }
-
-    fn past_file(&self, name: &LogKey) -> PathBuf {
-        self.0.join("past").join(name.to_string())
-    }
-}
-
-impl LogStorage for LogFolder {
-    fn place(&self) -> Result<Box<dyn Place + Send>, PlaceError> {
-        Ok(Box::new(Folder::on_disk(&self.0)?))
-    }
-
-    fn used(&self) -> io::Result<u64> {
-        let folders = match fs::read_dir(self.0.join("content")) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(0),
-            other => other?,
-        };
-        let mut sum = 0u64;
-        for folder in folders {
-            for file in fs::read_dir(folder?.path())? {
-                sum = sum.saturating_add(file?.metadata()?.len());
-            }
-        }
-        Ok(sum)
-    }
-
-    fn past(&self, name: &LogKey) -> io::Result<Vec<LogId>> {
-        match fs::read(self.past_file(name)) {
-            Ok(bytes) => Ok(bytes.chunks_exact(16).filter_map(LogId::from_slice).collect()),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Vec::new()),
-            Err(error) => Err(error),
-        }
-    }
-
-    fn set_past(&self, name: &LogKey, past: &[LogId]) -> io::Result<()> {
-        let bytes: Vec<u8> = past.iter().flat_map(|log| log.0).collect();
-        durable::write(&self.past_file(name), &bytes, 0o600)
-    }
+/// Content that is here, and is to be stored under its hash.
+pub(crate) struct Arrived {
+    pub(crate) hash: ContentHash,
+    /// Bytes.
+    pub(crate) length: u64,
+    pub(crate) bytes: Box<dyn Read + Send>,
 }
 
 /// The logs of all gateways.
 pub struct Logs {
-    storage: Box<dyn LogStorage>,
-    quota: u64,
-    /// Bytes of content, with what is being put.
-    used: Mutex<u64>,
-    /// Held while a name changes.
-    naming: Mutex<()>,
+    records: Arc<dyn Records>,
+    content: Arc<dyn Content>,
+    /// Bytes of all content.
+    most: u64,
 }
 
 impl Logs {
     /// With so much room, in bytes.
-    pub fn open(storage: Box<dyn LogStorage>, quota: u64) -> io::Result<Self> {
-        let used = Mutex::new(storage.used()?);
-        Ok(Logs { storage, quota, used, naming: Mutex::default() })
+    pub fn new(records: Arc<dyn Records>, content: Arc<dyn Content>, most: u64) -> Self {
+        Logs { records, content, most }
     }
 
     /// For each, whether it is there.
     pub fn has(&self, hashes: &[ContentHash]) -> Result<Vec<bool>, PlaceError> {
-        self.storage.place()?.has(hashes)
+        let sizes = self.records.content_sizes(hashes).map_err(failed)?;
+        Ok(sizes.iter().map(Option::is_some).collect())
     }
 
-    /// Stores content of that hash and length.
-    pub fn put(&self, hash: &ContentHash, length: u64, content: &mut dyn Read) -> Result<(), PlaceError> {
-        let mut place = self.storage.place()?;
-        if place.has(&[*hash])? == [true] {
-            return Ok(());
+    /// Stores content of that hash and length, on the client's account.
+    pub fn put(
+        &self,
+        client: i64,
+        hash: &ContentHash,
+        length: u64,
+        bytes: &mut dyn Read,
+    ) -> Result<(), PlaceError> {
+        let reserved = self.records.reserve_content(client, &[(*hash, length)], self.most, now());
+        match reserved.map_err(failed)?.pop() {
+            Some(Reserved::Room) => {}
+            Some(Reserved::Known) | None => return Ok(()),
+            Some(Reserved::Full(detail)) => return Err(PlaceError::Full(detail)),
         }
-        let mut used = self.used();
-        let room = self.quota.saturating_sub(*used);
-        if length > room {
-            let quota = self.quota;
-            return Err(PlaceError::Full(format!(
-                "remote logs may take {quota} bytes, {room} are left; the destination's admin can raise `max_log_bytes`"
-            )));
+        let outcome = self.content.put_logged(hash, length, bytes);
+        match &outcome {
+            Ok(()) => self.records.note_content(client, &[(*hash, length)]),
+            Err(_) => self.records.release_content(client, &[*hash]),
         }
-        *used += length;
-        drop(used);
-        let outcome = place.put(hash, length, content);
-        if outcome.is_err() {
-            *self.used() -= length;
-        }
+        .map_err(failed)?;
         outcome
     }
 
-    /// Content from a byte on, handed to `take` piece by piece. Stops where `take` says false.
-    pub fn get(
-        &self,
-        hash: &ContentHash,
-        offset: u64,
-        begun: impl FnOnce(),
-        mut take: impl FnMut(io::Result<Bytes>) -> bool,
-    ) -> Result<(), PlaceError> {
-        let mut place = self.storage.place()?;
-        let mut reader = place.get(hash, offset)?;
-        begun();
-        let mut buffer = vec![0; 64 << 10];
-        loop {
-            let piece = match reader.read(&mut buffer) {
-                Ok(0) => return Ok(()),
-                Ok(count) => Ok(Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default())),
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(error) => Err(error),
-            };
-            let failed = piece.is_err();
-            if !take(piece) || failed {
-                return Ok(());
+    /// Stores content that came as a gateway's upload, as far as there is room; what is not there then can still be put.
+    pub(crate) fn keep(&self, client: i64, content: Vec<Arrived>) {
+        if content.is_empty() {
+            return;
+        }
+        if let Err(error) = self.try_keep(client, content) {
+            log::warn!("not kept for remote logs: {error}");
+        }
+    }
+
+    fn try_keep(&self, client: i64, content: Vec<Arrived>) -> Result<(), StoreError> {
+        if self.records.client_kind(client)? != Some(ClientKind::Gateway) {
+            return Ok(());
+        }
+        let wanted: Vec<_> = content.iter().map(|one| (one.hash, one.length)).collect();
+        let reserved = self.records.reserve_content(client, &wanted, self.most, now())?;
+        let has_room = |(one, reserved): (Arrived, Reserved)| match reserved {
+            Reserved::Room => Some(one),
+            Reserved::Known => None,
+            Reserved::Full(detail) => {
+                log::debug!("not kept for remote logs: {detail}");
+                None
             }
+        };
+        let content: Vec<_> = content.into_iter().zip(reserved).filter_map(has_room).collect();
+        let (mut here, mut missing) = (Vec::new(), Vec::new());
+        for (hash, length, is_here) in self.write(content) {
+            match is_here {
+                true => here.push((hash, length)),
+                false => missing.push(hash),
+            }
+        }
+        self.records.note_content(client, &here)?;
+        self.records.release_content(client, &missing)
+    }
+
+    /// Writes content, several at a time. Returns whether each is there.
+    fn write(&self, content: Vec<Arrived>) -> Vec<(ContentHash, u64, bool)> {
+        let threads = WRITERS.min(content.len());
+        let (queue, written) = (Mutex::new(content.into_iter()), Mutex::new(Vec::new()));
+        let next = || queue.lock().unwrap_or_else(PoisonError::into_inner).next();
+        let work = || {
+            while let Some(Arrived { hash, length, mut bytes }) = next() {
+                let outcome = self.content.put_logged(&hash, length, &mut *bytes);
+                if let Err(error) = &outcome {
+                    log::warn!("content {hash} is not kept for remote logs: {error}");
+                }
+                let mut written = written.lock().unwrap_or_else(PoisonError::into_inner);
+                written.push((hash, length, outcome.is_ok()));
+            }
+        };
+        std::thread::scope(|scope| {
+            for _ in 1..threads {
+                scope.spawn(work);
+            }
+            work();
+        });
+        written.into_inner().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Content from a byte on, unverified.
+    pub fn get(&self, hash: &ContentHash, offset: u64) -> Result<Box<dyn Read + '_>, PlaceError> {
+        match self.records.content_sizes(&[*hash]).map_err(failed)?.pop().flatten() {
+            None => Err(PlaceError::Missing(*hash)),
+            Some(size) if offset >= size => Ok(Box::new(io::empty())),
+            Some(_) => self.content.logged(hash, offset),
         }
     }
 
     /// A name's head.
     pub fn resolve(&self, name: &LogKey) -> Result<Option<Bytes>, PlaceError> {
-        self.storage.place()?.resolve(name)
+        let found = self.records.log_head(name).map_err(failed)?;
+        Ok(found.map(|found| found.head.into()))
     }
 
     /// Replaces the head that has the hash `replaces`.
@@ -167,13 +163,13 @@ impl Logs {
             Ok(head) => head,
             Err(error) => return refused(error.to_string()),
         };
-        let _naming = self.naming.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut place = self.storage.place()?;
-        let present = place.resolve(name)?;
-        if present.as_ref().map(|bytes| ContentHash::of(bytes)) != replaces {
+        let standing = self.records.log_head(name).map_err(failed)?;
+        if standing.as_ref().map(|standing| ContentHash::of(&standing.head)) != replaces {
             return Err(PlaceError::Changed);
         }
-        if let Some(present) = present.and_then(|bytes| Head::decode(&bytes, name).ok()) {
+        let present = standing.as_ref().and_then(|standing| Head::decode(&standing.head, name).ok());
+        let mut ended = None;
+        if let Some(present) = &present {
             if present.log == head.log && head.sequence <= present.sequence {
                 return refused(format!(
                     "head {} is no newer than head {}, which stands there",
@@ -181,22 +177,87 @@ impl Logs {
                 ));
             }
             if present.log != head.log {
-                let failed = |error: io::Error| PlaceError::Unreachable(error.to_string());
-                let mut past = self.storage.past(name).map_err(failed)?;
-                if past.contains(&head.log) || past.len() >= MAX_PAST {
+                let logs = self.records.ended_logs(name).map_err(failed)?;
+                if logs.contains(&head.log) || logs.len() >= MAX_ENDED {
                     return refused("this log was ended; begin one with a new id".to_owned());
                 }
-                past.push(present.log);
-                self.storage.set_past(name, &past).map_err(failed)?;
+                ended = Some(present.log);
             }
         }
-        if place.has(&[head.root])? != [true] {
+        if self.has(&[head.root])? != [true] {
             return refused(format!("its newest page {} is not there; put it first", head.root));
         }
-        place.publish(name, bytes, replaces)
+        // What was found out holds for as long as the same head stands there: none stands there twice.
+        let present = standing.as_ref().map(|standing| standing.head.as_slice());
+        if !self.records.replace_head(name, bytes, present, ended.as_ref()).map_err(failed)? {
+            return Err(PlaceError::Changed);
+        }
+        if let Some(LogHead { head: before, before: Some(earlier) }) = &standing
+            && let Some(page) = superseded(&mut self.of(NOBODY), name, earlier, before, bytes)
+        {
+            self.remove(&page);
+        }
+        Ok(())
     }
 
-    fn used(&self) -> MutexGuard<'_, u64> {
-        self.used.lock().unwrap_or_else(PoisonError::into_inner)
+    /// The head is published all the same where that fails; then the page stays.
+    fn remove(&self, hash: &ContentHash) {
+        match self.records.forget_content(hash) {
+            Ok(true) => self.content.remove_logged(hash),
+            Ok(false) => {}
+            Err(error) => log::warn!("content {hash} stays: {error}"),
+        }
+    }
+
+    /// Gives room back that was made for content which never came.
+    pub fn tidy(&self) -> Result<(), StoreError> {
+        for hash in self.records.release_abandoned(ABANDONED, now())? {
+            self.content.remove_logged(&hash);
+        }
+        Ok(())
+    }
+
+    /// As a place where a client writes.
+    pub fn of(&self, client: i64) -> LogsOf<'_> {
+        LogsOf { logs: self, client }
+    }
+}
+
+fn failed(error: StoreError) -> PlaceError {
+    PlaceError::Unreachable(error.to_string())
+}
+
+/// The logs as one client writes and reads them.
+pub struct LogsOf<'a> {
+    logs: &'a Logs,
+    client: i64,
+}
+
+impl ContentStore for LogsOf<'_> {
+    fn has(&mut self, hashes: &[ContentHash]) -> Result<Vec<bool>, PlaceError> {
+        self.logs.has(hashes)
+    }
+
+    fn put(&mut self, hash: &ContentHash, length: u64, content: &mut dyn Read) -> Result<(), PlaceError> {
+        self.logs.put(self.client, hash, length, content)
+    }
+
+    fn get(&mut self, hash: &ContentHash, offset: u64) -> Result<Box<dyn Read + '_>, PlaceError> {
+        self.logs.get(hash, offset)
+    }
+}
+
+impl NameSystem for LogsOf<'_> {
+    fn resolve(&mut self, name: &LogKey) -> Result<Option<Bytes>, PlaceError> {
+        self.logs.resolve(name)
+    }
+
+    fn publish(
+        &mut self,
+        name: &LogKey,
+        head: &Bytes,
+        replaces: Option<ContentHash>,
+    ) -> Result<(), PlaceError> {
+        self.logs.publish(name, head, replaces)
     }
 }

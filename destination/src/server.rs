@@ -22,7 +22,6 @@ use crate::chores;
 use crate::clock::now;
 use crate::home::Home;
 use crate::intake::{Intake, IntakeError};
-use crate::log::{LogFolder, Logs};
 use crate::metrics;
 use crate::tls::{TlsError, certificate_hash, server_config};
 use crate::webhook::{Webhook, WebhookError};
@@ -95,14 +94,13 @@ impl Server {
         let listener =
             bind(listen).map_err(|error| StartError::Listen { listen: listen.to_owned(), error })?;
         let address = listener.local_addr()?;
-        let logs = Logs::open(Box::new(LogFolder::open(&home.log_folder())?), home.settings().max_log_bytes)?;
         let monitored = home.settings().metrics.as_deref().map(|listen| {
             let error = |error| StartError::Listen { listen: listen.to_owned(), error };
             bind(listen).map_err(error)
         });
         let monitored = monitored.transpose()?;
         let metrics = monitored.as_ref().map(StdListener::local_addr).transpose()?;
-        let shared = Arc::new(Shared::new(home, intake, logs));
+        let shared = Arc::new(Shared::new(home, intake));
         let (stop, stopped) = watch::channel(false);
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
@@ -177,20 +175,19 @@ pub fn lock_opener(home: &Home) -> io::Result<impl Sized> {
     exclusive(home, "open.lock")
 }
 
-/// Held while the destination's own log is written.
-pub(crate) fn lock_log(home: &Home) -> io::Result<impl Sized> {
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(home.path().join("log.lock"))?;
-    Flock::lock(file, FlockArg::LockExclusive).map_err(|(_, errno)| io::Error::from(errno))
+/// Held while a document of the destination's own is published from this home. Waits for others.
+pub(crate) fn lock_publishing(home: &Home) -> io::Result<impl Sized> {
+    locked(home, "publishing.lock", FlockArg::LockExclusive)
 }
 
 fn exclusive(home: &Home, name: &str) -> io::Result<Flock<std::fs::File>> {
+    locked(home, name, FlockArg::LockExclusiveNonblock)
+}
+
+fn locked(home: &Home, name: &str, how: FlockArg) -> io::Result<Flock<std::fs::File>> {
     let file =
         std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(home.path().join(name))?;
-    Flock::lock(file, FlockArg::LockExclusiveNonblock).map_err(|(_, errno)| errno.into())
+    Flock::lock(file, how).map_err(|(_, errno)| errno.into())
 }
 
 fn bind(listen: &str) -> io::Result<StdListener> {

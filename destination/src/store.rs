@@ -6,6 +6,7 @@
 mod clients;
 mod documents;
 mod embedded;
+mod logs;
 mod postgres;
 mod quota;
 mod records;
@@ -18,6 +19,7 @@ use waypost_protocol::confirmation::ConfirmationError;
 
 pub use clients::{Client, ClientKind};
 pub use documents::{Committed, Counts, Held, NewDocument, Notice, Page, Staged};
+pub use logs::{LogHead, LogRecords, Reserved};
 pub use postgres::Postgres;
 pub(crate) use postgres::{ClaimedRow, PartRow};
 pub use quota::{Quota, Used};
@@ -102,7 +104,7 @@ impl Store {
 }
 
 /// What makes each layout of the tables from the one before; only ever added to.
-const LAYOUTS: [&str; 2] = [TABLES, NOTICES_AND_QUOTAS];
+const LAYOUTS: [&str; 3] = [TABLES, NOTICES_AND_QUOTAS, LOGS];
 
 /// `verdict` is the byte on the wire. `staged` names the file in `tmp/` that is yet to be put where it belongs: where
 /// it is set and the file is gone, it was put there before the row could say so. `confirmation` is empty from the
@@ -174,4 +176,33 @@ UPDATE clients SET
     used_total_documents = (SELECT count(*) FROM uploads WHERE client = clients.id),
     used_total_bytes = (SELECT coalesce(sum(size), 0) FROM uploads JOIN documents ON document = seq
         WHERE client = clients.id);
+";
+
+/// Remote logs. `log_content` is what lies whole where content is; `log_reserved` is room for what is being put.
+/// `used_log_bytes` counts both. `before` is the head that the present one replaced.
+const LOGS: &str = "
+CREATE TABLE log_content (
+    hash BLOB PRIMARY KEY,
+    size INTEGER NOT NULL,
+    client INTEGER NOT NULL REFERENCES clients (id)
+) WITHOUT ROWID;
+CREATE TABLE log_reserved (
+    hash BLOB NOT NULL,
+    client INTEGER NOT NULL REFERENCES clients (id),
+    size INTEGER NOT NULL,
+    since INTEGER NOT NULL,
+    PRIMARY KEY (hash, client)
+) WITHOUT ROWID;
+CREATE TABLE log_heads (
+    name BLOB PRIMARY KEY,
+    head BLOB NOT NULL,
+    before BLOB
+) WITHOUT ROWID;
+CREATE TABLE log_ended (
+    name BLOB NOT NULL,
+    log BLOB NOT NULL,
+    PRIMARY KEY (name, log)
+) WITHOUT ROWID;
+ALTER TABLE clients ADD COLUMN log_bytes INTEGER;
+ALTER TABLE clients ADD COLUMN used_log_bytes INTEGER NOT NULL DEFAULT 0;
 ";

@@ -6,6 +6,8 @@
 mod commands;
 #[path = "crash.rs"]
 mod crash;
+#[path = "logs.rs"]
+mod logs;
 #[path = "tus.rs"]
 mod tus;
 #[path = "uploads.rs"]

@@ -9,10 +9,11 @@ use std::process::{Child, ChildStdin, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use data_encoding::BASE64;
-use support::{Client, Place, Running, batch, noise, servers};
+use support::{Client, Place, Running, batch, head, noise, page, servers};
 use waypost_destination::Home;
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::document::Document;
+use waypost_remote_log::{ContentHash, Head, LogId, Signer};
 
 /// Two homes with the same keys, database and object store, as on two machines.
 struct Two {
@@ -30,6 +31,8 @@ impl Two {
         let text = std::fs::read_to_string(&file).unwrap();
         let text = text.replace("takeover_after = 60", &format!("takeover_after = {takeover}"));
         std::fs::write(&file, text + &shared.settings()).unwrap();
+        // As the first start makes it.
+        place.home.log_signer().unwrap();
         let other = place.folder.path().join("other");
         let copied = Command::new("cp").arg("-a").arg(place.home.path()).arg(&other).status();
         assert!(copied.unwrap().success());
@@ -326,4 +329,132 @@ fn an_upload_outlives_the_server_that_it_began_at() {
     // What was in its memory is gone.
     assert_eq!(offset(&two.second, &document), 8 << 20);
     finish(&two, &two.second, &document, &bytes, 8 << 20);
+}
+
+/// Puts a head at a server where another one stands; the status.
+fn publish(place: &Place, server: &Client, signer: &Signer, head: &[u8], replaces: &[u8]) -> u16 {
+    let file = place.file(&ContentHash::of(head).to_string(), head);
+    let condition = match replaces {
+        [] => "If-None-Match: *".to_owned(),
+        bytes => format!("If-Match: \"{}\"", ContentHash::of(bytes)),
+    };
+    let body = format!("@{}", file.display());
+    let path = format!("/v1/names/{}", signer.key());
+    server.curl(&path, &["--request", "PUT", "--header", &condition, "--data-binary", &body]).status
+}
+
+#[test]
+fn any_server_answers_for_a_log_and_of_heads_that_come_to_several_at_once_one_is_taken() {
+    let two = Two::new(60);
+    let signer = Signer::derive(&[1; 32]).unwrap();
+    let page = page(signer.key(), &[&two.place.document(None, b"a")]);
+    let (bytes, root) = page.encode();
+    let path = format!("/v1/content/{root}");
+    assert_eq!(two.first.send("PUT", &path, &bytes).status, 200);
+    assert!(two.second.curl(&path, &[]).body == bytes);
+    assert!(two.second.curl(&format!("{path}?from=100"), &[]).body == bytes[100..]);
+
+    let mut standing = Vec::new();
+    for round in 1..=8u64 {
+        // Eight heads that all replace the same one, half of them at each server.
+        let heads: Vec<_> = (0..8u8)
+            .map(|n| {
+                let (chain, bookmark) = (page.chain(), vec![n].into());
+                signer.sign(&Head {
+                    key: signer.key(),
+                    log: LogId([1; 16]),
+                    sequence: round,
+                    chain,
+                    root,
+                    bookmark,
+                })
+            })
+            .collect();
+        let gate = std::sync::Barrier::new(heads.len());
+        let taken: Vec<u16> = std::thread::scope(|scope| {
+            let mut threads = Vec::new();
+            for (n, head) in heads.iter().enumerate() {
+                let server = if n % 2 == 0 { &two.first } else { &two.second };
+                let (place, signer, gate, standing) = (&two.place, &signer, &gate, &standing);
+                threads.push(scope.spawn(move || {
+                    gate.wait();
+                    publish(place, server, signer, head, standing)
+                }));
+            }
+            threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+        });
+        assert_eq!(taken.iter().filter(|status| **status == 200).count(), 1, "round {round}: {taken:?}");
+        assert!(taken.iter().all(|status| [200, 412].contains(status)), "round {round}: {taken:?}");
+        let won = taken.iter().position(|status| *status == 200).unwrap();
+        standing = heads[won].to_vec();
+        for server in [&two.first, &two.second] {
+            assert_eq!(server.curl(&format!("/v1/names/{}", signer.key()), &[]).body, standing);
+        }
+    }
+    // A log that was ended at one server is ended at the other.
+    let other = head(&signer, LogId([2; 16]), 1, &page);
+    assert_eq!(publish(&two.place, &two.first, &signer, &other, &standing), 200);
+    let back = head(&signer, LogId([1; 16]), 100, &page);
+    assert_eq!(publish(&two.place, &two.second, &signer, &back, &other), 400);
+}
+
+#[test]
+fn what_remote_logs_may_take_counts_for_all_servers_together() {
+    let two = Two::new(60);
+    let put = |server: &Client, bytes: &[u8]| {
+        server.send("PUT", &format!("/v1/content/{}", ContentHash::of(bytes)), bytes).status
+    };
+    two.place.command(&["gateways", "set", "kiosk", "--remote-log", "10000"]).unwrap();
+    let gate = std::sync::Barrier::new(16);
+    let statuses: Vec<u16> = std::thread::scope(|scope| {
+        let thread = |n: u64| {
+            let (server, gate) = (if n < 8 { &two.first } else { &two.second }, &gate);
+            scope.spawn(move || {
+                gate.wait();
+                put(server, &noise(n, 1_000))
+            })
+        };
+        let threads: Vec<_> = (0..16).map(thread).collect();
+        threads.into_iter().map(|thread| thread.join().unwrap()).collect()
+    });
+    assert_eq!(statuses.iter().filter(|status| **status == 200).count(), 10, "{statuses:?}");
+    assert_eq!(two.shared.objects("log").len(), 10);
+    assert_eq!(two.shared.sql("SELECT used_log_bytes FROM clients WHERE name = 'kiosk'"), "10000");
+    // The same content at both at once is there once, and costs once.
+    two.place.command(&["gateways", "set", "kiosk", "--remote-log", "11000"]).unwrap();
+    std::thread::scope(|scope| {
+        for server in [&two.first, &two.second, &two.first, &two.second] {
+            scope.spawn(move || assert_eq!(put(server, &noise(99, 1_000)), 200));
+        }
+    });
+    assert_eq!(two.shared.sql("SELECT used_log_bytes FROM clients WHERE name = 'kiosk'"), "11000");
+    assert_eq!(two.shared.sql("SELECT count(*) FROM log_reserved"), "0");
+}
+
+#[test]
+fn documents_of_the_destinations_own_are_published_from_any_server_also_at_once() {
+    let two = Two::new(60);
+    let other = Home::open(&two.place.folder.path().join("other")).unwrap();
+    let certificate = two.place.home.certificate_file();
+    std::thread::scope(|scope| {
+        for home in [&two.place.home, &other, &two.place.home, &other] {
+            let (file, certificate) = (two.place.file("recall.txt", b"batch 17 is recalled"), &certificate);
+            scope.spawn(move || {
+                let published = std::process::Command::new(env!("CARGO_BIN_EXE_waypost-destination"))
+                    .arg("--home")
+                    .arg(home.path())
+                    .args(["publish", "--collection", "forms", "--reader"])
+                    .args([certificate, &file, &file, &file])
+                    .output()
+                    .unwrap();
+                assert!(published.status.success(), "{}", String::from_utf8_lossy(&published.stderr));
+            });
+        }
+    });
+    let key = two.place.home.log_signer().unwrap().key();
+    for server in [&two.first, &two.second] {
+        let head = Head::decode(&server.curl(&format!("/v1/names/{key}"), &[]).body, &key).unwrap();
+        assert_eq!(head.chain.count, 12);
+        assert_eq!(server.curl(&format!("/v1/content/{}", head.root), &[]).status, 200);
+    }
 }

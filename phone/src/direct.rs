@@ -13,7 +13,7 @@ use waypost_protocol::ids::{MessageId, Seq};
 use waypost_protocol::succession;
 use waypost_protocol::sync::Holdings as _;
 use waypost_store::{Applied, Change, Filter, State, Store, Waiting};
-use waypost_upload::{Cause, Client, Error, Kind};
+use waypost_upload::{Cause, Client, Error, Kind, Upload};
 
 use crate::Phone;
 use crate::contact::SyncError;
@@ -245,9 +245,9 @@ impl Delivery<'_> {
             let Ok(digest) = digest(&description, body(one)) else {
                 return Ok(Ok(Answer { failures: vec![unreadable()], ..Answer::default() }));
             };
-            return Ok(self.client.put(&description, body(one), digest, &mut tell));
+            return Ok(self.client.put(Upload::new(description, body(one)), digest, &mut tell));
         }
-        let parts: Vec<(Description, Body)> = batch.iter().map(|one| (one.description, body(one))).collect();
+        let parts = batch.iter().map(|one| Upload::new(one.description, body(one))).collect();
         self.report.bytes_out += batch.iter().map(|one| encoded_len(&one.description) + 4).sum::<u64>();
         Ok(self.client.batch(parts, &mut |_, _| {}))
     }

@@ -27,6 +27,11 @@ pub const BATCH: &str = "/v1/batch";
 pub const CONFIRMATIONS: &str = "/v1/confirmations";
 /// Uploads that go on later, by tus 1.0: `POST` begins one, `HEAD` and `PATCH` go on under the document's id.
 pub const UPLOADS: &str = "/v1/uploads";
+/// Header of an upload, `?1`, by which a gateway says that its remote log lists the document, so that the destination keeps
+/// it as content too. In a batch [`LISTED_BIT`] says it of each.
+pub const LISTED: &str = "waypost-listed";
+/// Set in a document's length in a batch as [`LISTED`] is for one; so lengths are below it.
+pub const LISTED_BIT: u32 = 1 << 31;
 /// The version of tus that is spoken.
 pub const TUS_VERSION: &str = "1.0.0";
 /// Media type of bytes at an offset (tus 1.0).
@@ -41,7 +46,7 @@ pub const NAMES: &str = "/v1/names";
 pub const PROTOBUF: &str = "application/x-protobuf";
 /// Media type of one document in canonical encoding.
 pub const DOCUMENT: &str = "application/vnd.waypost.document";
-/// Media type of a batch: documents, each after its length as a big-endian u32.
+/// Media type of a batch: documents, each after its length as a big-endian u32, see [`LISTED_BIT`].
 pub const DOCUMENTS_STREAM: &str = "application/vnd.waypost.documents";
 /// Media type of ids, 32 bytes each.
 pub const IDS: &str = "application/vnd.waypost.ids";

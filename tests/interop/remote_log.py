@@ -20,6 +20,7 @@ SIGNED = {
 }
 REMOTE_LOG = {
     1: ("pair", [PAIR]), 2: ("tail", "bytes"), 5100: ("below", BELOW), 5101: ("groups", "ids"), 5102: ("head", SIGNED),
+    5103: ("key", "bytes"),
 }
 EMPTY = bytes(32)
 unhex = bytes.fromhex
@@ -40,11 +41,12 @@ def document_id(data):
     return sha256(b"MESSAGE_ID", message["group_id"], time, message["body"])
 
 
-def check_page(vector):
+def check_page(vector, key):
     data = unhex(vector["bytes"])
     same(sha256(data).hex(), vector["hash"], "hash of a page")
     page = decode(REMOTE_LOG, data)
     same(encode(REMOTE_LOG, page), data, "a page encoded again")
+    same(page["key"].hex(), key, "log key of a page")
     below = page["below"] or {"count": 0, "chain": EMPTY}
     same((below["count"], below["chain"].hex()), (vector["below"], vector["chain_below"]), "what is below a page")
     same(page["tail"].hex() or None, vector["next_page"], "next page")
@@ -90,6 +92,6 @@ def check_remote_log(vectors):
     raw = serialization.Encoding.Raw, serialization.PublicFormat.Raw
     same(private.public_key().public_bytes(*raw).hex(), vectors["log_key"], "log key")
     for vector in vectors["pages"]:
-        check_page(vector)
+        check_page(vector, vectors["log_key"])
     for vector in vectors["heads"]:
         check_head(vector, private)

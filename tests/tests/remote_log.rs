@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
 use serde_json::{Value, json};
+use waypost_tests::proxy::Direction;
 use waypost_tests::scenario::{Destination, Gateway, Site, content, wait_until};
 
 /// Lets a gateway keep bodies, and sets its remote logs.
@@ -86,6 +87,39 @@ fn what_phones_bring_to_one_kiosk_reaches_another_by_the_destination_in_every_mo
     assert_eq!(site.gateway.status()["remote_logs"][0]["published"], 13);
     assert_eq!(site.destination.inbox(), files.into_iter().collect());
     assert!(other.findings().is_empty());
+}
+
+#[test]
+fn a_published_document_crosses_the_backhaul_once_by_itself_in_a_batch_and_in_parts() {
+    let site = Site::start();
+    let anna = site.paired_phone("anna");
+    let mut in_the_log = 0;
+    for mode in ["page", "linked"] {
+        configure(&site.gateway, &site.destination, &format!("publish = true\nmode = \"{mode}\"\n"));
+        for (count, size) in [(1, 40_000), (30, 20_000), (2, 3_000_000)] {
+            let sent = || site.destination.backhaul.counts(Direction::ToTarget).bytes;
+            let before = sent();
+            in_the_log += count;
+            let files: Vec<(String, Vec<u8>)> =
+                (0..count).map(|at| (format!("{mode}-{count}-{at}"), content(at, size))).collect();
+            anna.add(
+                &files.iter().map(|(name, bytes)| (name.as_str(), bytes.as_slice())).collect::<Vec<_>>(),
+            );
+            site.destination.backhaul.refuse(true);
+            site.destination.backhaul.cut();
+            anna.sync();
+            site.destination.backhaul.refuse(false);
+            wait_until("the log", || {
+                (site.gateway.status()["remote_logs"][0]["published"] == in_the_log).then_some(())
+            });
+            wait_until("the verdicts", || (site.gateway.status()["waiting"] == 0).then_some(()));
+            let (documents, crossed) = (count * size as u64, sent() - before);
+            println!("{mode}: {count} documents of {size} bytes: {crossed} bytes crossed");
+            assert!(crossed > documents, "{crossed} bytes");
+            // Handshakes, questions, and in "linked" a page for each document.
+            assert!(crossed < documents + documents / 10 + 20_000, "{crossed} bytes");
+        }
+    }
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Remote logs: content by hash and heads by name. Gateways write, everybody with access reads.
 
+use std::io::Read as _;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
@@ -24,7 +25,9 @@ use super::uploads::{content_length, refuse, upload};
 use super::{Problem, STALL, Shared};
 use crate::store::ClientKind;
 
-/// Pieces of 64 KiB that are read ahead of a slow client.
+/// Bytes that are read at once.
+const PIECE: usize = 64 << 10;
+/// So many pieces are read ahead of a slow client.
 const AHEAD: usize = 4;
 
 /// `POST /v1/content/have`: which of these hashes are there.
@@ -35,7 +38,7 @@ pub(super) async fn have(
     body: Body,
 ) -> Result<Response, Problem> {
     let hashes: Vec<ContentHash> = read_ids(body).await?.iter().map(|id| ContentHash(id.0)).collect();
-    let held = blocking(move || shared.logs.has(&hashes)).await??;
+    let held = blocking(move || shared.intake.logs().has(&hashes)).await??;
     Ok(Reply { held, ..Reply::default() }.into_response(&headers))
 }
 
@@ -58,16 +61,18 @@ pub(super) async fn put_content(
     };
     let checked = match client {
         Ok(client) => match may_write(&shared, client).await {
-            Ok(()) => check(),
+            Ok(()) => check().map(|checked| (client, checked)),
             Err(problem) => Err(problem),
         },
         Err(problem) => Err(problem),
     };
-    let (hash, length, digests, permit) = match checked {
+    let (client, (hash, length, digests, permit)) = match checked {
         Ok(checked) => checked,
         Err(problem) => return refuse(problem, &headers, body).await,
     };
-    let put = move |shared: &Shared, reader: &mut BodyReader| shared.logs.put(&hash, length, reader);
+    let put = move |shared: &Shared, reader: &mut BodyReader| {
+        shared.intake.logs().put(client.0, &hash, length, reader)
+    };
     let (result, holds) = upload(&shared, permit, digests, body, CancellationToken::new(), put).await?;
     result?;
     if !holds {
@@ -92,16 +97,24 @@ pub(super) async fn get_content(
     let (pieces, received) = mpsc::channel(AHEAD);
     let (begun, found) = oneshot::channel();
     let read = move || {
-        let mut begun = Some(begun);
-        let mut tell = |outcome| begun.take().map(|begun| begun.send(outcome));
-        let outcome = shared.logs.get(
-            &hash,
-            offset,
-            || drop(tell(Ok(()))),
-            |piece| pieces.blocking_send(piece).is_ok(),
-        );
-        if let Err(error) = outcome {
-            tell(Err(error));
+        // Who asked may be gone by now.
+        let mut reader = match shared.intake.logs().get(&hash, offset) {
+            Ok(reader) => reader,
+            Err(error) => return drop(begun.send(Err(error))),
+        };
+        let _ = begun.send(Ok(()));
+        let mut buffer = vec![0; PIECE];
+        loop {
+            let piece = match reader.read(&mut buffer) {
+                Ok(0) => return,
+                Ok(count) => Ok(Bytes::copy_from_slice(buffer.get(..count).unwrap_or_default())),
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => continue,
+                Err(error) => Err(error),
+            };
+            let failed = piece.is_err();
+            if pieces.blocking_send(piece).is_err() || failed {
+                return;
+            }
         }
     };
     tokio::task::spawn_blocking(read);
@@ -121,7 +134,7 @@ pub(super) async fn get_name(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = parse_name(&name)?;
-    let head = blocking(move || shared.logs.resolve(&name)).await??;
+    let head = blocking(move || shared.intake.logs().resolve(&name)).await??;
     let Some(head) = head else {
         let detail = format!("no gateway has published a log {name} here");
         return Err(Problem::new(StatusCode::NOT_FOUND, "no-such-name", "No such log", detail));
@@ -165,7 +178,7 @@ pub(super) async fn put_name(
     let head =
         read.map_err(|error| Problem::too_large(format!("{error}; a head has at most {MAX_HEAD} bytes")))?;
     let tag = tag(&head)?;
-    blocking(move || shared.logs.publish(&name, &head, replaces)).await??;
+    blocking(move || shared.intake.logs().publish(&name, &head, replaces)).await??;
     let mut response = Reply { held: vec![true], ..Reply::default() }.into_response(&headers);
     response.headers_mut().insert(header::ETAG, tag);
     Ok(response)

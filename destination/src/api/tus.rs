@@ -19,7 +19,7 @@ use super::client::Client;
 use super::digest::Digests;
 use super::questions::blocking;
 use super::stream::BodyReader;
-use super::uploads::{refuse, upload};
+use super::uploads::{is_listed, refuse, upload};
 use super::{Problem, Shared};
 use crate::intake::Advance;
 use crate::partials::{Partial, PartialError};
@@ -86,7 +86,7 @@ pub(super) async fn create(
         Err(error) => return refuse(error.into(), &headers, body).await,
     };
     let offset = match has_bytes {
-        true => append(&shared, client, id, partial, body).await?,
+        true => append(&shared, client, id, partial, &headers, body).await?,
         false => 0,
     };
     let location = HeaderValue::from_str(&format!("{UPLOADS}/{id}"));
@@ -141,7 +141,7 @@ pub(super) async fn patch(
         Ok(begun) => begun,
         Err(problem) => return refuse(problem, &headers, body).await,
     };
-    let offset = append(&shared, client, id, partial, body).await?;
+    let offset = append(&shared, client, id, partial, &headers, body).await?;
     Ok((StatusCode::NO_CONTENT, [(OFFSET, HeaderValue::from(offset))]).into_response())
 }
 
@@ -162,13 +162,15 @@ async fn append(
     client: Client,
     id: MessageId,
     partial: Partial,
+    headers: &HeaderMap,
     body: Body,
 ) -> Result<u64, Problem> {
     let permit = shared.permit()?;
+    let is_listed = is_listed(headers);
     let superseded = partial.superseded();
     let length = partial.length();
     let take = move |shared: &Shared, reader: &mut BodyReader| {
-        let advance = shared.intake.append(client.0, id, partial, reader)?;
+        let advance = shared.intake.append(client.0, id, partial, is_listed, reader)?;
         let mut more = [0];
         match std::io::Read::read(reader, &mut more)? {
             0 => Ok(advance),

@@ -10,6 +10,7 @@ use axum::response::Response;
 use http_body_util::BodyExt as _;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio_util::sync::CancellationToken;
+use waypost_protocol::api::LISTED;
 use waypost_protocol::ids::MessageId;
 
 use super::answer::Reply;
@@ -46,7 +47,11 @@ pub(super) async fn put_document(
         Ok(checked) => checked,
         Err(problem) => return refuse(problem, &headers, body).await,
     };
-    let put = move |shared: &Shared, reader: &mut BodyReader| shared.intake.put(client.0, id, reader, length);
+    let is_listed = is_listed(&headers);
+    let put = move |shared: &Shared, reader: &mut BodyReader| match is_listed {
+        true => shared.intake.put_listed(client.0, id, reader, length),
+        false => shared.intake.put(client.0, id, reader, length),
+    };
     let (result, _) = upload(&shared, permit, digests, body, CancellationToken::new(), put).await?;
     let result = result.map_err(|error| Problem::stream(&error))?;
     shared.metrics.failures(usize::from(result.is_err()));
@@ -90,6 +95,11 @@ pub(super) async fn batch(
     }
     let reply = Reply { confirmations: upload.confirmations, failures: upload.failures, ..Reply::default() };
     Ok(reply.into_response(&headers))
+}
+
+/// Whether the client says that its remote log lists the document.
+pub(super) fn is_listed(headers: &HeaderMap) -> bool {
+    headers.get(LISTED).is_some_and(|value| value == "?1")
 }
 
 /// Answers with the problem, after the body where that is short.

@@ -50,6 +50,9 @@ pub(crate) enum GatewaysCommand {
         /// Documents in all; `none` for no limit.
         #[arg(long, value_name = "NUMBER", value_parser = number)]
         total_documents: Option<Limit>,
+        /// Bytes of its remote logs; `none` for as much as they leave free of `max_log_bytes`.
+        #[arg(long, value_name = "BYTES", value_parser = bytes)]
+        remote_log: Option<Limit>,
     },
     /// End a gateway's access, at once.
     Revoke {
@@ -87,7 +90,7 @@ pub(crate) fn gateways(home: &Home, command: GatewaysCommand) -> anyhow::Result<
     match command {
         GatewaysCommand::Add { name, client_cert } => add(home, &*store, &name, client_cert),
         GatewaysCommand::List => list(&*store),
-        GatewaysCommand::Set { name, day, day_documents, total, total_documents } => {
+        GatewaysCommand::Set { name, day, day_documents, total, total_documents, remote_log } => {
             let found = store.clients()?.into_iter().find(|client| client.name == name);
             let Some(client) = found else {
                 bail!("no gateway {name:?}; see `waypost-destination gateways list`");
@@ -98,6 +101,7 @@ pub(crate) fn gateways(home: &Home, command: GatewaysCommand) -> anyhow::Result<
                 (&mut quota.day_documents, day_documents),
                 (&mut quota.total_bytes, total),
                 (&mut quota.total_documents, total_documents),
+                (&mut quota.log_bytes, remote_log),
             ] {
                 if let Some(Limit(value)) = value {
                     *limit = value;
@@ -253,6 +257,7 @@ fn quota_words(quota: &Quota) -> String {
         count(quota.day_documents).map(|limit| limit + " a day"),
         size(quota.total_bytes).map(|limit| limit + " in all"),
         count(quota.total_documents).map(|limit| limit + " in all"),
+        size(quota.log_bytes).map(|limit| limit + " of remote logs"),
     ];
     let limits: Vec<_> = limits.into_iter().flatten().collect();
     if limits.is_empty() { "as much as it wants".to_owned() } else { limits.join(", ") }

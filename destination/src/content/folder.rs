@@ -4,7 +4,7 @@
 
 use std::collections::{BTreeSet, HashSet};
 use std::fs::{self, File};
-use std::io;
+use std::io::{self, Read};
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
@@ -12,6 +12,7 @@ use std::sync::{Mutex, PoisonError};
 use nix::unistd::syncfs;
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::MessageId;
+use waypost_remote_log::{ContentHash, ContentStore as _, Folder as LogFolder, PlaceError};
 
 use super::{Content, HeldBytes, Placement};
 use crate::confirmations::write_confirmation;
@@ -23,7 +24,7 @@ use crate::store::Staged;
 /// Files that are flushed at a time: file systems join such flushes.
 const FLUSHERS: usize = 8;
 
-/// The folders `inbox/`, `held/`, `confirmations/` and `tmp/` of a home.
+/// The folders `inbox/`, `held/`, `confirmations/`, `log/` and `tmp/` of a home.
 pub struct Folder {
     home: Home,
 }
@@ -32,6 +33,12 @@ impl Folder {
     /// Those of that home.
     pub fn new(home: &Home) -> Self {
         Folder { home: home.clone() }
+    }
+
+    fn log(&self) -> Result<LogFolder, PlaceError> {
+        let folder = self.home.log_folder();
+        fs::create_dir_all(&folder).map_err(|error| PlaceError::Unreachable(error.to_string()))?;
+        LogFolder::on_disk(&folder)
     }
 
     /// `None` where it had been put there before.
@@ -140,6 +147,20 @@ impl Content for Folder {
         let written = confirmations.iter().map(write).collect();
         sync_folder(&folder)?;
         Ok(written)
+    }
+
+    fn put_logged(&self, hash: &ContentHash, length: u64, bytes: &mut dyn Read) -> Result<(), PlaceError> {
+        self.log()?.put(hash, length, bytes)
+    }
+
+    fn logged(&self, hash: &ContentHash, offset: u64) -> Result<Box<dyn Read + '_>, PlaceError> {
+        Ok(Box::new(self.log()?.open(hash, offset)?))
+    }
+
+    fn remove_logged(&self, hash: &ContentHash) {
+        if let Err(error) = self.log().and_then(|mut log| log.remove(hash)) {
+            log::warn!("log/content/{hash} stays: {error}");
+        }
     }
 
     fn inbox(&self) -> String {

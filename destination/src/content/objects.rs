@@ -7,6 +7,7 @@
 //! `staging/` to its place, so that what somebody has taken out of the inbox does not come back when a second gateway
 //! brings the same document. Copying again, after a crash or by a second process, writes the same bytes to the same key.
 
+mod logged;
 mod parts;
 
 use std::collections::{BTreeMap, HashSet};
@@ -23,6 +24,7 @@ use object_store::{Error, ObjectStore, ObjectStoreExt as _, PutPayload, WriteMul
 use waypost_openpgp::armor_signature;
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::MessageId;
+use waypost_remote_log::{ContentHash, PlaceError};
 
 use super::{Content, HeldBytes, Placement};
 use crate::blocking::Blocking;
@@ -173,13 +175,13 @@ impl Objects {
     /// Uploads a file of `tmp/` and removes it there.
     async fn keep_one(&self, name: &str) -> io::Result<()> {
         let file = self.temporary.join(name);
-        self.upload(&file, &self.staging(name)).await?;
+        self.upload(File::open(&file)?, &self.staging(name)).await?;
         let _ = std::fs::remove_file(file);
         Ok(())
     }
 
-    async fn upload(&self, file: &FilePath, to: &Path) -> io::Result<()> {
-        let mut file = File::open(file)?;
+    /// From where the file is on.
+    async fn upload(&self, mut file: File, to: &Path) -> io::Result<()> {
         let size = file.metadata()?.len();
         if size <= PART as u64 {
             let mut bytes = Vec::with_capacity(usize::try_from(size).unwrap_or(PART));
@@ -350,6 +352,20 @@ impl Content for Objects {
             }
         };
         Ok(self.runtime.wait(stream::iter(confirmations).map(export).buffered(REQUESTS).collect()))
+    }
+
+    fn put_logged(&self, hash: &ContentHash, length: u64, bytes: &mut dyn Read) -> Result<(), PlaceError> {
+        self.put_log(hash, length, bytes)
+    }
+
+    fn logged(&self, hash: &ContentHash, offset: u64) -> Result<Box<dyn Read + '_>, PlaceError> {
+        self.get_log(hash, offset)
+    }
+
+    fn remove_logged(&self, hash: &ContentHash) {
+        if let Err(error) = self.runtime.wait(self.store.delete(&self.log_path(hash))) {
+            log::warn!("log/{hash} stays: {error}");
+        }
     }
 
     fn inbox(&self) -> String {

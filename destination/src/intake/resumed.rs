@@ -6,6 +6,7 @@ use waypost_protocol::api::FailureCode;
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::MessageId;
 
+use super::listed::is_taken_of;
 use super::{Incoming, Intake, file_failed};
 use crate::judge::Failed;
 use crate::partials::Partial;
@@ -26,11 +27,14 @@ impl Intake {
     /// An upload that comes in one request is judged while it comes; of others the file is read once it is whole, else
     /// each request would open everything before it again. Where that turns out to be another document, something was
     /// lost between the requests: it is thrown away, and sending it anew may help.
+    ///
+    /// A document that the client's remote log lists is kept as its content too, once it is whole.
     pub fn append(
         &self,
         client: i64,
         id: MessageId,
         mut partial: Partial,
+        is_listed: bool,
         source: &mut impl Incoming,
     ) -> io::Result<Result<Advance, Failed>> {
         let (length, begin) = (partial.length(), partial.offset());
@@ -51,6 +55,12 @@ impl Intake {
             Some(error) => Ok(Err(file_failed(&error, id))),
             None => outcome,
         };
+        if is_listed
+            && let Ok(Ok(confirmations)) = &outcome
+            && is_taken_of(confirmations, &id)
+        {
+            self.keep_file(client, &partial);
+        }
         let is_kept = match &outcome {
             // It may be judged again without being sent again.
             Ok(Err(failed)) => failed.code.is_temporary(),

@@ -60,7 +60,8 @@ pub(super) const COLUMNS: &str =
     "SELECT id, name, kind, token_hash IS NOT NULL, certificate_hash IS NOT NULL, created, revoked,
     (SELECT count(*) FROM uploads WHERE client = clients.id),
     day_bytes, day_documents, total_bytes, total_documents,
-    used_day, used_day_bytes, used_day_documents, used_total_bytes, used_total_documents FROM clients";
+    used_day, used_day_bytes, used_day_documents, used_total_bytes, used_total_documents,
+    log_bytes, used_log_bytes FROM clients";
 
 impl Store {
     /// Adds a client; tokens and certificates are known by their SHA-256. False where the name is taken.
@@ -128,15 +129,16 @@ impl Store {
 
     /// Says what a client may bring. False where there is none of that name.
     pub fn set_quota(&self, name: &str, quota: &Quota) -> Result<bool, StoreError> {
-        let sql = "UPDATE clients SET day_bytes = ?, day_documents = ?, total_bytes = ?, total_documents = ?
-            WHERE name = ?";
+        let sql = "UPDATE clients SET day_bytes = ?, day_documents = ?, total_bytes = ?, total_documents = ?,
+            log_bytes = ? WHERE name = ?";
         let number = |limit: Option<u64>| limit.map(|limit| i64::try_from(limit).unwrap_or(i64::MAX));
-        let Quota { day_bytes, day_documents, total_bytes, total_documents } = *quota;
+        let Quota { day_bytes, day_documents, total_bytes, total_documents, log_bytes } = *quota;
         let row = params![
             number(day_bytes),
             number(day_documents),
             number(total_bytes),
             number(total_documents),
+            number(log_bytes),
             name
         ];
         Ok(self.db.execute(sql, row)? == 1)
@@ -163,6 +165,7 @@ fn client(row: &Row<'_>) -> rusqlite::Result<Client> {
             day_documents: limit(9)?,
             total_bytes: limit(10)?,
             total_documents: limit(11)?,
+            log_bytes: limit(17)?,
         },
         used: Used {
             day: number(12)?,
@@ -170,6 +173,7 @@ fn client(row: &Row<'_>) -> rusqlite::Result<Client> {
             day_documents: number(14)?,
             total_bytes: number(15)?,
             total_documents: number(16)?,
+            log_bytes: number(18)?,
         },
     })
 }
@@ -191,6 +195,7 @@ pub(super) fn account(db: &Connection, client: i64) -> Result<(Quota, Used), Sto
             day_documents: limit(2)?,
             total_bytes: limit(3)?,
             total_documents: limit(4)?,
+            ..Quota::default()
         };
         let used = Used {
             day: count(5)?,
@@ -198,6 +203,7 @@ pub(super) fn account(db: &Connection, client: i64) -> Result<(Quota, Used), Sto
             day_documents: count(7)?,
             total_bytes: count(8)?,
             total_documents: count(9)?,
+            ..Used::default()
         };
         Ok((row.get::<_, Option<i64>>(0)?, quota, used))
     });
@@ -211,7 +217,7 @@ pub(super) fn write_account(db: &Connection, client: i64, used: &Used) -> Result
     let sql =
         "UPDATE clients SET used_day = ?, used_day_bytes = ?, used_day_documents = ?, used_total_bytes = ?,
         used_total_documents = ? WHERE id = ?";
-    let Used { day, day_bytes, day_documents, total_bytes, total_documents } = *used;
+    let Used { day, day_bytes, day_documents, total_bytes, total_documents, .. } = *used;
     let [day, day_bytes, day_documents, total_bytes, total_documents] =
         [day, day_bytes, day_documents, total_bytes, total_documents]
             .map(|value| i64::try_from(value).unwrap_or(i64::MAX));

@@ -12,7 +12,7 @@ use super::{
     Store, StoreError, Used,
 };
 
-fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
+pub(super) fn lock(store: &Mutex<Store>) -> MutexGuard<'_, Store> {
     // A panic while it was locked left a transaction that was rolled back.
     store.lock().unwrap_or_else(PoisonError::into_inner)
 }

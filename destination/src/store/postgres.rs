@@ -6,6 +6,7 @@
 
 mod clients;
 mod documents;
+mod logs;
 mod notices;
 mod partials;
 
@@ -31,9 +32,10 @@ const CONNECTIONS: u32 = 12;
 const ACQUIRE: Duration = Duration::from_secs(30);
 /// How often a transaction is tried that the database ended for the sake of others.
 const TRIES: u32 = 6;
-/// The lock under which verdicts are signed, and that under which tables are made: any two numbers of ours.
+/// The locks under which verdicts are signed, tables are made, and room for remote logs is counted: any numbers of ours.
 const SIGNING: i64 = 0x7761_7970_0001;
 const LAYING_OUT: i64 = 0x7761_7970_0002;
+const LOG_ROOM: i64 = 0x7761_7970_0003;
 
 /// A pool of connections.
 pub struct Postgres {
@@ -131,7 +133,7 @@ async fn lay_out(connection: &mut PgConnection) -> Result<(), StoreError> {
 }
 
 /// What makes each layout of the tables from the one before; only ever added to.
-const LAYOUTS: [&str; 2] = [TABLES, PARTIALS];
+const LAYOUTS: [&str; 3] = [TABLES, PARTIALS, LOGS];
 
 /// As SQLite has them, see [`super::Store`]; `claimed` is until when the row is the business of the process that wrote it
 /// last.
@@ -217,6 +219,34 @@ CREATE TABLE parts (
     ticket BIGINT NOT NULL,
     PRIMARY KEY (upload, start)
 );
+";
+
+/// As SQLite has them.
+const LOGS: &str = "
+CREATE TABLE log_content (
+    hash BYTEA PRIMARY KEY,
+    size BIGINT NOT NULL,
+    client BIGINT NOT NULL REFERENCES clients (id)
+);
+CREATE TABLE log_reserved (
+    hash BYTEA NOT NULL,
+    client BIGINT NOT NULL REFERENCES clients (id),
+    size BIGINT NOT NULL,
+    since TIMESTAMPTZ NOT NULL DEFAULT now(),
+    PRIMARY KEY (hash, client)
+);
+CREATE TABLE log_heads (
+    name BYTEA PRIMARY KEY,
+    head BYTEA NOT NULL,
+    before BYTEA
+);
+CREATE TABLE log_ended (
+    name BYTEA NOT NULL,
+    log BYTEA NOT NULL,
+    PRIMARY KEY (name, log)
+);
+ALTER TABLE clients ADD COLUMN log_bytes BIGINT;
+ALTER TABLE clients ADD COLUMN used_log_bytes BIGINT NOT NULL DEFAULT 0;
 ";
 
 impl Records for Postgres {

@@ -17,6 +17,8 @@ pub struct Quota {
     pub total_bytes: Option<u64>,
     /// Documents in all.
     pub total_documents: Option<u64>,
+    /// Bytes of its remote logs. Empty: as much as is left free.
+    pub log_bytes: Option<u64>,
 }
 
 /// What a client brought that was new here.
@@ -33,6 +35,8 @@ pub struct Used {
     pub total_bytes: u64,
     /// Documents in all.
     pub total_documents: u64,
+    /// Bytes of remote logs that it put here, and that are being put.
+    pub log_bytes: u64,
 }
 
 impl Used {
@@ -59,6 +63,7 @@ impl Used {
             day_documents: self.day_documents.saturating_add(documents),
             total_bytes: self.total_bytes.saturating_add(bytes),
             total_documents: self.total_documents.saturating_add(documents),
+            log_bytes: self.log_bytes,
         };
         let limits = [
             (then.total_bytes, quota.total_bytes, "bytes in all"),
@@ -86,6 +91,48 @@ impl Used {
     }
 }
 
+/// Room for remote logs, in bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct LogRoom {
+    /// What this client's may take, where that was said.
+    pub(crate) limit: Option<u64>,
+    /// What they take.
+    pub(crate) used: u64,
+    /// What those of all clients take.
+    pub(crate) all: u64,
+    /// What those of all clients may take.
+    pub(crate) most: u64,
+}
+
+impl LogRoom {
+    /// Counts content of `size` bytes; else says why there is no room, and what to do. Who has no limit of its own may
+    /// take as much as it leaves free (dynamic thresholds, Choudhury and Hahne 1998): alone it takes half, with others
+    /// less, and there always is something left for one who comes later.
+    pub(crate) fn take(&mut self, size: u64) -> Result<(), String> {
+        let left = self.most.saturating_sub(self.all);
+        let used = self.used.saturating_add(size);
+        let Some(free) = left.checked_sub(size) else {
+            return Err(format!(
+                "remote logs may take {} bytes, {left} are left; the destination's admin can raise `max_log_bytes`",
+                self.most
+            ));
+        };
+        if used > self.limit.unwrap_or(free) {
+            let whose = match self.limit {
+                Some(limit) => format!("this gateway's remote logs may take {limit} bytes"),
+                None => "remote logs of one gateway may take as much as they leave free".to_owned(),
+            };
+            return Err(format!(
+                "{whose}, and take {} of {} by now; the destination's admin can give them more \
+                 (`gateways set NAME --remote-log BYTES`)",
+                self.used, self.most
+            ));
+        }
+        (self.used, self.all) = (used, self.all.saturating_add(size));
+        Ok(())
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -107,5 +154,23 @@ mod tests {
         assert!(said.contains("4 documents in all"), "{said}");
         used.give_back(0);
         assert_eq!(used.take(&quota, 0), Ok(()));
+    }
+
+    #[test]
+    fn without_a_quota_of_its_own_a_gateways_log_leaves_as_much_free_as_it_takes() {
+        let mut alone = LogRoom { limit: None, used: 0, all: 0, most: 1_000 };
+        assert_eq!(alone.take(500), Ok(()));
+        let said = alone.take(1).unwrap_err();
+        assert!(said.contains("gateways set NAME --remote-log"), "{said}");
+        let mut second = LogRoom { used: 0, ..alone };
+        assert!(second.take(251).is_err());
+        assert_eq!(second.take(250), Ok(()));
+        // A quota says otherwise, and the room of all has its end.
+        let mut first = LogRoom { used: 500, limit: Some(900), ..second };
+        assert_eq!(first.take(250), Ok(()));
+        let said = first.take(1).unwrap_err();
+        assert!(said.contains("`max_log_bytes`"), "{said}");
+        let mut little = LogRoom { limit: Some(10), used: 0, all: 0, most: 1_000 };
+        assert!(little.take(11).is_err());
     }
 }

@@ -7,6 +7,7 @@ use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::MessageId;
 use waypost_protocol::time::UnixTime;
 
+use super::logs::LogRecords;
 use super::{
     Client, ClientKind, Committed, Counts, Held, NewDocument, Notice, Page, Quota, Staged, StoreError, Used,
 };
@@ -16,7 +17,7 @@ pub type Sign<'a> = &'a dyn Fn(Vec<(MessageId, Verdict)>) -> Result<Confirmation
 
 /// Documents, verdicts, confirmations, clients. Calls block; what has returned is on the disk. Several threads may call,
 /// and where the database is shared, several processes: one document has one row and one confirmation, whoever brings it.
-pub trait Records: Send + Sync {
+pub trait Records: LogRecords {
     /// Inserts judged documents that are new, as far as the client's quota goes, and notes who uploaded them and those
     /// that were known; `placed` are rows whose content has been put in its place since. With `notify` the webhook is
     /// to be told of opened ones. [`StoreError::Revoked`] where the client's access has ended: then nothing is done.

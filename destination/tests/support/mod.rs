@@ -381,20 +381,20 @@ impl Drop for Running {
 /// A remote log with that document inline: its page and the page's hash, its head and the log's key.
 pub(crate) fn log(document: &Document) -> (Vec<u8>, ContentHash, Vec<u8>, LogKey) {
     let signer = Signer::derive(&[7; 32]).unwrap();
-    let page = page(&[document]);
+    let page = page(signer.key(), &[document]);
     let (bytes, root) = page.encode();
     let head = head(&signer, LogId([1; 16]), 1, &page);
     (bytes.to_vec(), root, head.to_vec(), signer.key())
 }
 
 /// A page with these documents inline, the oldest first.
-pub(crate) fn page(documents: &[&Document]) -> Page {
+pub(crate) fn page(key: LogKey, documents: &[&Document]) -> Page {
     let entry = |document: &&Document| {
         let bytes = Bytes::from(document.encode());
         let described = Described { id: document.id(), group: document.group(), size: bytes.len() as u64 };
         Entry { described, content: Content::Inline(bytes) }
     };
-    Page { entries: documents.iter().map(entry).collect(), below: Chain::EMPTY, tail: None }
+    Page { key, entries: documents.iter().map(entry).collect(), below: Chain::EMPTY, tail: None }
 }
 
 /// A signed head.

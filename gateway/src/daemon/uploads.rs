@@ -142,7 +142,8 @@ pub(super) fn start(
         }),
         after: log.map(|log| Box::new(log) as Box<dyn AfterUploads>),
     };
-    let source = StoreSource { store: shared.store.clone(), destination: served.fingerprint };
+    let logs = shared.for_logs(config, destinations);
+    let source = StoreSource { store: shared.store.clone(), destination: served.fingerprint, logs };
     let sink = DaemonSink {
         writer: shared.writer.clone(),
         served: served.clone(),
@@ -183,6 +184,7 @@ pub(crate) fn largest_body(store: &Store, destination: &Fingerprint) -> Option<u
 struct StoreSource {
     store: Store,
     destination: Fingerprint,
+    logs: Parts,
 }
 
 impl Source for StoreSource {
@@ -219,6 +221,10 @@ impl Source for StoreSource {
 
     fn read_body(&self, document: &Waiting, offset: u64, len: usize) -> Result<Bytes, String> {
         self.store.read_body(document.seq, offset, len).map_err(|error| error.to_string())
+    }
+
+    fn is_listed(&self, document: &Waiting) -> bool {
+        self.logs.is_content(&document.description.id)
     }
 
     fn owed(&self) -> bool {

@@ -5,6 +5,7 @@
 
 mod destination;
 mod folder;
+mod publish;
 mod shelf;
 mod source;
 #[cfg(test)]
@@ -14,34 +15,23 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use bytes::Bytes;
-use rand_core::RngCore as _;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
-use waypost_config::{Config, LogMode, RemoteLog};
-use waypost_node::{KeyFileError, identity_secret, system_rng};
-use waypost_protocol::confirmation::Verdict;
-use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey, Seq, StoreId};
+use waypost_config::{Config, RemoteLog};
+use waypost_node::{KeyFileError, identity_secret};
+use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
 use waypost_protocol::time::Monotonic;
 use waypost_remote_log::reader::Memory;
-use waypost_remote_log::writer::{Begun, MAX_BATCH};
-use waypost_remote_log::{
-    Described, LogId, LogKey, Mode, Place, PlaceError, Progress, ReadError, Reader, Signer, WriteError,
-    Writer,
-};
-use waypost_store::{Change, DocumentEntry, Filter, PeerClass, State, Store, Writer as StoreWriter};
+use waypost_remote_log::{LogKey, Place, PlaceError, Progress, ReadError, Reader, Signer, Writer};
+use waypost_store::{Change, Store, Writer as StoreWriter};
 
 use crate::destinations::Destinations;
+use publish::Published;
 use shelf::GatewayShelf;
-use source::{StoreSource, encoded_len};
 
 pub use destination::AtDestination;
 pub use folder::AtFolder;
 
-/// Bytes of documents in one head, beside a single document that is larger.
-const BATCH_BYTES: u64 = 4 << 20;
-/// Rows of the store that one step looks at.
-const SCAN: usize = 256;
 /// How long a place is left alone after the first failure; doubled with each further one, up to `interval`.
 const FIRST_WAIT: Duration = Duration::from_secs(5);
 
@@ -104,14 +94,6 @@ pub fn is_wanted(config: &RemoteLog) -> bool {
     config.publish || !config.follow.is_empty()
 }
 
-/// What is known of the gateway's own log at a place, beside what the place itself says.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-struct Published {
-    log: [u8; 16],
-    sequence: u64,
-    cursor: u64,
-}
-
 /// Publishing and following at one place.
 struct Work {
     parts: Parts,
@@ -124,6 +106,10 @@ struct Work {
     own: Option<Writer>,
     /// Where publishing goes on.
     cursor: u64,
+    /// Rows before that which are held back until they have been uploaded.
+    later: BTreeSet<u64>,
+    /// What was remembered of the own log last.
+    known: Option<Published>,
     /// Documents that the place does not take.
     refused: BTreeSet<MessageId>,
     readers: Vec<Reader>,
@@ -167,6 +153,8 @@ impl Work {
             failures: 0,
             own: None,
             cursor: 0,
+            later: BTreeSet::new(),
+            known: None,
             refused: BTreeSet::new(),
             readers,
             reading: None,
@@ -247,147 +235,6 @@ impl Work {
     fn succeed(&mut self) {
         self.failures = 0;
         self.status().trouble = None;
-    }
-}
-
-/// Publishing.
-impl Work {
-    fn publish(&mut self, place: &mut dyn Place, now: Monotonic) {
-        let outcome = match self.own.take() {
-            None => self.begin(place),
-            Some(own) => self.append(own, place),
-        };
-        match outcome {
-            Ok(goes_on) => self.publish_at = goes_on.then_some(now),
-            Err(WriteError::Refused { id, why }) => {
-                log::warn!(document:% = id; "not published: {why}");
-                self.refused.insert(id);
-            }
-            Err(error) => self.fail(&format!("the log cannot be published: {error}"), now),
-        }
-    }
-
-    /// Finds out where the log stands, if there is anything to append to it. Whether there is.
-    fn begin(&mut self, place: &mut dyn Place) -> Result<bool, WriteError> {
-        let known = self.published();
-        self.cursor = known.map_or(0, |known| known.cursor);
-        // Another stick may be there by now; a destination is always the same.
-        if self.scope.is_some() && self.candidates()?.0.is_empty() {
-            return Ok(false);
-        }
-        let mut fresh = [0; 16];
-        let random = |error: KeyFileError| PlaceError::Source(std::io::Error::other(error.to_string()));
-        system_rng().map_err(random)?.fill_bytes(&mut fresh);
-        let mode = match self.settings().mode {
-            LogMode::Full => Mode::Full,
-            LogMode::Page => Mode::Page,
-            LogMode::Linked => Mode::Linked,
-            LogMode::Mixed => Mode::Mixed { inline_last: self.settings().inline_last },
-        };
-        let signer = self.parts.signer.clone();
-        let remembered = known.map(|known| (LogId(known.log), known.sequence));
-        let (own, begun) = Writer::begin(place, signer, mode, remembered, LogId(fresh))?;
-        let mut published = 0;
-        self.cursor = match begun {
-            Begun::Continued(head) => {
-                published = head.chain.count;
-                parse_bookmark(&head.bookmark, &self.parts.store.store_id()).unwrap_or(0)
-            }
-            Begun::First => 0,
-            Begun::Anew(why) => {
-                log::warn!("the gateway begins a new remote log: {why}");
-                0
-            }
-        };
-        self.status().published = published;
-        self.own = Some(own);
-        self.succeed();
-        Ok(true)
-    }
-
-    /// Appends what is new. Whether there may be more.
-    fn append(&mut self, mut own: Writer, place: &mut dyn Place) -> Result<bool, WriteError> {
-        let (batch, last, more) = self.candidates()?;
-        let batch: Vec<Described> = batch.into_iter().filter(|one| !own.lists(&one.id)).collect();
-        let bookmark = bookmark(&self.parts.store.store_id(), last);
-        let mut source = StoreSource(self.parts.store.clone());
-        if let Some(published) = own.publish(place, &batch, &mut source, bookmark)? {
-            for (id, why) in &published.unreadable {
-                log::warn!(document:% = id; "not published: {why}");
-            }
-            let head = &published.head;
-            log::info!(
-                documents = published.listed, already_there = published.already_there, head = head.sequence;
-                "published in the remote log"
-            );
-            self.remember(&Published { log: head.log.0, sequence: head.sequence, cursor: last });
-            self.status().published = head.chain.count;
-            self.succeed();
-        }
-        self.cursor = last;
-        // Where a stick may be changed, the log is looked at anew each time.
-        if more || self.scope.is_some() {
-            self.own = Some(own);
-        }
-        Ok(more)
-    }
-
-    /// Documents to be published, the last row that was looked at, and whether there may be more after it.
-    fn candidates(&self) -> Result<(Vec<Described>, u64, bool), WriteError> {
-        let failed = |error: waypost_store::StoreError| {
-            WriteError::Place(PlaceError::Source(std::io::Error::other(error.to_string())))
-        };
-        let filter = self.scope.map_or(Filter::All, Filter::For);
-        let (mut found, mut bytes, mut last) = (Vec::new(), 0u64, self.cursor);
-        let rows = self.parts.store.documents(&filter, Some(Seq(self.cursor)), SCAN).map_err(failed)?;
-        let is_full = rows.len() == SCAN;
-        for row in rows {
-            if self.is_published(&row).map_err(failed)? {
-                let size = encoded_len(&row.description);
-                bytes = bytes.saturating_add(size);
-                if found.len() >= MAX_BATCH || (bytes > BATCH_BYTES && !found.is_empty()) {
-                    return Ok((found, last, true));
-                }
-                found.push(Described { id: row.description.id, group: row.description.group, size });
-            }
-            last = row.seq.0;
-        }
-        Ok((found, last, is_full))
-    }
-
-    fn is_published(&self, row: &DocumentEntry) -> Result<bool, waypost_store::StoreError> {
-        let is_wanted = match row.state {
-            State::Waiting | State::Confirmed(Verdict::Opened | Verdict::Held) => row.has_body,
-            State::Draft | State::Confirmed(Verdict::Rejected(_)) | State::Received(_) => false,
-        };
-        // How old a document gets in a log nobody can say.
-        let is_timeless = row.header.lifetime == 0 && !row.header.ephemeral;
-        let is_served = self.parts.destinations.get(&row.header.destination).is_some();
-        if !is_wanted || !is_timeless || !is_served || self.refused.contains(&row.description.id) {
-            return Ok(false);
-        }
-        if self.settings().collections.as_ref().is_some_and(|list| !list.0.contains(&row.description.group)) {
-            return Ok(false);
-        }
-        // What came from another log is in that one.
-        Ok(match row.depositor {
-            Some(peer) => self.parts.store.peer(&peer)?.is_none_or(|peer| peer.class != PeerClass::Gateway),
-            None => true,
-        })
-    }
-
-    fn published_key(&self) -> String {
-        format!("remote-log/own/{}", scope_word(self.scope.as_ref()))
-    }
-
-    fn published(&self) -> Option<Published> {
-        let bytes = self.parts.store.setting(&self.published_key()).ok().flatten()?;
-        serde_json::from_slice(&bytes).ok()
-    }
-
-    fn remember(&self, published: &Published) {
-        let value = serde_json::to_vec(published).ok();
-        self.parts.writer.submit(Change::Put { key: self.published_key(), value }, |_| ());
     }
 }
 
@@ -481,14 +328,4 @@ fn scope_word(scope: Option<&Fingerprint>) -> String {
 
 fn memory_key(scope: Option<&Fingerprint>, key: &LogKey) -> String {
     format!("remote-log/read/{}/{key}", scope_word(scope))
-}
-
-/// Where publishing goes on, for the store that counted it.
-fn bookmark(store: &StoreId, cursor: u64) -> Bytes {
-    Bytes::from([store.as_bytes(), &cursor.to_be_bytes()].concat())
-}
-
-fn parse_bookmark(bookmark: &[u8], store: &StoreId) -> Option<u64> {
-    let (name, cursor) = bookmark.split_at_checked(StoreId::LEN)?;
-    (name == store.as_bytes()).then(|| cursor.try_into().ok().map(u64::from_be_bytes)).flatten()
 }

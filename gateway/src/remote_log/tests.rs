@@ -2,14 +2,16 @@
 
 #![allow(clippy::unwrap_used, clippy::panic, reason = "a test fails by panicking")]
 
+use bytes::Bytes;
 use waypost_openpgp::SecretKey;
+use waypost_protocol::confirmation::{Rejection, Verdict};
 use waypost_protocol::document::Document;
 use waypost_protocol::envelope::{Header, assemble};
 use waypost_protocol::ids::GroupId;
 use waypost_protocol::time::UnixTime;
 use waypost_remote_log::memory::InMemory;
 use waypost_remote_log::{ContentHash, ContentStore, NameSystem};
-use waypost_store::{NewDocument, Options, StoreKey, WriterOptions};
+use waypost_store::{Filter, NewDocument, Options, StoreKey, WriterOptions};
 
 use super::*;
 
@@ -26,10 +28,15 @@ struct Kiosk {
 impl Kiosk {
     /// With `[remote_log]` as given; serving the destination of `key`.
     fn new(key: &SecretKey, seed: u8, remote_log: &str) -> Kiosk {
+        Self::keeping(key, seed, remote_log, "")
+    }
+
+    /// With more of `[[destination]]`.
+    fn keeping(key: &SecretKey, seed: u8, remote_log: &str, destination: &str) -> Kiosk {
         let folder = tempfile::tempdir().unwrap();
         std::fs::write(folder.path().join("d.pgp"), key.certificate().to_armor()).unwrap();
         let text = format!(
-            "[remote_log]\n{remote_log}\n[[destination]]\nname = \"d\"\nurl = \"https://d.example\"\ncertificate = \"d.pgp\"\n"
+            "[remote_log]\n{remote_log}\n[[destination]]\nname = \"d\"\nurl = \"https://d.example\"\ncertificate = \"d.pgp\"\n{destination}"
         );
         let path = folder.path().join("gateway.toml");
         std::fs::write(&path, text).unwrap();
@@ -60,6 +67,15 @@ impl Kiosk {
             NewDocument { document: document.clone(), header, age: 0, depositor, draft: false, note: None };
         self.parts.writer.apply(Change::Document(Box::new(new))).unwrap();
         document
+    }
+
+    /// The destination's verdict.
+    fn confirm(&self, key: &SecretKey, document: &Document, verdict: Verdict) {
+        let verdicts = vec![(document.id(), verdict)];
+        let confirmation = key.sign(self.destination, verdicts, waypost_openpgp::BUILD_FLOOR).unwrap();
+        let freeing = self.parts.destinations.freeing(&confirmation);
+        let confirmation = Box::new(confirmation);
+        self.parts.writer.apply(Change::Confirmation { confirmation, freeing, from: None }).unwrap();
     }
 
     fn ids(&self) -> Vec<MessageId> {
@@ -253,4 +269,77 @@ fn a_place_that_fails_is_left_alone_longer_each_time_until_a_path_appears() {
     let status = work.status().clone();
     assert_eq!((status.published, status.trouble), (1, None));
     drop(here.folder);
+}
+
+/// A place whose answer to one head is lost.
+struct Forgetful(InMemory, bool);
+
+impl ContentStore for Forgetful {
+    fn has(&mut self, hashes: &[ContentHash]) -> Result<Vec<bool>, PlaceError> {
+        self.0.has(hashes)
+    }
+    fn put(
+        &mut self,
+        hash: &ContentHash,
+        length: u64,
+        content: &mut dyn std::io::Read,
+    ) -> Result<(), PlaceError> {
+        self.0.put(hash, length, content)
+    }
+    fn get(&mut self, hash: &ContentHash, offset: u64) -> Result<Box<dyn std::io::Read + '_>, PlaceError> {
+        self.0.get(hash, offset)
+    }
+}
+
+impl NameSystem for Forgetful {
+    fn resolve(&mut self, name: &LogKey) -> Result<Option<Bytes>, PlaceError> {
+        self.0.resolve(name)
+    }
+    fn publish(
+        &mut self,
+        name: &LogKey,
+        head: &Bytes,
+        replaces: Option<ContentHash>,
+    ) -> Result<(), PlaceError> {
+        self.0.publish(name, head, replaces)?;
+        match std::mem::take(&mut self.1) {
+            true => Err(PlaceError::Unreachable("the line is cut".into())),
+            false => Ok(()),
+        }
+    }
+}
+
+#[test]
+fn documents_that_stay_here_are_published_once_the_destination_has_them_in_whatever_order_and_each_once() {
+    let key = key();
+    let here = Kiosk::keeping(&key, 1, "publish = true", "keep = \"1h\"");
+    let mut place = Forgetful(InMemory::default(), true);
+    let documents: Vec<Document> = (0..6u8).map(|at| here.add(GROUP, &[at], |_| ())).collect();
+    let mut work = here.work();
+    run(&mut work, &mut place);
+    assert_eq!((work.status().published, place.0.names.len()), (0, 0));
+    // The answer to the first head is lost, and the daemon killed; what was held back is not forgotten.
+    here.confirm(&key, &documents[3], Verdict::Opened);
+    here.confirm(&key, &documents[5], Verdict::Rejected(Rejection::CannotOpen));
+    work.try_now(Monotonic(Duration::from_secs(1)));
+    while place.1 {
+        work.step(&mut place, Monotonic(Duration::from_secs(1)));
+    }
+    assert!(!place.0.names.is_empty());
+    for (document, verdict) in [(&documents[0], Verdict::Held), (&documents[4], Verdict::Opened)] {
+        here.confirm(&key, document, verdict);
+        run(&mut here.work(), &mut place);
+    }
+    here.confirm(&key, &documents[1], Verdict::Opened);
+    let mut work = here.work();
+    run(&mut work, &mut place);
+    assert_eq!(work.status().published, 4);
+    let there = follower(&key, &here, "");
+    run(&mut there.work(), &mut place);
+    assert_eq!(there.ids(), sorted(&[0, 1, 3, 4].map(|at| &documents[at])));
+    // On a stick nothing is held back: it may be the only way out.
+    let mut stick = InMemory::default();
+    let mut work = Work::new(here.parts.clone(), None, "stick".into());
+    run(&mut work, &mut stick);
+    assert_eq!(work.status().published, 5);
 }

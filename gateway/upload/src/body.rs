@@ -3,17 +3,36 @@
 use std::io::{self, Read};
 use std::sync::Arc;
 
+use waypost_protocol::api::LISTED_BIT;
 use waypost_protocol::document::{Description, prefix};
 use waypost_protocol::ids::MessageId;
 
 use crate::error::plain;
 use crate::wire::Line;
 
+/// A document that is uploaded.
+#[derive(Debug, Clone)]
+pub struct Upload<R> {
+    /// Which.
+    pub description: Description,
+    /// Gives its envelope.
+    pub body: R,
+    /// Whether a remote log of this gateway lists it: then the destination keeps it as content too, where it has room.
+    pub is_listed: bool,
+}
+
+impl<R> Upload<R> {
+    /// That no log lists.
+    pub fn new(description: Description, body: R) -> Self {
+        Upload { description, body, is_listed: false }
+    }
+}
+
 /// Bytes that a document takes in a batch: its length as four bytes, what comes before the body, the body.
 /// `None` where it is too large for a batch.
 pub(crate) fn framed_len(description: &Description) -> Option<u64> {
     let encoded = encoded_len(description);
-    u32::try_from(encoded).ok().map(|encoded| u64::from(encoded) + 4)
+    (encoded < u64::from(LISTED_BIT)).then_some(encoded + 4)
 }
 
 /// Bytes of a document in canonical encoding.
@@ -23,7 +42,7 @@ pub(crate) fn encoded_len(description: &Description) -> u64 {
 
 /// Reads out a request's body.
 pub(crate) struct Outgoing<'a, R> {
-    parts: std::vec::IntoIter<(Description, R)>,
+    parts: std::vec::IntoIter<Upload<R>>,
     framed: bool,
     /// What of the current document's head is still to be sent.
     head: io::Cursor<Vec<u8>>,
@@ -54,7 +73,7 @@ struct Current<R> {
 impl<'a, R: Read> Outgoing<'a, R> {
     /// `framed`: each document after its length, as in a batch.
     pub(crate) fn new(
-        parts: Vec<(Description, R)>,
+        parts: Vec<Upload<R>>,
         framed: bool,
         total: u64,
         progress: &'a mut dyn FnMut(u64, u64),
@@ -76,14 +95,14 @@ impl<'a, R: Read> Outgoing<'a, R> {
 
     /// One document from an offset on; `body` gives its envelope from there on.
     pub(crate) fn part(
-        description: &Description,
-        body: R,
+        upload: Upload<R>,
         part: Part<'a>,
         progress: &'a mut dyn FnMut(u64, u64),
         line: Arc<Line>,
     ) -> Self {
-        let mut outgoing = Self::new(Vec::new(), false, encoded_len(description), progress, line);
-        let mut head = io::Cursor::new(prefix(description));
+        let Upload { description, body, .. } = upload;
+        let mut outgoing = Self::new(Vec::new(), false, encoded_len(&description), progress, line);
+        let mut head = io::Cursor::new(prefix(&description));
         let in_body = part.offset.saturating_sub(head.get_ref().len() as u64);
         head.set_position(part.offset - in_body);
         outgoing.head = head;
@@ -130,12 +149,17 @@ impl<'a, R: Read> Outgoing<'a, R> {
                 self.trouble = Some((current.id, problem));
                 return Err(io::Error::other("the document being sent cannot be read"));
             }
-            let Some((description, reader)) = self.parts.next() else { return Ok(0) };
+            let Some(Upload { description, body: reader, is_listed }) = self.parts.next() else {
+                return Ok(0);
+            };
             let mut head = Vec::new();
             if self.framed {
-                let length = u32::try_from(encoded_len(&description))
-                    .map_err(|_| io::Error::other("a document is too large for a batch"))?;
-                head.extend(length.to_be_bytes());
+                let length = u32::try_from(encoded_len(&description)).ok();
+                let length = length
+                    .filter(|length| length & LISTED_BIT == 0)
+                    .ok_or_else(|| io::Error::other("a document is too large for a batch"))?;
+                let bit = if is_listed { LISTED_BIT } else { 0 };
+                head.extend((length | bit).to_be_bytes());
             }
             head.extend(prefix(&description));
             self.head = io::Cursor::new(head);
@@ -201,7 +225,9 @@ mod tests {
     fn read_out(framed: bool, documents: &[Document]) -> Vec<u8> {
         let parts = documents
             .iter()
-            .map(|document| (document.description(), Dribble(io::Cursor::new(document.body().clone()))))
+            .map(|document| {
+                Upload::new(document.description(), Dribble(io::Cursor::new(document.body().clone())))
+            })
             .collect();
         let mut last = 0;
         let mut progress = |sent, _| last = sent;
@@ -222,6 +248,23 @@ mod tests {
             expected.extend(encoded);
         }
         assert_eq!(read_out(true, &documents), expected);
+    }
+
+    #[test]
+    fn in_a_batch_a_document_that_a_log_lists_says_so_in_its_length() {
+        let parts = documents().into_iter().map(|document| Upload {
+            description: document.description(),
+            body: io::Cursor::new(document.body().clone()),
+            is_listed: document.body().len() == 1,
+        });
+        let mut out = Vec::new();
+        let mut progress = |_, _| ();
+        Outgoing::new(parts.collect(), true, 1_000, &mut progress, Arc::default())
+            .read_to_end(&mut out)
+            .unwrap();
+        let mut expected = read_out(true, &documents());
+        expected[4 + documents()[0].encode().len()] |= 0x80;
+        assert_eq!(out, expected);
     }
 
     #[test]
@@ -247,7 +290,7 @@ mod tests {
             let reader = Dribble(io::Cursor::new(Bytes::copy_from_slice(body)));
             let mut out = Vec::new();
             let description = document.description();
-            Outgoing::part(&description, reader, part, &mut progress, Arc::default())
+            Outgoing::part(Upload::new(description, reader), part, &mut progress, Arc::default())
                 .read_to_end(&mut out)
                 .unwrap();
             assert_eq!(out, encoded[offset..], "from {offset}");
@@ -257,7 +300,8 @@ mod tests {
         let mut progress = |_, _| ();
         let body = &document.body()[..];
         let description = document.description();
-        let mut outgoing = Outgoing::part(&description, body, part, &mut progress, Arc::default());
+        let upload = Upload::new(description, body);
+        let mut outgoing = Outgoing::part(upload, part, &mut progress, Arc::default());
         let mut buffer = [0; 4];
         let mut out: Vec<u8> = Vec::new();
         while let Some(count) = Some(outgoing.read(&mut buffer).unwrap()).filter(|count| *count > 0) {
@@ -269,7 +313,7 @@ mod tests {
     #[test]
     fn a_reader_that_ends_early_is_named() {
         let document = documents().remove(2);
-        let parts = vec![(document.description(), &b"short"[..])];
+        let parts = vec![Upload::new(document.description(), &b"short"[..])];
         let mut progress = |_, _| ();
         let mut outgoing = Outgoing::new(parts, false, 1_000, &mut progress, Arc::default());
         assert!(outgoing.read_to_end(&mut Vec::new()).is_err());

@@ -10,10 +10,9 @@ use ureq::http::header::{self, HeaderMap, HeaderValue};
 use ureq::http::{Method, Request, Response};
 use ureq::{Agent, Body, SendBody};
 use waypost_protocol::api::{self, Answer, Info};
-use waypost_protocol::document::Description;
 use waypost_protocol::ids::{Fingerprint, MessageId};
 
-use crate::body::{Outgoing, encoded_len, framed_len};
+use crate::body::{Outgoing, Upload, encoded_len, framed_len};
 use crate::error::{Cause, Error, Phase, plain};
 use crate::portal;
 use crate::settings::{Settings, SettingsError, bearer, parse_url, tls_config};
@@ -203,11 +202,10 @@ impl Client {
         self.answer(&mut response, MAX_PAGE).map_err(Error::Definite)
     }
 
-    /// Uploads one document: `body` gives its envelope, `digest` is SHA-256 over its canonical encoding (RFC 9530).
+    /// Uploads one document; `digest` is SHA-256 over its canonical encoding (RFC 9530).
     pub fn put(
         &mut self,
-        description: &Description,
-        body: impl Read,
+        upload: Upload<impl Read>,
         digest: [u8; 32],
         progress: Progress<'_>,
     ) -> Result<Answer, Error> {
@@ -217,24 +215,22 @@ impl Client {
         if let Ok(digest) = HeaderValue::from_str(&digest) {
             headers.insert("repr-digest", digest);
         }
-        let total = encoded_len(description);
-        let parts = vec![(*description, body)];
-        let outgoing = Outgoing::new(parts, false, total, progress, self.line.clone());
-        self.upload(Method::PUT, &format!("{}/{}", api::DOCUMENTS, description.id), headers, outgoing, 1)
+        mark_listed(&mut headers, upload.is_listed);
+        let (total, path) =
+            (encoded_len(&upload.description), format!("{}/{}", api::DOCUMENTS, upload.description.id));
+        let outgoing = Outgoing::new(vec![upload], false, total, progress, self.line.clone());
+        self.upload(Method::PUT, &path, headers, outgoing, 1)
     }
 
-    /// Uploads documents in one request; each reader gives the envelope of the description beside it.
+    /// Uploads documents in one request.
     ///
     /// The answer's failures name documents by their place in `parts`. Documents that it does not mention got no verdict.
-    pub fn batch<R: Read>(
-        &mut self,
-        parts: Vec<(Description, R)>,
-        progress: Progress<'_>,
-    ) -> Result<Answer, Error> {
+    pub fn batch<R: Read>(&mut self, parts: Vec<Upload<R>>, progress: Progress<'_>) -> Result<Answer, Error> {
         let mut headers = protobuf_wanted();
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(api::DOCUMENTS_STREAM));
         let too_large = || Error::Definite(Cause::TooLarge { detail: " in one batch".to_owned() });
-        let total = parts.iter().try_fold(0u64, |sum, (d, _)| sum.checked_add(framed_len(d)?));
+        let total =
+            parts.iter().try_fold(0u64, |sum, upload| sum.checked_add(framed_len(&upload.description)?));
         let count = parts.len();
         let outgoing = Outgoing::new(parts, true, total.ok_or_else(too_large)?, progress, self.line.clone());
         self.upload(Method::POST, api::BATCH, headers, outgoing, count)
@@ -457,6 +453,13 @@ impl Client {
 
 pub(crate) fn protobuf_wanted() -> HeaderMap {
     HeaderMap::from_iter([(header::ACCEPT, HeaderValue::from_static(api::PROTOBUF))])
+}
+
+/// Says of a single document that a remote log lists it.
+pub(crate) fn mark_listed(headers: &mut HeaderMap, is_listed: bool) {
+    if is_listed {
+        headers.insert(api::LISTED, HeaderValue::from_static("?1"));
+    }
 }
 
 /// The text of a refusal, for people: ": " and the text, or nothing.

@@ -14,6 +14,7 @@ pub mod uploader;
 pub mod way;
 mod wire;
 
+pub use body::Upload;
 pub use client::{CachedInfo, Client};
 pub use error::{Cause, Error, Kind};
 pub use plan::{PathState, Planner};

@@ -10,8 +10,8 @@ use waypost_protocol::api::{self, Answer};
 use waypost_protocol::document::{Description, prefix};
 use waypost_protocol::ids::MessageId;
 
-use crate::body::{Outgoing, Part, encoded_len};
-use crate::client::{Client, Progress};
+use crate::body::{Outgoing, Part, Upload, encoded_len};
+use crate::client::{Client, Progress, mark_listed};
 use crate::error::{Cause, Error};
 
 const RESUMABLE: HeaderName = HeaderName::from_static("tus-resumable");
@@ -31,20 +31,21 @@ impl Client {
     }
 
     /// Sends a document from byte `from` of its canonical encoding on, or begins its upload where that is `None`.
-    /// `body` gives its envelope from there on. `ends` is asked from time to time, with the bytes sent, whether the
+    /// Its body gives the envelope from there on. `ends` is asked from time to time, with the bytes sent, whether the
     /// request is to end early. Returns how much the destination has; with all of it, it has given its verdict.
     ///
     /// Only the loss of the last part's answer is ambiguous: before that, the document does not exist there.
     pub fn append(
         &mut self,
-        description: &Description,
+        upload: Upload<impl Read>,
         from: Option<u64>,
-        body: impl Read,
         ends: &dyn Fn(u64) -> bool,
         progress: Progress<'_>,
     ) -> Result<u64, Error> {
-        let total = encoded_len(description);
+        let description = upload.description;
+        let total = encoded_len(&description);
         let mut headers = spoken();
+        mark_listed(&mut headers, upload.is_listed);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(api::TUS_STREAM));
         let (method, path) = match from {
             Some(offset) => {
@@ -62,7 +63,7 @@ impl Client {
         };
         let part = Part { offset: from.unwrap_or(0), ends };
         let offset = part.offset;
-        let mut outgoing = Outgoing::part(description, body, part, progress, self.line());
+        let mut outgoing = Outgoing::part(upload, part, progress, self.line());
         let outcome = self.send(method, &path, headers, SendBody::from_reader(&mut outgoing));
         let is_complete = offset + outgoing.sent() >= total;
         let mut response = match outcome {
@@ -88,7 +89,7 @@ impl Client {
             return self.confirmations(&[description.id]);
         }
         let in_body = from.unwrap_or(0).saturating_sub(prefix(description).len() as u64);
-        let there = self.append(description, from, body(in_body), &|_| false, progress)?;
+        let there = self.append(Upload::new(*description, body(in_body)), from, &|_| false, progress)?;
         if there < encoded_len(description) {
             let detail = format!("it has {there} of {} bytes", encoded_len(description));
             return Err(Error::Definite(Cause::Unreadable { detail }));

@@ -17,7 +17,7 @@ use waypost_protocol::time::Monotonic;
 
 pub use self::parts::{AfterUploads, Event, Sink, Source};
 use self::reading::{Pace, StoredBody, digest, progress};
-use crate::body::encoded_len;
+use crate::body::{Upload, encoded_len};
 use crate::client::{CachedInfo, Client, Stopper};
 use crate::error::{Cause, Error, plain};
 use crate::plan::{self, Begun, Fate, Input, Part, PathState, Planner, Step, Waiting};
@@ -344,6 +344,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
         }
         match settled {
             Ok(mut settled) => {
+                if let Some(after) = self.after.as_mut().filter(|_| !settled.is_empty()) {
+                    after.nudge((self.clock)());
+                }
                 settled.sort_unstable();
                 Some(settled)
             }
@@ -459,8 +462,12 @@ impl<S: Source, K: Sink> Worker<S, K> {
         let mut pace = Pace::new();
         let offset = from.unwrap_or(0);
         let mut progress = progress(&mut self.sink, &mut pace);
-        let body = StoredBody::from(&self.source, document, offset);
-        let result = self.client.append(&document.description, from, body, &ends, &mut progress);
+        let upload = Upload {
+            description: document.description,
+            body: StoredBody::from(&self.source, document, offset),
+            is_listed: self.source.is_listed(document),
+        };
+        let result = self.client.append(upload, from, &ends, &mut progress);
         drop(progress);
         self.tell_pace(pace, offset, result.is_ok());
         result
@@ -493,15 +500,19 @@ impl<S: Source, K: Sink> Worker<S, K> {
         let source = &self.source;
         let mut pace = Pace::new();
         let mut progress = progress(&mut self.sink, &mut pace);
-        let result = if let ([document], true) = (documents, by_itself) {
-            digest(document, source, &self.control).and_then(|digest| {
-                let body = StoredBody::new(source, document);
-                self.client.put(&document.description, body, digest, &mut progress)
-            })
-        } else {
-            let parts =
-                documents.iter().map(|document| (document.description, StoredBody::new(source, document)));
-            self.client.batch(parts.collect(), &mut progress)
+        let uploads = documents.iter().map(|document| Upload {
+            description: document.description,
+            body: StoredBody::new(source, document),
+            is_listed: source.is_listed(document),
+        });
+        let mut uploads: Vec<_> = uploads.collect();
+        let result = match (documents, by_itself, uploads.pop()) {
+            ([document], true, Some(upload)) => digest(document, source, &self.control)
+                .and_then(|digest| self.client.put(upload, digest, &mut progress)),
+            (_, _, last) => {
+                uploads.extend(last);
+                self.client.batch(uploads, &mut progress)
+            }
         };
         drop(progress);
         self.tell_pace(pace, 0, result.is_ok());

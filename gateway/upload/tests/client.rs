@@ -21,12 +21,12 @@ use waypost_protocol::time::UnixTime;
 use waypost_upload::error::{Cause, Error, Kind, Phase};
 use waypost_upload::settings::TimeFloor;
 use waypost_upload::way::{Route, Way};
-use waypost_upload::{Client, Settings};
+use waypost_upload::{Client, Settings, Upload};
 
-type Part = (Description, std::io::Cursor<Bytes>);
+type Part = Upload<std::io::Cursor<Bytes>>;
 
 fn part(document: &Document) -> Part {
-    (document.description(), std::io::Cursor::new(document.body().clone()))
+    Upload::new(document.description(), std::io::Cursor::new(document.body().clone()))
 }
 
 fn batch(client: &mut Client, documents: &[Document]) -> Result<Answer, Error> {
@@ -94,8 +94,7 @@ fn a_single_document_goes_with_its_digest() {
     for size in [0, 1, 3_000_000] {
         let document = document(1, size);
         let digest: [u8; 32] = Sha256::digest(document.encode()).into();
-        let (description, body) = part(&document);
-        server.client().put(&description, body, digest, &mut |_, _| ()).unwrap();
+        server.client().put(part(&document), digest, &mut |_, _| ()).unwrap();
         let state = server.state.lock().unwrap();
         assert_eq!(state.held[&document.id()], document);
         assert_eq!(state.last_headers["repr-digest"], format!("sha-256=:{}:", BASE64.encode(&digest)));
@@ -294,7 +293,7 @@ fn a_refusal_in_the_middle_of_an_upload_is_heard_and_the_rest_not_sent() {
         server.play([Play::SayEarly(status, "no")]);
         let read = AtomicU64::new(0);
         let description = Description { size: 200 << 20, ..document(1, 1).description() };
-        let result = server.client().put(&description, Counted(&read), [0; 32], &mut |_, _| ());
+        let result = server.client().put(Upload::new(description, Counted(&read)), [0; 32], &mut |_, _| ());
         assert_eq!(definite(result).kind(), kind);
         let read = read.load(Ordering::Relaxed);
         assert!(read < 50 << 20, "{read} bytes were read of a document that nobody wanted");
@@ -328,7 +327,7 @@ fn an_early_refusal_is_heard_also_while_the_connection_stays_open() {
     let description = Description { size: 200 << 20, ..document(1, 1).description() };
     let mut client = Client::new(&settings).unwrap();
     let begun = Instant::now();
-    let result = client.put(&description, Counted(&read), [0; 32], &mut |_, _| ());
+    let result = client.put(Upload::new(description, Counted(&read)), [0; 32], &mut |_, _| ());
     assert_eq!(definite(result).kind(), Kind::TooLarge);
     assert!(begun.elapsed() < Duration::from_secs(1), "{:?}", begun.elapsed());
     drop((done, client));
@@ -340,7 +339,7 @@ fn a_document_that_cannot_be_read_is_named() {
     let server = Server::start();
     let good = document(1, 300_000);
     let broken = Description { size: 5_000, ..document(2, 10).description() };
-    let parts = vec![part(&good), (broken, std::io::Cursor::new(Bytes::from_static(b"short")))];
+    let parts = vec![part(&good), Upload::new(broken, std::io::Cursor::new(Bytes::from_static(b"short")))];
     let cause = ambiguous(server.client().batch(parts, &mut |_, _| ()));
     assert!(matches!(cause, Cause::Local { id, .. } if id == broken.id), "{cause:?}");
 }

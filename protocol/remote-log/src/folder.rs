@@ -22,6 +22,7 @@ use sha2::{Digest as _, Sha256};
 use crate::hash::ContentHash;
 use crate::head::{Head, LogKey, MAX_HEAD};
 use crate::place::{ContentStore, NameSystem, PlaceError};
+use crate::superseded::superseded;
 
 static PUTS: AtomicUsize = AtomicUsize::new(0);
 
@@ -63,6 +64,27 @@ impl Folder {
         self.path.join("names").join(format!("{name}.{ending}"))
     }
 
+    /// The file of this content from `offset` on, **unverified**.
+    pub fn open(&self, hash: &ContentHash, offset: u64) -> Result<File, PlaceError> {
+        let path = self.content_file(hash).1;
+        let mut file = open_plain(&path).map_err(|error| match error.kind() {
+            io::ErrorKind::NotFound => PlaceError::Missing(*hash),
+            io::ErrorKind::InvalidInput => PlaceError::Damaged { hash: *hash, detail: error.to_string() },
+            _ => unreachable(&path, &error),
+        })?;
+        file.seek(SeekFrom::Start(offset)).map_err(|error| unreachable(&path, &error))?;
+        Ok(file)
+    }
+
+    /// Removes content; that it is not there is no error.
+    pub fn remove(&mut self, hash: &ContentHash) -> Result<(), PlaceError> {
+        let path = self.content_file(hash).1;
+        match fs::remove_file(&path) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(unreachable(&path, &error)),
+            _ => Ok(()),
+        }
+    }
+
     /// A head that verifies, from one of the files that may have it.
     fn head(&self, name: &LogKey, ending: &str) -> Option<Bytes> {
         let file = open_plain(&self.name_file(name, ending)).ok()?;
@@ -98,14 +120,7 @@ impl ContentStore for Folder {
     }
 
     fn get(&mut self, hash: &ContentHash, offset: u64) -> Result<Box<dyn Read + '_>, PlaceError> {
-        let path = self.content_file(hash).1;
-        let mut file = open_plain(&path).map_err(|error| match error.kind() {
-            io::ErrorKind::NotFound => PlaceError::Missing(*hash),
-            io::ErrorKind::InvalidInput => PlaceError::Damaged { hash: *hash, detail: error.to_string() },
-            _ => unreachable(&path, &error),
-        })?;
-        file.seek(SeekFrom::Start(offset)).map_err(|error| unreachable(&path, &error))?;
-        Ok(Box::new(file))
+        Ok(Box::new(self.open(hash, offset)?))
     }
 }
 
@@ -121,9 +136,11 @@ impl NameSystem for Folder {
         head: &Bytes,
         replaces: Option<ContentHash>,
     ) -> Result<(), PlaceError> {
-        if self.resolve(name)?.map(|head| ContentHash::of(&head)) != replaces {
+        let before = self.resolve(name)?;
+        if before.as_ref().map(|head| ContentHash::of(head)) != replaces {
             return Err(PlaceError::Changed);
         }
+        let earlier = self.head(name, "old");
         let [file, new, old] = ["head", "new", "old"].map(|ending| self.name_file(name, ending));
         let folder = self.path.join("names");
         let write = || {
@@ -137,7 +154,14 @@ impl NameSystem for Folder {
             fs::rename(&new, &file)?;
             sync_folder(&folder)
         };
-        write().map_err(|error| unreachable(&file, &error))
+        write().map_err(|error| unreachable(&file, &error))?;
+        let pages =
+            earlier.zip(before).and_then(|(earlier, before)| superseded(self, name, &earlier, &before, head));
+        match pages {
+            // It is in nobody's way.
+            Some(page) => self.remove(&page).or(Ok(())),
+            None => Ok(()),
+        }
     }
 }
 

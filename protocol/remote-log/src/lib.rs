@@ -14,6 +14,7 @@ pub mod memory;
 pub mod page;
 pub mod place;
 pub mod reader;
+mod superseded;
 mod wire;
 pub mod writer;
 
@@ -23,4 +24,5 @@ pub use head::{Head, LogId, LogKey, Signer};
 pub use page::{Chain, Content, Described, Entry, Page};
 pub use place::{ContentStore, NameSystem, Place, PlaceError};
 pub use reader::{Progress, ReadError, Reader, Shelf, ShelfError};
+pub use superseded::superseded;
 pub use writer::{Mode, Source, WriteError, Writer};

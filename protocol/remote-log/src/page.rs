@@ -8,6 +8,7 @@ use sha2::{Digest as _, Sha256};
 use waypost_protocol::ids::{GroupId, MessageId};
 
 use crate::hash::ContentHash;
+use crate::head::LogKey;
 use crate::wire;
 
 /// No page is longer, in bytes.
@@ -27,6 +28,9 @@ pub enum PageError {
     /// A field is missing or has a wrong length.
     #[error("the page's {0} is missing or has a wrong length")]
     Field(&'static str),
+    /// It is another log's.
+    #[error("the page is of log {0}")]
+    OtherLog(LogKey),
     /// No documents, or too many.
     #[error("a page of {0} documents, expected 1 to {MAX_ENTRIES}")]
     Entries(usize),
@@ -90,6 +94,8 @@ pub struct Entry {
 /// A page. Entries are kept oldest first, as they were appended; on the wire the newest comes first.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Page {
+    /// Whose log it is of: no two logs share a page, so that each can remove its own.
+    pub key: LogKey,
     /// Oldest first; at least one.
     pub entries: Vec<Entry>,
     /// The chain of everything that is older than this page.
@@ -135,7 +141,9 @@ impl Page {
             chain: Bytes::copy_from_slice(&self.below.hash),
         });
         let tail = self.tail.map(|hash| Bytes::copy_from_slice(&hash.0)).unwrap_or_default();
-        let bytes = Bytes::from(wire::RemoteLog { pair, tail, below, groups, head: None }.encode_to_vec());
+        let key = Bytes::copy_from_slice(&self.key.0);
+        let bytes =
+            Bytes::from(wire::RemoteLog { pair, tail, below, groups, head: None, key }.encode_to_vec());
         let hash = ContentHash::of(&bytes);
         (bytes, hash)
     }
@@ -149,6 +157,7 @@ impl Page {
         if wire.pair.is_empty() || wire.pair.len() > MAX_ENTRIES {
             return Err(PageError::Entries(wire.pair.len()));
         }
+        let key = LogKey::from_slice(&wire.key).ok_or(PageError::Field("log key"))?;
         let below = match wire.below {
             None => Chain::EMPTY,
             Some(below) if below.count > 0 => {
@@ -183,6 +192,6 @@ impl Page {
         if below.count.checked_add(entries.len() as u64).is_none() {
             return Err(PageError::Field("count of older documents"));
         }
-        Ok(Page { entries, below, tail })
+        Ok(Page { key, entries, below, tail })
     }
 }

@@ -57,7 +57,8 @@ pub trait NameSystem {
     fn resolve(&mut self, name: &LogKey) -> Result<Option<Bytes>, PlaceError>;
 
     /// Replaces the head. `replaces` is the hash of the bytes that stand there, as [`NameSystem::resolve`] gave them:
-    /// where others stand there by now, nothing happens ([`PlaceError::Changed`]).
+    /// where others stand there by now, nothing happens ([`PlaceError::Changed`]). A place may remove the version of the
+    /// newest page that nobody needs any more ([`crate::superseded`]).
     fn publish(
         &mut self,
         name: &LogKey,
@@ -72,7 +73,10 @@ pub trait Place: ContentStore + NameSystem {}
 impl<T: ContentStore + NameSystem + ?Sized> Place for T {}
 
 /// Reads a small content whole, at most [`MAX_PAGE`] bytes, and verifies its hash.
-pub(crate) fn read_page(place: &mut dyn Place, hash: &ContentHash) -> Result<Bytes, PlaceError> {
+pub(crate) fn read_page(
+    place: &mut (impl ContentStore + ?Sized),
+    hash: &ContentHash,
+) -> Result<Bytes, PlaceError> {
     let mut bytes = Vec::new();
     let reader = place.get(hash, 0)?;
     reader

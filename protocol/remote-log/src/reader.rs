@@ -126,7 +126,7 @@ struct Round {
     is_newest: bool,
     page: Option<Open>,
     /// What is tried again.
-    owed: VecDeque<Owed>,
+    owed: VecDeque<MessageId>,
     done: bool,
 }
 
@@ -166,7 +166,7 @@ impl Reader {
         std::mem::take(&mut self.changed).then(|| self.memory.encode())
     }
 
-    /// One step: at most one question to the place. After an error, or [`Progress::Done`], [`Reader::begin`].
+    /// One step: one question to the place at most, two where a page is gone. After an error, or [`Progress::Done`], [`Reader::begin`].
     pub fn step(&mut self, place: &mut dyn Place, shelf: &mut dyn Shelf) -> Result<Progress, ReadError> {
         if self.round.done {
             return Ok(Progress::Done);
@@ -177,8 +177,10 @@ impl Reader {
                 open.next -= 1;
                 if let Some(Entry { described, content }) = open.page.entries.get(open.next).cloned() {
                     let owed = match &content {
-                        Content::Inline(_) => Owed { described, hash: open.hash, in_page: true },
-                        Content::At(hash) => Owed { described, hash: *hash, in_page: false },
+                        Content::Inline(_) => {
+                            Owed { described, hash: open.hash, below: Some(open.page.below) }
+                        }
+                        Content::At(hash) => Owed { described, hash: *hash, below: None },
                     };
                     let outcome = self.read_document(log, owed, &content, place, shelf);
                     if outcome.is_err() {
@@ -200,7 +202,7 @@ impl Reader {
             return self.read_head(place);
         }
         match self.round.owed.pop_front() {
-            Some(owed) => self.read_owed(log, owed, place, shelf),
+            Some(id) => self.read_owed(log, id, place, shelf),
             None => Ok(self.end()),
         }
     }
@@ -239,7 +241,7 @@ impl Reader {
             }
             known.walk = (known.floor != head.chain).then_some((head.root, head.chain));
             (known.sequence, known.chain, known.root) = (head.sequence, head.chain, head.root);
-            self.round.owed = known.owed.iter().copied().collect();
+            self.round.owed = known.owed.iter().map(|owed| owed.described.id).collect();
             self.changed = true;
         }
         (self.round.log, self.round.done) = (Some(head.log), false);
@@ -255,10 +257,20 @@ impl Reader {
     ) -> Result<Progress, ReadError> {
         let key = self.key;
         let page = read_page(place, hash).map_err(ReadError::from).and_then(|bytes| {
-            Page::decode(bytes).map_err(|error| ReadError::Page { key, hash: *hash, error })
+            let page = Page::decode(bytes).and_then(|page| match page.key == key {
+                true => Ok(page),
+                false => Err(PageError::OtherLog(page.key)),
+            });
+            page.map_err(|error| ReadError::Page { key, hash: *hash, error })
         });
         let page = match page {
             Ok(page) => page,
+            Err(ReadError::Place(PlaceError::Missing(_))) if self.lost_page != Some(*hash) => {
+                // The newest page may have been written anew since its head was read.
+                self.lost_page = Some(*hash);
+                self.round = Round::default();
+                return self.read_head(place);
+            }
             Err(error) => {
                 if !matches!(error, ReadError::Place(PlaceError::Unreachable(_))) {
                     self.lost_page = Some(*hash);
@@ -304,23 +316,33 @@ impl Reader {
     fn read_owed(
         &mut self,
         log: LogId,
-        owed: Owed,
+        id: MessageId,
         place: &mut dyn Place,
         shelf: &mut dyn Shelf,
     ) -> Result<Progress, ReadError> {
-        if !owed.in_page {
+        // Where the log was read again meanwhile, it may have been found elsewhere.
+        let owed =
+            self.memory.find(&log).and_then(|known| known.owed.iter().find(|owed| owed.described.id == id));
+        let Some(owed) = owed.copied() else { return Ok(Progress::Passed(id)) };
+        let Some(below) = owed.below else {
             return self.read_document(log, owed, &Content::At(owed.hash), place, shelf);
-        }
+        };
         let page = read_page(place, &owed.hash).map(Page::decode);
         let found = match page {
             Err(error @ PlaceError::Unreachable(_)) => return Err(error.into()),
-            Ok(Ok(page)) => page.entries.into_iter().find(|entry| entry.described.id == owed.described.id),
+            Ok(Ok(page)) => page.entries.into_iter().find(|entry| entry.described.id == id),
             _ => None,
         };
-        match found {
-            Some(entry) => self.read_document(log, owed, &entry.content, place, shelf),
-            None => Ok(Progress::Skipped(owed.described.id, "the page that has it is lost".into())),
+        if let Some(entry) = found {
+            return self.read_document(log, owed, &entry.content, place, shelf);
         }
+        if let Some(known) = self.memory.find_mut(&log) {
+            known.settle(&id);
+            known.witness = known.witness.or(Some(known.floor));
+            (known.walk, known.floor) = (Some((known.root, known.chain)), below);
+            self.changed = true;
+        }
+        Ok(Progress::Skipped(id, "its page was written anew; the log is read again from there".into()))
     }
 
     fn read_document(

@@ -20,6 +20,9 @@ pub(crate) struct RemoteLog {
     /// Extension, heads.
     #[prost(message, optional, tag = "5102")]
     pub(crate) head: Option<SignedHead>,
+    /// Extension, pages: the key of the log.
+    #[prost(bytes = "bytes", tag = "5103")]
+    pub(crate) key: Bytes,
 }
 
 /// 3/REMOTE-LOG "Pair".

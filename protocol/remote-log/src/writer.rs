@@ -10,7 +10,7 @@ use bytes::Bytes;
 use waypost_protocol::ids::MessageId;
 
 use crate::hash::ContentHash;
-use crate::head::{Head, HeadError, LogId, MAX_BOOKMARK, Signer};
+use crate::head::{Head, HeadError, LogId, LogKey, MAX_BOOKMARK, Signer};
 use crate::page::{Chain, Content, Described, Entry, MAX_PAGE, Page};
 use crate::place::{Place, PlaceError, read_page};
 
@@ -147,7 +147,7 @@ impl Writer {
             Err(error) => return Err(error.into()),
         };
         match page {
-            Ok(page) if page.chain() == head.chain => {
+            Ok(page) if page.chain() == head.chain && page.key == key => {
                 (writer.log, writer.sequence) = (head.log, head.sequence);
                 writer.open = OpenPage { entries: page.entries, below: Some(page.below), tail: page.tail };
                 Ok((writer, Begun::Continued(head)))
@@ -179,8 +179,9 @@ impl Writer {
         if batch.len() > MAX_BATCH || bookmark.len() > MAX_BOOKMARK {
             return Err(WriteError::TooMuch { documents: batch.len(), bookmark: bookmark.len() });
         }
+        let key = self.signer.key();
         let mut layout =
-            Layout { mode: self.mode, open: self.open.clone(), demoted: Vec::new(), pages: Vec::new() };
+            Layout { key, mode: self.mode, open: self.open.clone(), demoted: Vec::new(), pages: Vec::new() };
         let mut by_hash = Vec::new();
         let mut unreadable = Vec::new();
         for (at, described) in batch.iter().enumerate() {
@@ -204,7 +205,7 @@ impl Writer {
             place.put(hash, bytes.len() as u64, &mut &bytes[..])?;
         }
         let open = layout.open;
-        let (root, chain) = match open.page() {
+        let (root, chain) = match open.page(key) {
             Some(page) => {
                 let (bytes, hash) = page.encode();
                 place.put(&hash, bytes.len() as u64, &mut &bytes[..])?;
@@ -217,7 +218,7 @@ impl Writer {
             },
         };
         let sequence = self.sequence.saturating_add(1);
-        let head = Head { key: self.signer.key(), log: self.log, sequence, chain, root, bookmark };
+        let head = Head { key, log: self.log, sequence, chain, root, bookmark };
         let bytes = self.signer.sign(&head);
         place.publish(&head.key, &bytes, self.replaces)?;
         (self.sequence, self.replaces, self.open) = (sequence, Some(ContentHash::of(&bytes)), open);
@@ -254,8 +255,9 @@ impl Writer {
 }
 
 impl OpenPage {
-    fn page(&self) -> Option<Page> {
+    fn page(&self, key: LogKey) -> Option<Page> {
         (!self.entries.is_empty()).then(|| Page {
+            key,
             entries: self.entries.clone(),
             below: self.below.unwrap_or(Chain::EMPTY),
             tail: self.tail,
@@ -265,6 +267,7 @@ impl OpenPage {
 
 /// How the entries are laid out in pages.
 struct Layout {
+    key: LogKey,
     mode: Mode,
     open: OpenPage,
     /// Was inline, is by hash from now on.
@@ -319,8 +322,8 @@ impl Layout {
 
     /// How many of the oldest entries fit one page; at least one.
     fn fitting(&self, most: usize) -> usize {
-        /// Tail and chain.
-        const AROUND: usize = 128;
+        /// Key, tail and chain.
+        const AROUND: usize = 160;
         let mut left = MAX_PAGE - AROUND;
         let mut groups = Vec::new();
         let mut count = 0;
@@ -347,7 +350,8 @@ impl Layout {
     /// The oldest entries become a page.
     fn cut(&mut self, count: usize) {
         let entries = self.open.entries.drain(..count.min(self.open.entries.len())).collect();
-        let page = Page { entries, below: self.open.below.unwrap_or(Chain::EMPTY), tail: self.open.tail };
+        let below = self.open.below.unwrap_or(Chain::EMPTY);
+        let page = Page { key: self.key, entries, below, tail: self.open.tail };
         let (bytes, hash) = page.encode();
         self.pages.push((hash, bytes));
         (self.open.below, self.open.tail) = (Some(page.chain()), Some(hash));

@@ -26,13 +26,16 @@ fn entry(document: &Document, is_inline: bool) -> Entry {
 fn pages() -> Vec<Page> {
     let documents = [document(b"first", 0x40), document(b"second", 0x40), document(b"third", 0x60)];
     let [first, second, third] = &documents;
-    let oldest = Page { entries: vec![entry(first, false)], below: Chain::EMPTY, tail: None };
+    let key = Signer::derive(&counting(IDENTITY)).unwrap().key();
+    let oldest = Page { key, entries: vec![entry(first, false)], below: Chain::EMPTY, tail: None };
     let newest = Page {
+        key,
         entries: vec![entry(second, false), entry(third, true)],
         below: oldest.chain(),
         tail: Some(oldest.encode().1),
     };
     let whole = Page {
+        key,
         entries: documents.iter().map(|document| entry(document, true)).collect(),
         below: Chain::EMPTY,
         tail: None,

@@ -54,11 +54,11 @@ impl Postgres {
 
     pub(super) async fn write_quota(&self, name: &str, quota: &Quota) -> Result<bool, StoreError> {
         let sql =
-            "UPDATE clients SET day_bytes = $1, day_documents = $2, total_bytes = $3, total_documents = $4
-            WHERE name = $5";
-        let Quota { day_bytes, day_documents, total_bytes, total_documents } = *quota;
+            "UPDATE clients SET day_bytes = $1, day_documents = $2, total_bytes = $3, total_documents = $4,
+            log_bytes = $5 WHERE name = $6";
+        let Quota { day_bytes, day_documents, total_bytes, total_documents, log_bytes } = *quota;
         let mut query = sqlx::query(sql);
-        for limit in [day_bytes, day_documents, total_bytes, total_documents] {
+        for limit in [day_bytes, day_documents, total_bytes, total_documents, log_bytes] {
             query = query.bind(limit.map(number));
         }
         Ok(query.bind(name).execute(&self.pool).await?.rows_affected() == 1)
@@ -80,7 +80,7 @@ pub(super) async fn account(tx: &mut PgConnection, client: i64) -> Result<(Quota
 pub(super) async fn write_account(tx: &mut PgConnection, client: i64, used: &Used) -> Result<(), StoreError> {
     let sql = "UPDATE clients SET used_day = $1, used_day_bytes = $2, used_day_documents = $3,
         used_total_bytes = $4, used_total_documents = $5 WHERE id = $6";
-    let Used { day, day_bytes, day_documents, total_bytes, total_documents } = *used;
+    let Used { day, day_bytes, day_documents, total_bytes, total_documents, .. } = *used;
     let mut query = sqlx::query(sql);
     for value in [day, day_bytes, day_documents, total_bytes, total_documents] {
         query = query.bind(number(value));
@@ -99,8 +99,8 @@ fn client(row: &PgRow) -> Result<Client, StoreError> {
         created: UnixTime(positive(row.try_get(5)?)),
         revoked: row.try_get::<Option<i64>, _>(6)?.map(|time| UnixTime(positive(time))),
         documents: positive(row.try_get(7)?),
-        quota: quota(row, 8)?,
-        used: used(row, 12)?,
+        quota: Quota { log_bytes: row.try_get::<Option<i64>, _>(17)?.map(positive), ..quota(row, 8)? },
+        used: Used { log_bytes: positive(row.try_get(18)?), ..used(row, 12)? },
     })
 }
 
@@ -114,6 +114,7 @@ fn quota(row: &PgRow, at: usize) -> Result<Quota, StoreError> {
         day_documents: limit(1)?,
         total_bytes: limit(2)?,
         total_documents: limit(3)?,
+        ..Quota::default()
     })
 }
 
@@ -125,5 +126,6 @@ fn used(row: &PgRow, at: usize) -> Result<Used, StoreError> {
         day_documents: count(2)?,
         total_bytes: count(3)?,
         total_documents: count(4)?,
+        ..Used::default()
     })
 }

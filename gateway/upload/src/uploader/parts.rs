@@ -26,6 +26,11 @@ pub trait Source: Send {
     /// Bytes of a body: `len` from `offset` on, fewer only at its end.
     fn read_body(&self, document: &Waiting, offset: u64, len: usize) -> Result<Bytes, String>;
 
+    /// Whether a remote log at this destination lists the document by its hash: see [`crate::Upload::is_listed`].
+    fn is_listed(&self, _document: &Waiting) -> bool {
+        false
+    }
+
     /// Whether documents have a verdict that may still change (`held`).
     fn owed(&self) -> bool;
 
@@ -115,7 +120,7 @@ pub trait AfterUploads: Send {
     /// One step: about one request. Whether it has stored documents that may have to be uploaded.
     fn step(&mut self, client: &mut Client, now: Monotonic) -> bool;
 
-    /// Something new may be in the source.
+    /// Something new may be in the source, or has been confirmed.
     fn nudge(&mut self, now: Monotonic);
 
     /// A backhaul appeared: what failed before is tried at once.

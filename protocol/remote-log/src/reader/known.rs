@@ -55,15 +55,15 @@ pub struct Owed {
     pub described: Described,
     /// Where: its content, or the page that has it inline.
     pub hash: ContentHash,
-    /// Whether `hash` is a page's.
-    pub in_page: bool,
+    /// Where `hash` is a page's: what is below that page. Should it be written anew, the log is read again from there.
+    pub below: Option<Chain>,
 }
 
 impl KnownLog {
     /// Remembers what could not be taken. Whether that is new.
     pub(super) fn owe(&mut self, owed: Owed) -> bool {
-        if self.owed.iter().any(|known| known.described.id == owed.described.id) {
-            return false;
+        if let Some(known) = self.owed.iter_mut().find(|known| known.described.id == owed.described.id) {
+            return std::mem::replace(known, owed) != owed;
         }
         if self.owed.len() >= MAX_OWED {
             self.owed.remove(0);
@@ -121,16 +121,15 @@ impl Memory {
     /// As bytes.
     pub fn encode(&self) -> Vec<u8> {
         let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
-        let mark = |chain: &Chain| WireMark { count: chain.count, chain: copy(&chain.hash) };
         let log = |known: &KnownLog| WireLog {
             log: copy(&known.log.0),
             sequence: known.sequence,
-            chain: Some(mark(&known.chain)),
+            chain: Some(wire_mark(&known.chain)),
             root: copy(&known.root.0),
-            floor: Some(mark(&known.floor)),
+            floor: Some(wire_mark(&known.floor)),
             walk_page: known.walk.map(|(page, _)| copy(&page.0)).unwrap_or_default(),
-            walk_chain: known.walk.map(|(_, chain)| mark(&chain)),
-            witness: known.witness.as_ref().map(mark),
+            walk_chain: known.walk.map(|(_, chain)| wire_mark(&chain)),
+            witness: known.witness.as_ref().map(wire_mark),
             owed: known.owed.iter().map(wire_owed).collect(),
             forked: known.forked,
         };
@@ -146,6 +145,10 @@ impl Memory {
     }
 }
 
+fn wire_mark(chain: &Chain) -> WireMark {
+    WireMark { count: chain.count, chain: Bytes::copy_from_slice(&chain.hash) }
+}
+
 fn wire_owed(owed: &Owed) -> WireOwed {
     let copy = |bytes: &[u8]| Bytes::copy_from_slice(bytes);
     WireOwed {
@@ -153,7 +156,7 @@ fn wire_owed(owed: &Owed) -> WireOwed {
         group: copy(owed.described.group.as_bytes()),
         size: owed.described.size,
         hash: copy(&owed.hash.0),
-        in_page: owed.in_page,
+        below: owed.below.as_ref().map(wire_mark),
     }
 }
 
@@ -165,7 +168,11 @@ fn parse_log(wire: WireLog) -> Option<KnownLog> {
             group: GroupId::from_slice(&wire.group).ok()?,
             size: wire.size,
         };
-        Some(Owed { described, hash: ContentHash::from_slice(&wire.hash)?, in_page: wire.in_page })
+        let below = match wire.below {
+            Some(below) => Some(mark(below)?),
+            None => None,
+        };
+        Some(Owed { described, hash: ContentHash::from_slice(&wire.hash)?, below })
     };
     let walk = match wire.walk_chain {
         Some(chain) => Some((ContentHash::from_slice(&wire.walk_page)?, mark(chain)?)),
@@ -236,6 +243,6 @@ struct WireOwed {
     size: u64,
     #[prost(bytes = "bytes", tag = "4")]
     hash: Bytes,
-    #[prost(bool, tag = "5")]
-    in_page: bool,
+    #[prost(message, optional, tag = "5")]
+    below: Option<WireMark>,
 }

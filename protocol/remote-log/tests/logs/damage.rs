@@ -204,7 +204,7 @@ fn a_gateway_that_lists_a_document_under_anothers_id_is_not_believed() {
     let hash = ContentHash::of(&bytes);
     place.content.insert(hash, bytes);
     let entry = Entry { described: described(&claimed), content: Content::At(hash) };
-    let page = Page { entries: vec![entry], below: Chain::EMPTY, tail: None };
+    let page = Page { key: signer.key(), entries: vec![entry], below: Chain::EMPTY, tail: None };
     let (bytes, root) = page.encode();
     place.content.insert(root, bytes);
     let chain = page.chain();

@@ -1,12 +1,15 @@
 //! Folders: a stick that is pulled at any byte, and one that somebody prepared.
 
 use std::fs;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use bytes::Bytes;
 use waypost_remote_log::folder::Folder;
-use waypost_remote_log::{ContentHash, ContentStore as _, Mode, NameSystem as _, PlaceError, Signer};
+use waypost_remote_log::{
+    ContentHash, ContentStore as _, Head, LogKey, Mode, NameSystem as _, Page, PlaceError, Progress, Signer,
+};
 
 use crate::kit::*;
 
@@ -185,4 +188,113 @@ fn a_head_is_replaced_only_where_the_one_stands_that_was_seen() {
     }
     place.publish(&signer.key(), &head, Some(ContentHash::of(&head))).unwrap();
     assert_eq!(place.resolve(&signer.key()).unwrap(), Some(Bytes::copy_from_slice(&head)));
+}
+
+/// Files of content that are neither documents by hash nor pages that the head of that key leads to.
+fn superseded(folder: &Path, place: &mut Folder, key: &LogKey) -> Vec<PathBuf> {
+    let head = place.resolve(key).unwrap().unwrap();
+    let mut next = Some(Head::decode(&head, key).unwrap().root);
+    let mut led_to = Vec::new();
+    while let Some(hash) = next {
+        led_to.push(hash.to_string());
+        let mut bytes = Vec::new();
+        place.get(&hash, 0).unwrap().read_to_end(&mut bytes).unwrap();
+        next = Page::decode(bytes.into()).unwrap().tail;
+    }
+    let is_left_over = |path: &PathBuf| {
+        let name = path.file_name().unwrap().to_str().unwrap();
+        let is_page_of_it = Page::decode(fs::read(path).unwrap().into()).is_ok_and(|page| page.key == *key);
+        is_page_of_it && !led_to.iter().any(|hash| hash == name)
+    };
+    files(&folder.join("content")).into_iter().filter(is_left_over).collect()
+}
+
+#[test]
+fn of_the_newest_page_only_the_version_of_the_head_before_stays_and_no_log_removes_anothers() {
+    for mode in MODES {
+        let (folder, mut place) = stick();
+        let (anna, bela) = (signer(1), signer(2));
+        let all = documents(0, 700, 100);
+        for chunk in all.chunks(70) {
+            // The same documents in the same order: but for whose they are, their pages would be the same.
+            append(&mut place, &anna, mode, chunk).unwrap();
+            append(&mut place, &bela, Mode::Linked, chunk).unwrap();
+            assert!(superseded(folder.path(), &mut place, &anna.key()).len() <= 1, "{mode:?}");
+        }
+        // Another layout cuts the pages elsewhere, perhaps just as an earlier version was.
+        append(&mut place, &anna, Mode::Linked, &documents(700, 3, 100)).unwrap();
+        assert_eq!(read(&mut place, &anna).documents.len(), 703, "{mode:?}");
+        assert_eq!(held(&read(&mut place, &bela)), ids(&all), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_version_that_another_layout_makes_a_settled_page_of_stays() {
+    let (_folder, mut place) = stick();
+    let signer = signer(1);
+    let all = documents(0, 4, 100);
+    append(&mut place, &signer, Mode::Page, &all[..1]).unwrap();
+    append(&mut place, &signer, Mode::Page, &all[1..2]).unwrap();
+    for one in all[2..].chunks(1) {
+        append(&mut place, &signer, Mode::Linked, one).unwrap();
+    }
+    assert_eq!(held(&read(&mut place, &signer)), ids(&all));
+}
+
+#[test]
+fn a_reader_whose_page_was_removed_since_it_read_the_head_goes_on_with_the_new_head() {
+    for mode in [Mode::Full, Mode::Page, Mode::Mixed { inline_last: 5 }] {
+        let (_folder, mut place) = stick();
+        let signer = signer(1);
+        let all = documents(0, 50, 100);
+        append(&mut place, &signer, mode, &all[..10]).unwrap();
+        let (mut reader, mut store) = (reader(signer.key()), Store::default());
+        reader.begin();
+        assert_eq!(reader.step(&mut place, &mut store).unwrap(), Progress::Head(Some(1)));
+        // One more head is nothing to it.
+        let mut slow = restarted(&reader);
+        append(&mut place, &signer, mode, &all[10..20]).unwrap();
+        assert_eq!(slow.step(&mut place, &mut store).unwrap(), Progress::Head(Some(2)));
+        assert!(matches!(slow.step(&mut place, &mut store).unwrap(), Progress::Page(10)));
+        for chunk in all[20..].chunks(10) {
+            append(&mut place, &signer, mode, chunk).unwrap();
+        }
+        let mut steps = 0;
+        while reader.step(&mut place, &mut store).unwrap() != Progress::Done {
+            steps += 1;
+            assert!(steps < 200);
+        }
+        assert_eq!(held(&store), ids(&all), "{mode:?}");
+    }
+}
+
+#[test]
+fn a_document_that_found_no_room_is_found_again_where_its_page_was_written_anew() {
+    for mode in MODES {
+        let (_folder, mut place) = stick();
+        let signer = signer(1);
+        let all = documents(0, 400, 100);
+        append_all(&mut place, &signer, mode, &all[..280]);
+        let (mut reader, mut store) = (reader(signer.key()), Store::default());
+        store.full_for = ids(&all[270..280]);
+        round(&mut reader, &mut place, &mut store).unwrap();
+        assert_eq!(store.documents.len(), 270);
+        for (at, chunk) in all[280..].chunks(40).enumerate() {
+            // In between there is still no room.
+            append(&mut place, &signer, mode, chunk).unwrap();
+            if at == 1 {
+                round(&mut reader, &mut place, &mut store).unwrap();
+            }
+        }
+        store.full_for.clear();
+        let mut reader = restarted(&reader);
+        round(&mut reader, &mut place, &mut store).unwrap();
+        assert_eq!(held(&store), ids(&all), "{mode:?}");
+        assert!(reader.memory().logs()[0].owed.is_empty());
+        // Nothing was fetched twice, and what is appended later comes as ever.
+        assert_eq!(store.taken.len(), 400);
+        append(&mut place, &signer, mode, &documents(400, 5, 100)).unwrap();
+        let steps = round(&mut reader, &mut place, &mut store).unwrap();
+        assert!(store.documents.len() == 405 && steps.len() < 20, "{mode:?}: {}", steps.len());
+    }
 }

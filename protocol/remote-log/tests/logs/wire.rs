@@ -14,7 +14,8 @@ fn page(count: u64) -> Page {
         content: Content::At(ContentHash::of(&document.encode())),
     };
     let entries = documents(0, count, 50).into_iter().map(entry).collect();
-    Page { entries, below: Chain { count: 9, hash: [3; 32] }, tail: Some(ContentHash([4; 32])) }
+    let below = Chain { count: 9, hash: [3; 32] };
+    Page { key: LogKey([6; 32]), entries, below, tail: Some(ContentHash([4; 32])) }
 }
 
 proptest! {
