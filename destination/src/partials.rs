@@ -1,6 +1,6 @@
 //! Large documents whose upload goes on later (tus 1.0): what came of each, by client and document.
 //!
-//! They lie in a [`Folder`] of this machine, or, where servers share their database and object store, in [`Shared`]. Whether
+//! They lie in a folder of this machine, or in the database and object store that servers share. Whether
 //! the bytes are the document's is only known when all have come and its id is computed; so nothing here needs to be trusted
 //! after a power cut.
 

@@ -1,5 +1,7 @@
 //! A destination that has no room says so, everything waits at the gateway, and goes on when there is some.
 
+use std::process::Command;
+
 use serde_json::Value;
 use waypost_tests::lossy_fs::LossyDisk;
 use waypost_tests::scenario::{Destination, Gateway, Phone, content, folder, wait_until};
@@ -46,4 +48,46 @@ fn documents_wait_for_a_full_destination_and_are_delivered_when_it_has_room() {
     assert_eq!(phone.list(false), [] as [Value; 0]);
     let inbox = destination.inbox();
     assert!(files.iter().all(|(name, bytes)| inbox[*name] == *bytes));
+}
+
+#[test]
+fn a_large_document_that_there_is_no_room_for_holds_up_no_other_and_goes_when_there_is() {
+    let folder = folder();
+    let mut destination = Destination::make(&folder.path().join("destination"));
+    let settings = destination.home().join("destination.toml");
+    let text = std::fs::read_to_string(&settings).unwrap();
+    std::fs::write(&settings, text.replace("max_partials = 1000", "max_partials = 1")).unwrap();
+    destination.start();
+    let mut gateway = Gateway::make(&folder.path().join("gateway"), &destination);
+    gateway.configure("50-quick", "[upload]\nprobe_interval = \"1s\"\nmax_backoff = \"1s\"\n");
+    // An upload that this gateway began before.
+    let other = "05".repeat(32);
+    let tus = |method: &str, path: &str, headers: &[&str]| {
+        let mut curl = Command::new("curl");
+        curl.args(["--silent", "--fail", "--request", method, "--cacert"]).arg(destination.authority());
+        let token = format!("Authorization: Bearer {}", destination.token());
+        for header in [&[&token, "Tus-Resumable: 1.0.0"], headers].concat() {
+            curl.args(["--header", header]);
+        }
+        assert!(curl.arg(format!("https://{}{path}", destination.address())).status().unwrap().success());
+    };
+    let named = format!("Upload-Metadata: id {}", data_encoding::BASE64.encode(other.as_bytes()));
+    tus("POST", "/v1/uploads", &["Upload-Length: 5000000", &named]);
+    gateway.start();
+    let phone = Phone::make(&folder.path().join("anna"), "anna");
+    phone.add_destination(&destination);
+    phone.pair(&gateway);
+    let video = content(3, 6 * MIB);
+    phone.add(&[("video", &video)]);
+    phone.sync();
+    let state = || gateway.status()["destinations"][0]["state"].clone();
+    wait_until("its state", || (state() == "destination full").then_some(()));
+    phone.add(&[("small.xml", b"<form/>")]);
+    phone.sync();
+    wait_until("the small one", || (gateway.status()["opened"] == 1).then_some(()));
+    assert_eq!(destination.inbox().into_keys().collect::<Vec<_>>(), ["small.xml"]);
+    assert_eq!(gateway.status()["destinations"][0]["set_aside"], serde_json::json!({}));
+    tus("DELETE", &format!("/v1/uploads/{other}"), &[]);
+    wait_until("the large one", || (gateway.status()["opened"] == 2).then_some(()));
+    assert!(destination.inbox()["video"] == video);
 }
