@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-
 use waypost_protocol::ids::GroupId;
 
 use crate::config::Config;

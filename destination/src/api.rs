@@ -41,7 +41,7 @@ const MAX_UPLOADS: usize = 32;
 const STALL: Duration = Duration::from_secs(90);
 
 /// Each route, as `openapi.json` has it.
-pub const ROUTES: [(&str, &str); 18] = [
+pub const ROUTES: [(&str, &str); 19] = [
     ("GET", "/v1/info"),
     ("GET", "/v1/certificate"),
     ("GET", "/v1/successions"),
@@ -56,6 +56,7 @@ pub const ROUTES: [(&str, &str); 18] = [
     ("PATCH", "/v1/uploads/{id}"),
     ("DELETE", "/v1/uploads/{id}"),
     ("POST", "/v1/content/have"),
+    ("POST", "/v1/content/get"),
     ("PUT", "/v1/content/{hash}"),
     ("GET", "/v1/content/{hash}"),
     ("PUT", "/v1/names/{name}"),
@@ -160,6 +161,7 @@ fn handler(method: &str, path: &str) -> MethodRouter<Arc<Shared>> {
         ("GET", api::CONFIRMATIONS) => get(questions::confirmations_since),
         ("POST", api::BATCH) => post(uploads::batch),
         ("POST", api::CONTENT_HAVE) => post(log::have),
+        ("POST", api::CONTENT_GET) => post(log::get_contents),
         ("PUT", path) if path.starts_with(api::CONTENT) => put(log::put_content),
         ("GET", path) if path.starts_with(api::CONTENT) => get(log::get_content),
         ("PUT", path) if path.starts_with(api::NAMES) => put(log::put_name),

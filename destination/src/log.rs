@@ -9,6 +9,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
+use waypost_protocol::api::{MAX_CONTENTS, SMALL_CONTENT};
 use waypost_remote_log::{ContentHash, ContentStore, Head, LogKey, NameSystem, PlaceError, superseded};
 
 use crate::clock::now;
@@ -143,6 +144,27 @@ impl Logs {
             Some(size) if offset >= size => Ok(Box::new(io::empty())),
             Some(_) => self.content.logged(hash, offset),
         }
+    }
+
+    /// One after the other those that are small, as far as they fit one answer; the others empty.
+    pub fn small(&self, hashes: &[ContentHash]) -> Result<impl Iterator<Item = Vec<u8>>, PlaceError> {
+        let sizes = self.records.content_sizes(hashes).map_err(failed)?;
+        let mut left = MAX_CONTENTS;
+        let read = move |(hash, size): (&ContentHash, Option<u64>)| {
+            let size = size.filter(|size| *size <= SMALL_CONTENT.min(left)).unwrap_or(0);
+            let mut bytes = Vec::new();
+            if size > 0 {
+                left -= size;
+                let read =
+                    self.content.logged(hash, 0).map(|reader| reader.take(size).read_to_end(&mut bytes));
+                // It may have been removed meanwhile, and by itself the reason is told.
+                if !matches!(read, Ok(Ok(_))) || bytes.len() as u64 != size {
+                    bytes.clear();
+                }
+            }
+            bytes
+        };
+        Ok(hashes.iter().zip(sizes).map(read))
     }
 
     /// A name's head.

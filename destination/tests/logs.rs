@@ -320,3 +320,33 @@ fn a_version_of_the_newest_page_is_removed_with_the_second_head_after_it_and_its
     }
     assert!(there(3));
 }
+
+#[test]
+fn small_contents_come_several_in_one_answer_and_what_does_not_fit_is_left_to_be_asked_for_by_itself() {
+    let place = Place::new();
+    place.set("max_log_bytes", "100000000");
+    let server = place.run();
+    let mut contents: Vec<Vec<u8>> =
+        vec![b"a".to_vec(), noise(1, 65_537), b"not there".to_vec(), noise(2, 65_536)];
+    contents.extend((10..28u64).map(|n| noise(n, 60_000)));
+    contents.push(noise(3, 100));
+    for bytes in contents.iter().filter(|bytes| bytes.as_slice() != b"not there") {
+        put(&server, bytes);
+    }
+    let hashes: Vec<MessageId> = contents.iter().map(|bytes| MessageId(ContentHash::of(bytes).0)).collect();
+    let reply = server.send("POST", "/v1/content/get", &encode_ids(&hashes));
+    assert_eq!((reply.status, reply.kind.as_str()), (200, "application/vnd.waypost.contents"));
+    let (mut rest, mut found) = (&reply.body[..], Vec::new());
+    while let Some((length, after)) = rest.split_first_chunk() {
+        let (bytes, after) = after.split_at(u32::from_be_bytes(*length) as usize);
+        found.push(bytes.to_vec());
+        rest = after;
+    }
+    assert_eq!(found.len(), contents.len());
+    let whole: Vec<bool> = found.iter().zip(&contents).map(|(found, content)| found == content).collect();
+    assert!(found.iter().zip(&whole).all(|(found, whole)| *whole || found.is_empty()));
+    // 65,537 + 16 × 60,000 bytes fit, two more do not, and a little one does again.
+    let expected: Vec<bool> = (0..contents.len()).map(|at| ![1, 2, 20, 21].contains(&at)).collect();
+    assert_eq!(whole, expected);
+    assert_eq!(server.send("POST", "/v1/content/get", &[1; 33]).problem().0, 400);
+}

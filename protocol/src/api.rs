@@ -38,6 +38,15 @@ pub const TUS_VERSION: &str = "1.0.0";
 pub const TUS_STREAM: &str = "application/offset+octet-stream";
 /// `POST` of content hashes: which of them are there.
 pub const CONTENT_HAVE: &str = "/v1/content/have";
+/// `POST` of content hashes: the bytes of those that are small, each after its length as a big-endian u32, in the order
+/// asked. Length 0: it is not there, not small, or does not fit any more; ask for it by itself.
+pub const CONTENT_GET: &str = "/v1/content/get";
+/// Media type of the answer.
+pub const CONTENTS_STREAM: &str = "application/vnd.waypost.contents";
+/// What is small for it, in bytes, and how many bytes an answer has at most beside the lengths.
+pub const SMALL_CONTENT: u64 = 64 << 10;
+/// See [`SMALL_CONTENT`].
+pub const MAX_CONTENTS: u64 = 1 << 20;
 /// `PUT` and `GET` of a remote log's content under its SHA-256, `GET` with `?from=BYTE`.
 pub const CONTENT: &str = "/v1/content";
 /// `PUT` and `GET` of a remote log's head under its key.

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use hyper::body::Frame;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
+use waypost_protocol::api::CONTENTS_STREAM;
 use waypost_remote_log::head::MAX_HEAD;
 use waypost_remote_log::{ContentHash, LogKey, PlaceError};
 
@@ -124,6 +125,39 @@ pub(super) async fn get_content(
     let cache = HeaderValue::from_static("private, max-age=31536000, immutable");
     let body = Body::new(Pieces(received));
     Ok(([(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, cache)], body).into_response())
+}
+
+/// `POST /v1/content/get`: several that are small, in one answer.
+pub(super) async fn get_contents(
+    State(shared): State<Arc<Shared>>,
+    _: Client,
+    body: Body,
+) -> Result<Response, Problem> {
+    let hashes: Vec<ContentHash> = read_ids(body).await?.iter().map(|id| ContentHash(id.0)).collect();
+    let (pieces, received) = mpsc::channel(AHEAD);
+    let (begun, found) = oneshot::channel();
+    tokio::task::spawn_blocking(move || {
+        let small = match shared.intake.logs().small(&hashes) {
+            Ok(small) => small,
+            // Who asked may be gone by now.
+            Err(error) => return drop(begun.send(Err(error))),
+        };
+        let _ = begun.send(Ok(()));
+        for bytes in small {
+            if pieces.blocking_send(Ok(framed(&bytes))).is_err() {
+                return;
+            }
+        }
+    });
+    found.await.map_err(|_| Problem::server("the server failed at this request; send it again later"))??;
+    let kind = HeaderValue::from_static(CONTENTS_STREAM);
+    Ok(([(header::CONTENT_TYPE, kind)], Body::new(Pieces(received))).into_response())
+}
+
+/// After its length.
+fn framed(bytes: &[u8]) -> Bytes {
+    let length = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
+    [&length.to_be_bytes(), bytes].concat().into()
 }
 
 /// `GET /v1/names/{name}`.

@@ -60,6 +60,46 @@ impl ContentStore for DestinationPlace<'_> {
         // Whoever reads knows how much is wanted.
         Ok(Box::new(response.into_body().into_with_config().limit(u64::MAX).reader()))
     }
+
+    fn get_small(&mut self, wanted: &[(ContentHash, u64)]) -> Result<Vec<Option<Bytes>>, PlaceError> {
+        let ids: Vec<MessageId> = wanted.iter().map(|(hash, _)| MessageId(hash.0)).collect();
+        let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(api::IDS))]);
+        let response = self.0.question(Method::POST, api::CONTENT_GET, headers, api::encode_ids(&ids));
+        let mut response = response.map_err(unreachable)?;
+        self.0
+            .expect(&mut response, api::CONTENTS_STREAM)
+            .map_err(|cause| PlaceError::Unreachable(self.0.judged(cause).to_string()))?;
+        let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
+        read_contents(&mut body, wanted).map_err(|error| PlaceError::Unreachable(error.to_string()))
+    }
+}
+
+/// Reads contents after their lengths. What had come whole before the line broke is not lost.
+fn read_contents(reader: &mut dyn Read, wanted: &[(ContentHash, u64)]) -> io::Result<Vec<Option<Bytes>>> {
+    let mut found: Vec<Option<Bytes>> = vec![None; wanted.len()];
+    for ((_, size), slot) in wanted.iter().zip(&mut found) {
+        let mut length = [0; 4];
+        let read = reader.read_exact(&mut length).and_then(|()| {
+            let length = u64::from(u32::from_be_bytes(length));
+            if length > *size {
+                return Err(io::Error::new(
+                    io::ErrorKind::InvalidData,
+                    "content is longer than its log says",
+                ));
+            }
+            let mut bytes = Vec::new();
+            match reader.take(length).read_to_end(&mut bytes)? as u64 == length {
+                true => Ok((length > 0).then(|| Bytes::from(bytes))),
+                false => Err(io::ErrorKind::UnexpectedEof.into()),
+            }
+        });
+        match read {
+            Ok(bytes) => *slot = bytes,
+            Err(error) if found.iter().all(Option::is_none) => return Err(error),
+            Err(_) => break,
+        }
+    }
+    Ok(found)
 }
 
 impl NameSystem for DestinationPlace<'_> {

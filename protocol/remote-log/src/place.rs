@@ -49,6 +49,12 @@ pub trait ContentStore {
 
     /// The bytes of this name from `offset` on, **unverified**: who reads them computes the hash.
     fn get(&mut self, hash: &ContentHash, offset: u64) -> Result<Box<dyn Read + '_>, PlaceError>;
+
+    /// Small contents, each with the bytes that it should have, in one question, **unverified**. `None` where the place
+    /// does not give them so: then [`ContentStore::get`] does, or says why not.
+    fn get_small(&mut self, wanted: &[(ContentHash, u64)]) -> Result<Vec<Option<Bytes>>, PlaceError> {
+        Ok(vec![None; wanted.len()])
+    }
 }
 
 /// Associates a log's key with its newest head (`NS` of 3/REMOTE-LOG).

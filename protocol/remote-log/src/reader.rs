@@ -6,9 +6,10 @@
 
 mod known;
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::io::{self, Read};
 
+use bytes::Bytes;
 use waypost_protocol::ids::MessageId;
 
 use crate::hash::ContentHash;
@@ -17,6 +18,12 @@ use crate::page::{Chain, Content, Described, Entry, Page, PageError};
 use crate::place::{Place, PlaceError, read_page};
 
 pub use known::{KnownLog, MAX_LOGS, MAX_OWED, Memory, MemoryError, Owed};
+
+/// Documents up to this size, in bytes, are asked for together.
+const SMALL: u64 = 64 << 10;
+/// So many at a time, with so many bytes: they are held in memory, and other work waits for them.
+const TOGETHER: usize = 256;
+const TOGETHER_BYTES: u64 = 256 << 10;
 
 /// Who takes the documents.
 pub trait Shelf {
@@ -98,6 +105,8 @@ pub enum Progress {
     Head(Option<u64>),
     /// A page was read that lists so many documents.
     Page(usize),
+    /// So many documents were asked for together; they are looked at next.
+    Fetched(usize),
     /// A document was taken.
     Taken(MessageId),
     /// A document is not wanted, or is there already.
@@ -138,6 +147,38 @@ struct Open {
     next: usize,
     /// Entries from here down are known.
     stop: usize,
+    /// Entries from here up were asked for together, as far as they are small.
+    asked: usize,
+    /// What came of that.
+    fetched: BTreeMap<ContentHash, Bytes>,
+}
+
+impl Open {
+    /// Asks for the next small documents that are wanted, if they are several; how many.
+    fn fetch(&mut self, place: &mut dyn Place, shelf: &mut dyn Shelf) -> Result<Option<usize>, ReadError> {
+        let (mut wanted, mut bytes) = (Vec::new(), 0);
+        while self.asked > self.stop && wanted.len() < TOGETHER {
+            let Some(Entry { described, content }) = self.page.entries.get(self.asked - 1) else { break };
+            if let Content::At(hash) = content
+                && described.size <= SMALL
+                && shelf.wants(described).map_err(ReadError::Shelf)? == Some(0)
+            {
+                if bytes + described.size > TOGETHER_BYTES {
+                    break;
+                }
+                bytes += described.size;
+                wanted.push((*hash, described.size));
+            }
+            self.asked -= 1;
+        }
+        if wanted.len() < 2 {
+            return Ok(None);
+        }
+        let found = place.get_small(&wanted)?;
+        let found = wanted.iter().zip(found).filter_map(|((hash, _), bytes)| Some((*hash, bytes?)));
+        self.fetched = found.collect();
+        Ok(Some(self.fetched.len()))
+    }
 }
 
 impl Reader {
@@ -173,6 +214,16 @@ impl Reader {
         }
         let Some(log) = self.round.log else { return self.read_head(place) };
         if let Some(open) = &mut self.round.page {
+            if open.next > open.stop && open.next <= open.asked {
+                match open.fetch(place, shelf) {
+                    Ok(Some(count)) => return Ok(Progress::Fetched(count)),
+                    Ok(None) => {}
+                    Err(error) => {
+                        self.round = Round { done: true, ..Round::default() };
+                        return Err(error);
+                    }
+                }
+            }
             if open.next > open.stop {
                 open.next -= 1;
                 if let Some(Entry { described, content }) = open.page.entries.get(open.next).cloned() {
@@ -182,6 +233,11 @@ impl Reader {
                         }
                         Content::At(hash) => Owed { described, hash: *hash, below: None },
                     };
+                    let fetched = match &content {
+                        Content::At(hash) => open.fetched.remove(hash),
+                        Content::Inline(_) => None,
+                    };
+                    let content = fetched.map_or(content, Content::Inline);
                     let outcome = self.read_document(log, owed, &content, place, shelf);
                     if outcome.is_err() {
                         // The page is read again, and what was taken of it is passed over.
@@ -296,7 +352,8 @@ impl Reader {
         let stop = known.floor.count.saturating_sub(page.below.count);
         let count = page.entries.len();
         let stop = usize::try_from(stop).unwrap_or(count);
-        self.round.page = Some(Open { hash: *hash, page, next: count, stop });
+        self.round.page =
+            Some(Open { hash: *hash, page, next: count, stop, asked: count, fetched: BTreeMap::new() });
         Ok(Progress::Page(count))
     }
 

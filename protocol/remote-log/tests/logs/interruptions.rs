@@ -40,13 +40,13 @@ fn a_reader_that_is_cut_off_after_any_number_of_questions_goes_on_where_it_was()
 fn a_walk_that_was_cut_off_is_ended_before_the_next_one_begins_and_then_what_is_new_comes_too() {
     for mode in MODES {
         let (mut place, signer) = (InMemory::default(), signer(1));
-        let mut all = documents(0, 30, 9_000);
+        let mut all = documents(0, 30, 11_000);
         append_all(&mut place, &signer, mode, &all);
         let (mut store, mut reader) = (Store::default(), reader(signer.key()));
-        place.patience = Some(4);
+        place.patience = Some(3);
         round(&mut reader, &mut place, &mut store).unwrap_err();
         place.patience = None;
-        let new = documents(30, 30, 9_000);
+        let new = documents(30, 30, 11_000);
         append_all(&mut place, &signer, mode, &new);
         all.extend(new);
         round(&mut reader, &mut place, &mut store).unwrap();

@@ -158,7 +158,8 @@ fn only_documents_that_are_wanted_are_fetched() {
     place.costs = Default::default();
     let steps = round(&mut reader(signer.key()), &mut place, &mut store).unwrap();
     assert_eq!(steps.iter().filter(|step| matches!(step, Progress::Passed(_))).count(), 45);
-    assert_eq!((place.costs.round_trips, held(&store)), (2 + 5, ids(&all)));
+    // Head, page, and the five together.
+    assert_eq!((place.costs.round_trips, held(&store)), (3, ids(&all)));
 }
 
 #[test]
@@ -167,4 +168,41 @@ fn a_log_that_is_not_there_is_nothing_to_do() {
     let key = Signer::derive(&[9; 32]).unwrap().key();
     let steps = round(&mut reader(key), &mut place, &mut Store::default()).unwrap();
     assert_eq!(steps, [Progress::Head(None), Progress::Done]);
+}
+
+#[test]
+fn small_documents_by_hash_come_together_and_large_ones_alone() {
+    let (mut place, signer) = (InMemory::default(), signer(1));
+    let mut all = documents(0, 1_000, 1_000);
+    all.extend(documents(1_000, 2, 100_000));
+    append_all(&mut place, &signer, Mode::Page, &all);
+    let mut store = Store::of(&all[..100]);
+    place.costs = Default::default();
+    round(&mut reader(signer.key()), &mut place, &mut store).unwrap();
+    assert_eq!(held(&store), ids(&all));
+    // Head, four pages, 900 of them in parts of 256 KiB, and two.
+    assert!(place.costs.round_trips <= 1 + 4 + 6 + 2, "{:?}", place.costs);
+    // Nothing is asked for that is there already.
+    assert!(place.costs.bytes_down < 902 * 1_100 + 300_000, "{:?}", place.costs);
+}
+
+#[test]
+fn what_comes_together_and_is_damaged_missing_or_without_room_is_owed_and_the_rest_is_taken() {
+    let (mut place, signer) = (InMemory::default(), signer(1));
+    let all = documents(0, 50, 500);
+    append(&mut place, &signer, Mode::Page, &all).unwrap();
+    let hash = |at: usize| ContentHash::of(&all[at].encode());
+    place.content.remove(&hash(7));
+    place.content.insert(hash(8), place.content[&hash(9)].clone());
+    let mut store = Store { full_for: vec![all[10].id()], ..Store::default() };
+    let mut reader = reader(signer.key());
+    round(&mut reader, &mut place, &mut store).unwrap();
+    assert_eq!(store.documents.len(), 47);
+    store.full_for.clear();
+    for at in [7, 8] {
+        place.content.insert(hash(at), all[at].encode().into());
+    }
+    append(&mut place, &signer, Mode::Page, &documents(50, 1, 500)).unwrap();
+    round(&mut restarted(&reader), &mut place, &mut store).unwrap();
+    assert_eq!(store.documents.len(), 51);
 }
