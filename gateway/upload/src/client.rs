@@ -15,10 +15,11 @@ use waypost_protocol::ids::{Fingerprint, MessageId};
 
 use crate::body::{Outgoing, encoded_len, framed_len};
 use crate::error::{Cause, Error, Phase, plain};
+use crate::names::NamedResolver;
 use crate::portal;
 use crate::settings::{Settings, SettingsError, bearer, parse_url, tls_config};
 use crate::way::{Toll, closed};
-use crate::wire::{Line, NamedResolver, TlsConnector, is_client_certificate_alert, tls_error, tls_words};
+use crate::wire::{Line, TlsConnector, is_client_certificate_alert, tls_error, tls_words};
 
 /// No answer may be longer, in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -101,7 +102,7 @@ impl Client {
         let toll = Arc::new(Toll::new(settings.way.clone()));
         let connector =
             TlsConnector { config: Arc::new(tls_config(settings)?), line: line.clone(), toll: toll.clone() };
-        let agent = Agent::with_parts(config, connector, NamedResolver::default());
+        let agent = Agent::with_parts(config, connector, NamedResolver(line.names.clone()));
         Ok(Client { agent, base, host, authorization, fingerprint: settings.fingerprint, line, toll })
     }
 
@@ -378,7 +379,7 @@ impl Client {
             return cause;
         }
         let host = self.base.parse::<ureq::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
-        match host.and_then(|host| portal::login_page(&host, &self.toll)) {
+        match host.and_then(|host| portal::login_page(&host, &self.toll, &self.line.names)) {
             Some(page) => Cause::CaptivePortal { page },
             None => cause,
         }

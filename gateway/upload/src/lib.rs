@@ -5,6 +5,7 @@
 mod body;
 pub mod client;
 pub mod error;
+mod names;
 pub mod plan;
 mod portal;
 pub mod remote_log;

@@ -1,6 +1,7 @@
 //! A site whose gateway reaches its destination over an emulated network only.
 
 use std::io;
+use std::time::Duration;
 
 use super::{Destination, Gateway, Phone, folder};
 use crate::wan::{Conditions, Wan};
@@ -42,4 +43,13 @@ pub fn over_a_line(
 pub fn default_route(wan: &Wan) {
     let route = ["route", "add", "default", "via", &wan.far().address().to_string()];
     assert!(wan.near().command("ip").args(route).status().unwrap().success());
+}
+
+/// The stick is pulled out and put back in.
+#[track_caller]
+pub fn replug(wan: &Wan) {
+    wan.near().plug(false).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    wan.near().plug(true).unwrap();
+    default_route(wan);
 }
