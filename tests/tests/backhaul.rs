@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use waypost_tests::scenario::{Gateway, Site, content, default_route, over_a_line, replug, wait_until};
-use waypost_tests::wan::{Conditions, Direction, Wan};
+use waypost_tests::wan::Conditions;
 
 #[test]
 fn a_path_that_appears_is_used_within_three_seconds_however_long_it_was_away() {
@@ -127,11 +127,6 @@ fn who_cannot_prove_to_be_the_destination_is_named_as_what_it_is() {
     wait_until("the document", || (site.destination.inbox().len() == 1).then_some(()));
 }
 
-/// Bytes that have crossed the line, headers and all.
-fn crossed(wan: &Wan) -> u64 {
-    [Direction::Out, Direction::Back].map(|direction| wan.counters(direction).bytes).iter().sum()
-}
-
 #[test]
 fn a_budget_ends_an_upload_in_the_middle_outlives_a_kill_and_is_never_exceeded() {
     const BUDGET: u64 = 900_000;
@@ -147,7 +142,7 @@ fn a_budget_ends_an_upload_in_the_middle_outlives_a_kill_and_is_never_exceeded()
         wait_until("the network", || {
             (gateway_status(gateway, "/backhauls/0/state") == "in use").then_some(())
         });
-        let before = crossed(wan);
+        let before = wan.bytes();
         let photos: Vec<(String, Vec<u8>)> =
             (0..6).map(|number| (format!("{number}.jpg"), content(number, 250_000))).collect();
         let files: Vec<(&str, &[u8])> =
@@ -164,7 +159,7 @@ fn a_budget_ends_an_upload_in_the_middle_outlives_a_kill_and_is_never_exceeded()
         let arrived = destination.inbox().len().max(arrived);
         assert!((1..=3).contains(&arrived), "{arrived} documents for {BUDGET} bytes");
         let spent = || gateway_status(gateway, "/backhauls/0/day").as_u64().unwrap();
-        let (said, really) = (spent(), crossed(wan) - before);
+        let (said, really) = (spent(), wan.bytes() - before);
         assert!(said <= BUDGET && said > BUDGET - 300_000, "{said} bytes are said to be spent");
         assert!(really <= BUDGET, "{really} bytes were really sent for a budget of {BUDGET}");
         assert!(really > said * 8 / 10, "{really} bytes were sent, {said} counted");
@@ -203,12 +198,12 @@ fn outside_its_hours_a_backhaul_is_not_used() {
         gateway.run(&["reload"]);
         default_route(wan);
         wait_until("the network", || (gateway.status()["networks"] == json!(["wan0"])).then_some(()));
-        let before = crossed(wan);
+        let before = wan.bytes();
         phone.add(&[("form.xml", b"<form/>")]);
         phone.sync();
         wait_until("the closed door", || (gateway.state() == "backhaul closed").then_some(()));
         assert!(gateway.trouble().contains("modem is outside its hours"), "{}", gateway.trouble());
-        assert_eq!(crossed(wan), before, "not a byte");
+        assert_eq!(wan.bytes(), before, "not a byte");
         gateway.configure("60-modem", &modem(23, 3));
         gateway.run(&["reload"]);
         wait_until("the document", || (destination.inbox().len() == 1).then_some(()));

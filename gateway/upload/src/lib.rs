@@ -4,6 +4,7 @@
 
 mod body;
 pub mod client;
+mod detour;
 pub mod error;
 mod names;
 pub mod plan;

@@ -24,7 +24,7 @@ const LOGIN_REQUIRED: u16 = 511;
 /// connections to the destination take, and at their expense.
 pub(crate) fn login_page(host: &str, toll: &Toll, names: &Names) -> Option<String> {
     let deadline = Instant::now() + PATIENCE;
-    let interface = toll.way().route().ok()?.interface;
+    let interface = toll.taken().interface;
     // On the port for pages; the URL's own counts for nothing.
     let address = names.addresses(format!("{host}:80"), PATIENCE).ok()?.into_iter().next()?;
     toll.pay(CONNECTION).ok()?;

@@ -24,6 +24,10 @@ use ureq::unversioned::transport::{
 const UNSENT: u32 = 128 << 10;
 /// Used where `ureq` sets no timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that connecting may take where another line may work: TCP has asked four times by then.
+const CONNECT_BESIDE_OTHERS: Duration = Duration::from_secs(10);
+/// And the longest that bytes may go unheard of there (tcp(7), `TCP_USER_TIMEOUT`); however long the answer takes then.
+const UNHEARD_BESIDE_OTHERS: Duration = Duration::from_secs(10);
 /// Of several addresses each gets at least this.
 const MIN_PER_ADDRESS: Duration = Duration::from_secs(1);
 
@@ -195,19 +199,23 @@ impl Connector<()> for TlsConnector {
         _: Option<()>,
     ) -> Result<Option<TlsTransport>, ureq::Error> {
         let budget = details.timeout.not_zero().map_or(CONNECT_TIMEOUT, |budget| *budget);
-        let deadline = Instant::now() + budget;
         let host = host_of(details.uri);
         let shut = |why| certain(Cause::BackhaulClosed { detail: why });
-        let route = self.toll.way().route().map_err(shut)?;
+        let route = self.toll.route().map_err(shut)?;
         let interface = route.interface.clone();
         self.toll.take(route);
+        let has_others = self.toll.has_others();
+        let budget = if has_others { budget.min(CONNECT_BESIDE_OTHERS) } else { budget };
+        let deadline = Instant::now() + budget;
         self.toll.pay(CONNECTION).map_err(|error| shut(error.to_string()))?;
         let tcp = Arc::new(open(details, interface.as_deref(), deadline, &host).map_err(certain)?);
         let handle: Arc<dyn ShutdownHandle> = tcp.clone();
         (details.register_shutdown)(Arc::downgrade(&handle))?;
         // Small requests would otherwise wait for the ACK of the one before.
         tcp.set_nodelay(true)?;
-        SockRef::from(&*tcp).set_tcp_notsent_lowat(UNSENT)?;
+        let socket = SockRef::from(&*tcp);
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+        socket.set_tcp_user_timeout(has_others.then_some(UNHEARD_BESIDE_OTHERS))?;
         self.line.begun(&tcp);
         let tls = self.handshake(details, &tcp, deadline, &host).map_err(certain)?;
         self.line.set_deaf(false);

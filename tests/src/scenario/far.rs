@@ -41,8 +41,11 @@ pub fn over_a_line(
 /// What a network's DHCP gives with its address: without it only the other end of the line is reached.
 #[track_caller]
 pub fn default_route(wan: &Wan) {
-    let route = ["route", "add", "default", "via", &wan.far().address().to_string()];
-    assert!(wan.near().command("ip").args(route).status().unwrap().success());
+    let (near, gateway) = (wan.near(), wan.far().address().to_string());
+    // Of several lines the kernel prefers the one that was made last.
+    let metric = (100 - u32::from(wan.near().address().octets()[2])).to_string();
+    let route = ["route", "add", "default", "via", &gateway, "dev", near.interface(), "metric", &metric];
+    assert!(near.command("ip").args(route).status().unwrap().success());
 }
 
 /// The stick is pulled out and put back in.
