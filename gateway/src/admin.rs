@@ -172,7 +172,7 @@ pub struct Status {
 pub struct BackhaulStatus {
     /// Its name in the configuration.
     pub name: String,
-    /// In use, connected, not connected, or why it is not used.
+    /// In use, connected, not connected, leading nowhere, or why it is not used.
     pub state: String,
     /// "free" or "metered".
     pub cost: String,
@@ -197,6 +197,8 @@ pub struct DestinationStatus {
     pub state: String,
     /// What is wrong and what to do, where something is.
     pub trouble: Option<String>,
+    /// The network interface that its last connection went over; absent before, and where the system's routes decide.
+    pub interface: Option<String>,
     /// Uploads set aside: the destination does not take them.
     pub set_aside: BTreeMap<MessageId, String>,
     /// Documents uploaded since the start.

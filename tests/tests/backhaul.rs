@@ -1,32 +1,12 @@
 //! The gateway learns from the kernel that a backhaul is there, and what is wrong with one it says in words.
 
-use std::io::{self, Read as _, Write as _};
-use std::net::{Ipv4Addr, TcpListener, UdpSocket};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::io::{Read as _, Write as _};
+use std::net::TcpListener;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
-use waypost_tests::scenario::{
-    Destination, Gateway, Phone, Site, content, default_route, folder, over_a_line, wait_until,
-};
-use waypost_tests::wan::{Conditions, Direction, Wan};
-
-fn trouble(gateway: &Gateway) -> String {
-    gateway.status()["destinations"][0]["trouble"].as_str().unwrap_or_default().to_owned()
-}
-
-fn state(gateway: &Gateway) -> String {
-    gateway.status()["destinations"][0]["state"].as_str().unwrap().to_owned()
-}
-
-/// The stick is pulled out and put back in.
-fn replug(wan: &Wan) {
-    wan.near().plug(false).unwrap();
-    std::thread::sleep(Duration::from_millis(300));
-    wan.near().plug(true).unwrap();
-    default_route(wan);
-}
+use waypost_tests::scenario::{Gateway, Site, content, default_route, over_a_line, replug, wait_until};
+use waypost_tests::wan::Conditions;
 
 #[test]
 fn a_path_that_appears_is_used_within_three_seconds_however_long_it_was_away() {
@@ -38,8 +18,8 @@ fn a_path_that_appears_is_used_within_three_seconds_however_long_it_was_away() {
         wait_until("its loss", || (gateway.status()["networks"] == json!([])).then_some(()));
         phone.add(&[("photo.jpg", &content(1, 200_000))]);
         phone.sync();
-        wait_until("a failure", || (state(gateway) == "no network").then_some(()));
-        assert!(trouble(gateway).contains("connect a backhaul"), "{}", trouble(gateway));
+        wait_until("a failure", || (gateway.state() == "no network").then_some(()));
+        assert!(gateway.trouble().contains("connect a backhaul"), "{}", gateway.trouble());
         std::thread::sleep(Duration::from_secs(2));
         let begun = Instant::now();
         wan.near().plug(true).unwrap();
@@ -49,7 +29,7 @@ fn a_path_that_appears_is_used_within_three_seconds_however_long_it_was_away() {
         println!("{took:?} from the route to the whole document at the server");
         assert!(took < Duration::from_secs(3), "{took:?}");
         wait_until("its verdict", || (gateway.status()["opened"] == 1).then_some(()));
-        assert_eq!(state(gateway), "ok");
+        assert_eq!(gateway.state(), "ok");
         let log = std::fs::read_to_string(gateway.log()).unwrap();
         for line in
             ["networks with a way out: none", "networks with a way out: wan0", "destination is no network: "]
@@ -62,9 +42,9 @@ fn a_path_that_appears_is_used_within_three_seconds_however_long_it_was_away() {
 #[test]
 fn before_anything_is_tried_the_state_is_that_of_the_link() {
     over_a_line(Conditions::default(), true, |wan, destination, gateway, _| {
-        assert_eq!(state(gateway), "no network", "nothing has waited so far");
+        assert_eq!(gateway.state(), "no network", "nothing has waited so far");
         default_route(wan);
-        wait_until("the link", || (state(gateway) == "link up").then_some(()));
+        wait_until("the link", || (gateway.state() == "link up").then_some(()));
         assert!(destination.inbox().is_empty());
     });
 }
@@ -100,7 +80,7 @@ fn wants_a_login(backhaul: &str) {
         phone.add(&[("form.xml", b"<form/>")]);
         phone.sync();
         wait_until("the server's absence", || {
-            ["unreachable", "TLS refused"].contains(&state(gateway).as_str()).then_some(())
+            ["unreachable", "TLS refused"].contains(&gateway.state().as_str()).then_some(())
         });
         let far = wan.far();
         let listener = far.namespace().run(|| TcpListener::bind((far.address(), 80))).unwrap();
@@ -109,99 +89,16 @@ fn wants_a_login(backhaul: &str) {
             "HTTP/1.1 302 Found\r\nLocation: http://login.cafe/?id=7\r\nContent-Length: 0\r\n\r\n",
         );
         replug(wan);
-        wait_until("the portal", || (state(gateway) == "captive portal").then_some(()));
+        wait_until("the portal", || (gateway.state() == "captive portal").then_some(()));
         assert!(
-            trouble(gateway).contains("open http://login.cafe/?id=7 in a browser"),
+            gateway.trouble().contains("open http://login.cafe/?id=7 in a browser"),
             "{}",
-            trouble(gateway)
+            gateway.trouble()
         );
         destination.backhaul.refuse(false);
         replug(wan);
         wait_until("the document", || (destination.inbox().len() == 1).then_some(()));
     });
-}
-
-/// A name server that knows one address, and answers while it is let.
-struct NameServer {
-    answers: Arc<AtomicBool>,
-}
-
-impl NameServer {
-    fn start(wan: &Wan) -> Self {
-        let far = wan.far();
-        let socket = far.namespace().run(|| UdpSocket::bind((far.address(), 53))).unwrap();
-        let answers = Arc::new(AtomicBool::new(false));
-        let (let_it, address) = (answers.clone(), far.address());
-        std::thread::spawn(move || {
-            let mut packet = [0; 512];
-            while let Ok((len, from)) = socket.recv_from(&mut packet) {
-                if let_it.load(Ordering::SeqCst) {
-                    socket.send_to(&Self::answer(&packet[..len], address), from).unwrap();
-                }
-            }
-        });
-        NameServer { answers }
-    }
-
-    /// The question again with its answer behind it (RFC 1035 §4); to a question for anything but IPv4, none.
-    fn answer(question: &[u8], address: Ipv4Addr) -> Vec<u8> {
-        let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
-        let is_v4 = question[end - 4..end - 2] == [0, 1];
-        let mut answer = question[..end].to_vec();
-        answer[2..12].copy_from_slice(&[0x81, 0x80, 0, 1, 0, u8::from(is_v4), 0, 0, 0, 0]);
-        if is_v4 {
-            answer.extend([0xc0, 12, 0, 1, 0, 1, 0, 0, 0, 1, 0, 4]);
-            answer.extend(address.octets());
-        }
-        answer
-    }
-}
-
-#[test]
-fn names_that_do_not_resolve_are_told_and_hold_back_no_other_destination() {
-    let folder = folder();
-    let wan = Wan::new(Conditions::default()).unwrap();
-    let far = wan.far();
-    let names = NameServer::start(&wan);
-    let resolv_conf = folder.path().join("resolv.conf");
-    std::fs::write(&resolv_conf, format!("nameserver {}\noptions timeout:1 attempts:1\n", far.address()))
-        .unwrap();
-    let make = |home: &str, name: &str| {
-        far.namespace().run(|| {
-            let mut destination = Destination::make_at(&folder.path().join(home), far.address(), name);
-            destination.start();
-            io::Result::Ok(destination)
-        })
-    };
-    let named = make("named", "server.test").unwrap();
-    let numbered = make("numbered", &far.address().to_string()).unwrap();
-    let scene = || {
-        let mut gateway = Gateway::make(&folder.path().join("gateway"), &named);
-        gateway.reach_at(&format!("server.test:{}", named.backhaul.address().port()));
-        gateway.serve_also("numbered", &numbered);
-        gateway.start();
-        default_route(&wan);
-        let (anna, ben) = (
-            Phone::make(&folder.path().join("anna"), "anna"),
-            Phone::make(&folder.path().join("ben"), "ben"),
-        );
-        for (phone, destination) in [(&anna, &named), (&ben, &numbered)] {
-            phone.add_destination(destination);
-            phone.pair(&gateway);
-            phone.add(&[("form.xml", b"<form/>")]);
-            phone.sync();
-        }
-        wait_until("the destination without a name", || (numbered.inbox().len() == 1).then_some(()));
-        wait_until("the dead name server", || (state(&gateway) == "DNS dead").then_some(()));
-        let why = trouble(&gateway);
-        assert!(why.contains("server.test") && why.contains("check the backhaul's DNS"), "{why}");
-        names.answers.store(true, Ordering::SeqCst);
-        replug(&wan);
-        wait_until("the other destination", || (named.inbox().len() == 1).then_some(()));
-        wait_until("its state", || (state(&gateway) == "ok").then_some(()));
-        io::Result::Ok(())
-    };
-    wan.near().namespace().run_with_names(&resolv_conf, scene).unwrap();
 }
 
 #[test]
@@ -214,25 +111,20 @@ fn who_cannot_prove_to_be_the_destination_is_named_as_what_it_is() {
     site.gateway.run(&["reload"]);
     phone.add(&[("form.xml", b"<form/>")]);
     phone.sync();
-    wait_until("the stranger", || (state(&site.gateway) == "TLS refused").then_some(()));
-    let why = trouble(&site.gateway);
+    wait_until("the stranger", || (site.gateway.state() == "TLS refused").then_some(()));
+    let why = site.gateway.trouble();
     assert!(why.contains("no trusted TLS connection") && why.contains("ca_file"), "{why}");
     // A Waypost server with a certificate that is in order, but of another destination.
     std::fs::copy(other.authority(), site.gateway.folder().join("ca.pem")).unwrap();
     site.gateway.run(&["reload"]);
-    wait_until("the other destination", || (state(&site.gateway) == "wrong server").then_some(()));
-    assert!(trouble(&site.gateway).contains(other.fingerprint()), "{}", trouble(&site.gateway));
+    wait_until("the other destination", || (site.gateway.state() == "wrong server").then_some(()));
+    assert!(site.gateway.trouble().contains(other.fingerprint()), "{}", site.gateway.trouble());
     assert!(other.inbox().is_empty() && site.destination.inbox().is_empty());
     other.stop();
     std::fs::copy(site.destination.authority(), site.gateway.folder().join("ca.pem")).unwrap();
     site.gateway.reach(site.destination.backhaul.address());
     site.gateway.run(&["reload"]);
     wait_until("the document", || (site.destination.inbox().len() == 1).then_some(()));
-}
-
-/// Bytes that have crossed the line, headers and all.
-fn crossed(wan: &Wan) -> u64 {
-    [Direction::Out, Direction::Back].map(|direction| wan.counters(direction).bytes).iter().sum()
 }
 
 #[test]
@@ -250,15 +142,15 @@ fn a_budget_ends_an_upload_in_the_middle_outlives_a_kill_and_is_never_exceeded()
         wait_until("the network", || {
             (gateway_status(gateway, "/backhauls/0/state") == "in use").then_some(())
         });
-        let before = crossed(wan);
+        let before = wan.bytes();
         let photos: Vec<(String, Vec<u8>)> =
             (0..6).map(|number| (format!("{number}.jpg"), content(number, 250_000))).collect();
         let files: Vec<(&str, &[u8])> =
             photos.iter().map(|(name, bytes)| (name.as_str(), &bytes[..])).collect();
         phone.add(&files);
         phone.sync();
-        wait_until("the end of the budget", || (state(gateway) == "backhaul closed").then_some(()));
-        let why = trouble(gateway);
+        wait_until("the end of the budget", || (gateway.state() == "backhaul closed").then_some(()));
+        let why = gateway.trouble();
         assert!(why.contains("the budget of modem is spent") && why.contains("24 h"), "{why}");
         // The server keeps what came whole before the request broke off.
         let arrived =
@@ -267,7 +159,7 @@ fn a_budget_ends_an_upload_in_the_middle_outlives_a_kill_and_is_never_exceeded()
         let arrived = destination.inbox().len().max(arrived);
         assert!((1..=3).contains(&arrived), "{arrived} documents for {BUDGET} bytes");
         let spent = || gateway_status(gateway, "/backhauls/0/day").as_u64().unwrap();
-        let (said, really) = (spent(), crossed(wan) - before);
+        let (said, really) = (spent(), wan.bytes() - before);
         assert!(said <= BUDGET && said > BUDGET - 300_000, "{said} bytes are said to be spent");
         assert!(really <= BUDGET, "{really} bytes were really sent for a budget of {BUDGET}");
         assert!(really > said * 8 / 10, "{really} bytes were sent, {said} counted");
@@ -276,7 +168,7 @@ fn a_budget_ends_an_upload_in_the_middle_outlives_a_kill_and_is_never_exceeded()
         gateway.start();
         phone.add(&[("form.xml", b"<form/>")]);
         phone.sync();
-        wait_until("the closed door", || (state(gateway) == "backhaul closed").then_some(()));
+        wait_until("the closed door", || (gateway.state() == "backhaul closed").then_some(()));
         assert_eq!(destination.inbox().len(), arrived, "a restart spends nothing again");
         gateway.configure("60-modem", &modem("9MB"));
         gateway.run(&["reload"]);
@@ -306,12 +198,12 @@ fn outside_its_hours_a_backhaul_is_not_used() {
         gateway.run(&["reload"]);
         default_route(wan);
         wait_until("the network", || (gateway.status()["networks"] == json!(["wan0"])).then_some(()));
-        let before = crossed(wan);
+        let before = wan.bytes();
         phone.add(&[("form.xml", b"<form/>")]);
         phone.sync();
-        wait_until("the closed door", || (state(gateway) == "backhaul closed").then_some(()));
-        assert!(trouble(gateway).contains("modem is outside its hours"), "{}", trouble(gateway));
-        assert_eq!(crossed(wan), before, "not a byte");
+        wait_until("the closed door", || (gateway.state() == "backhaul closed").then_some(()));
+        assert!(gateway.trouble().contains("modem is outside its hours"), "{}", gateway.trouble());
+        assert_eq!(wan.bytes(), before, "not a byte");
         gateway.configure("60-modem", &modem(23, 3));
         gateway.run(&["reload"]);
         wait_until("the document", || (destination.inbox().len() == 1).then_some(()));

@@ -1,4 +1,4 @@
-//! The figures that count bytes and contacts, and so come out the same on every machine, reach their targets.
+//! The figures that count bytes and contacts, or run in virtual time, and so come out the same on every machine, reach their targets.
 
 #![expect(clippy::unwrap_used, reason = "a test fails by panicking")]
 
@@ -33,4 +33,9 @@ fn the_first_contact_after_the_upload_brings_the_confirmations() {
 #[test]
 fn ten_new_documents_of_a_remote_log_cost_at_most_four_times_their_bytes() {
     assert_reached("remote_log_catch_up");
+}
+
+#[test]
+fn batches_that_follow_the_path_carry_about_what_fixed_ones_do() {
+    assert_reached("batches_vs_fixed");
 }

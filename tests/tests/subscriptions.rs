@@ -192,6 +192,42 @@ fn said_to(scene: &Scene, introduction: &Introduction, seed: u64) -> Payload {
 }
 
 #[test]
+fn a_collection_that_a_reload_closes_is_closed_in_the_middle_of_a_conversation() {
+    let scene = Scene::set(RETAINED, "");
+    let author = scene.deposit(&[("form.xml", b"<form/>")]);
+    let gateway = &scene.site.gateway;
+    let wanting = waypost_protocol::sync::PeerHello {
+        store: StoreId([9; 16]),
+        wants: vec![scene.group],
+        max_document: 1 << 30,
+        ..hello("raw", &[])
+    };
+    let introduction = introduced_to(gateway);
+    let mut session =
+        RawSession::open(gateway.link.address(), &introduction, &identity(9), &wanting).unwrap();
+    session.send(&Payload { report: Some(Default::default()), ..Payload::default() }).unwrap();
+    let mut offered = Payload::default();
+    while offered.offers.is_empty() {
+        offered = session.receive().unwrap();
+    }
+    gateway.carry(&scene.site.destination, &scene.group.to_string(), ", retain = \"30d\", subscribe = false");
+    gateway.run(&["reload"]);
+    author.add(&[("later.xml", b"<form/>")]);
+    author.run(&["sync", "--wait", "60s"]);
+    // What was offered before is not sent either; an unknown document is asked for, so that there is an answer.
+    let unknown = prost::bytes::Bytes::from(vec![7; 32]);
+    session
+        .send(&Payload { requests: offered.offers, offers: vec![unknown.clone()], ..Payload::default() })
+        .unwrap();
+    let mut all = Payload::default();
+    while !all.requests.contains(&unknown) {
+        all.merge(session.receive().unwrap().encode_to_vec().as_slice()).unwrap();
+    }
+    assert!(all.offers.is_empty(), "{all:?}");
+    assert!(all.messages.is_empty() && all.starts.is_empty(), "{all:?}");
+}
+
+#[test]
 fn who_is_not_paired_is_offered_nothing_whatever_it_wants() {
     let scene = Scene::set(RETAINED, "[access]\nmode = \"open\"\n");
     scene.deposit(&[("form.xml", b"<form/>"), ("photo.jpg", &content(3, 100_000))]);

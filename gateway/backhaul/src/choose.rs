@@ -1,4 +1,5 @@
-//! Which backhaul is used now: the first of the configuration that is connected, open and within its budget.
+//! Which backhauls may be used now, in which order: those of the configuration that are connected, open and within their
+//! budget.
 
 use waypost_config::{Backhaul, Cost};
 
@@ -10,15 +11,8 @@ use crate::networks::Network;
 pub enum Choice {
     /// The system's routes as they are: nothing is configured, or nothing that is configured leads outward.
     System,
-    /// This network interface and no other.
-    Interface {
-        /// Its name.
-        interface: String,
-        /// The backhaul that it belongs to; `None` for one that no backhaul names.
-        backhaul: Option<String>,
-        /// Whether bytes cost money.
-        metered: bool,
-    },
+    /// These and no others, the preferred one first; never empty.
+    Lines(Vec<Line>),
     /// None of those that are connected may be used now.
     Closed {
         /// The one that is preferred.
@@ -26,6 +20,17 @@ pub enum Choice {
         /// Why.
         why: Closed,
     },
+}
+
+/// A network interface that may be used.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Line {
+    /// Its name.
+    pub interface: String,
+    /// The backhaul that it belongs to; `None` for one that no backhaul names.
+    pub backhaul: Option<String>,
+    /// Whether bytes cost money.
+    pub metered: bool,
 }
 
 /// Why a backhaul is not used.
@@ -58,32 +63,40 @@ pub fn budget(backhaul: &Backhaul) -> Budget {
 /// Chooses among the backhauls of the configuration.
 pub fn choose(backhauls: &[Backhaul], situation: Situation<'_>) -> Choice {
     let Situation { outward, ledger, now, minute } = situation;
-    let mut closed = None;
+    let (mut closed, mut lines) = (None, Vec::new());
     for backhaul in backhauls {
-        let Some(network) = outward.iter().find(|network| backhaul.has(&network.interface)) else { continue };
+        let mut connected = outward.iter().filter(|network| backhaul.has(&network.interface)).peekable();
+        if connected.peek().is_none() {
+            continue;
+        }
         let name = backhaul.name.as_str();
         let why = match ledger.wait(name, budget(backhaul), now) {
             0 if minute.is_none_or(|minute| backhaul.is_open_at(minute)) => {
-                return Choice::Interface {
+                lines.extend(connected.map(|network| Line {
                     interface: network.interface.clone(),
                     backhaul: Some(name.to_owned()),
                     metered: backhaul.cost == Cost::Metered,
-                };
+                }));
+                continue;
             }
             0 => Closed::Hours,
             seconds => Closed::Spent(seconds),
         };
         closed.get_or_insert(Choice::Closed { backhaul: name.to_owned(), why });
     }
-    let unnamed =
-        outward.iter().find(|network| !backhauls.iter().any(|backhaul| backhaul.has(&network.interface)));
-    match (unnamed, closed) {
-        // Beside one that must not be used, its name has to be said: the kernel might prefer the other.
-        (Some(network), closed) if closed.is_some() || !backhauls.is_empty() => {
-            Choice::Interface { interface: network.interface.clone(), backhaul: None, metered: false }
-        }
-        (_, Some(closed)) => closed,
-        (_, None) => Choice::System,
+    if !backhauls.is_empty() {
+        let is_named = |network: &Network| backhauls.iter().any(|backhaul| backhaul.has(&network.interface));
+        let unnamed = outward.iter().filter(|network| !is_named(network));
+        lines.extend(unnamed.map(|network| Line {
+            interface: network.interface.clone(),
+            backhaul: None,
+            metered: false,
+        }));
+    }
+    match closed {
+        _ if !lines.is_empty() => Choice::Lines(lines),
+        Some(closed) => closed,
+        None => Choice::System,
     }
 }
 
@@ -119,20 +132,19 @@ mod tests {
         choose(&backhauls(), Situation { outward: &outward, ledger: &ledger, now: Moment::default(), minute })
     }
 
-    fn interface(choice: Choice) -> String {
+    fn interfaces(choice: Choice) -> Vec<String> {
         match choice {
-            Choice::Interface { interface, .. } => interface,
+            Choice::Lines(lines) => lines.into_iter().map(|line| line.interface).collect(),
             other => panic!("{other:?}"),
         }
     }
 
     #[test]
     fn the_order_of_the_configuration_goes_before_that_of_the_kernel() {
-        assert_eq!(interface(chosen(&["wwan0", "eth0"], 0, Some(22))), "eth0");
-        assert_eq!(
-            chosen(&["wwan0"], 0, Some(22)),
-            Choice::Interface { interface: "wwan0".into(), backhaul: Some("modem".into()), metered: true }
-        );
+        let all = chosen(&["wlan0", "wwan1", "wwan0", "eth0"], 0, Some(22));
+        assert_eq!(interfaces(all), ["eth0", "wwan1", "wwan0", "wlan0"]);
+        let modem = Line { interface: "wwan0".into(), backhaul: Some("modem".into()), metered: true };
+        assert_eq!(chosen(&["wwan0"], 0, Some(22)), Choice::Lines(vec![modem]));
     }
 
     #[test]
@@ -140,13 +152,13 @@ mod tests {
         let modem = |why| Choice::Closed { backhaul: "modem".into(), why };
         assert_eq!(chosen(&["wwan0"], 0, Some(12)), modem(Closed::Hours));
         assert_eq!(chosen(&["wwan0"], 2_000_000, Some(22)), modem(Closed::Spent(86_400)));
-        assert_eq!(interface(chosen(&["wwan0", "wlan0"], 0, Some(12))), "wlan0");
-        assert_eq!(interface(chosen(&["wwan0", "eth0"], 2_000_000, Some(22))), "eth0");
+        assert_eq!(interfaces(chosen(&["wwan0", "wlan0"], 0, Some(12))), ["wlan0"]);
+        assert_eq!(interfaces(chosen(&["wwan0", "eth0"], 2_000_000, Some(22))), ["eth0"]);
     }
 
     #[test]
     fn without_knowing_the_time_the_hours_close_nothing() {
-        assert_eq!(interface(chosen(&["wwan0"], 0, None)), "wwan0");
+        assert_eq!(interfaces(chosen(&["wwan0"], 0, None)), ["wwan0"]);
     }
 
     #[test]

@@ -6,7 +6,7 @@ mod kernel;
 mod ledger;
 mod networks;
 
-pub use choose::{Choice, Closed, Situation, budget, choose};
+pub use choose::{Choice, Closed, Line, Situation, budget, choose};
 pub use kernel::Watch;
 pub use ledger::{Budget, Ledger, Moment};
 pub use networks::{Network, Networks, Route};

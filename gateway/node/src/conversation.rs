@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use waypost_link::LinkInfo;
-use waypost_protocol::ids::PeerKey;
+use waypost_protocol::ids::{GroupId, PeerKey};
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Codes, FRAME_OVERHEAD, Pattern, Received, Session, SessionError};
 use waypost_protocol::succession;
@@ -155,6 +155,13 @@ impl Conversation {
         }));
         if !first.is_empty() {
             self.input(Input::Frame(first), now, holdings);
+        }
+    }
+
+    /// Of the collections that the peer may want, only these are left.
+    pub(crate) fn narrow_wants(&mut self, still: &[GroupId]) {
+        if let Some(engine) = &mut self.engine {
+            engine.narrow_wants(still);
         }
     }
 

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use tokio::sync::mpsc;
 use waypost_link::{Link, LinkError};
-use waypost_protocol::ids::PeerKey;
+use waypost_protocol::ids::{GroupId, PeerKey};
 use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Codes, Identity, Introduction, Session, SessionError};
 use waypost_protocol::sync::{Engine, Event, Input, Output, PeerHello, Persist, Stored, Ticket};
@@ -301,6 +301,11 @@ impl Node {
         for conversation in self.conversations.values_mut().filter(|one| one.peer == Some(*peer)) {
             conversation.say_goodbye(reason, now);
         }
+    }
+
+    /// From now on peers are sent documents of these collections only, of those that they might want until now.
+    pub fn narrow_wants(&mut self, still: &[GroupId]) {
+        self.conversations.values_mut().for_each(|conversation| conversation.narrow_wants(still));
     }
 
     /// Ends every conversation, telling peers why.

@@ -1,11 +1,11 @@
-//! The backhaul that uploads take: chosen when networks, hours or budgets change, paid for byte by byte.
+//! The backhauls that uploads may take: chosen when networks, hours or budgets change, paid for byte by byte.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use jiff::{Timestamp, tz::TimeZone};
 use tokio::sync::mpsc;
-use waypost_backhaul::{Budget, Choice, Closed, Ledger, Moment, Network, Situation, budget, choose};
+use waypost_backhaul::{Budget, Choice, Closed, Ledger, Line, Moment, Network, Situation, budget, choose};
 use waypost_config::Backhaul;
 use waypost_store::{Change, Store, Writer};
 use waypost_upload::way::{Route, Way};
@@ -79,14 +79,13 @@ impl Backhauls {
         self.inner().configured.iter().any(bounded)
     }
 
-    /// For `waypost status`.
-    pub(super) fn status(&self) -> Vec<BackhaulStatus> {
+    /// For `waypost status`; `taken`: the interfaces of the destinations' last connections.
+    pub(super) fn status(&self, taken: &[String]) -> Vec<BackhaulStatus> {
         let now = self.now();
         let inner = self.inner();
-        let used = match &inner.choice {
-            Choice::Interface { backhaul, .. } => backhaul.as_deref(),
-            _ => None,
-        };
+        let lines: &[Line] = if let Choice::Lines(lines) = &inner.choice { lines } else { &[] };
+        let is_taken = |line: &Line| taken.contains(&line.interface);
+        let first = lines.iter().position(is_taken).unwrap_or(0);
         let closed: BTreeMap<&str, String> = match &inner.choice {
             Choice::Closed { backhaul, why } => {
                 BTreeMap::from([(backhaul.as_str(), closed_words(backhaul, *why))])
@@ -97,13 +96,19 @@ impl Backhauls {
             let name = one.name.as_str();
             let [day, month] = inner.ledger.spent(name, now);
             let is_connected = inner.outward.iter().any(|network| one.has(&network.interface));
+            let is_its = |line: &Line| line.backhaul.as_deref() == Some(name);
             BackhaulStatus {
                 name: name.to_owned(),
-                state: match (used == Some(name), closed.get(name), is_connected) {
-                    (true, ..) => "in use".to_owned(),
-                    (false, Some(why), _) => why.clone(),
-                    (false, None, true) => "connected".to_owned(),
-                    (false, None, false) => "not connected".to_owned(),
+                state: match (lines.iter().rposition(is_its), closed.get(name)) {
+                    (Some(at), _)
+                        if at == first || lines.iter().any(|line| is_its(line) && is_taken(line)) =>
+                    {
+                        "in use".to_owned()
+                    }
+                    (Some(at), _) if at < first => "connected, but leads nowhere".to_owned(),
+                    (_, Some(why)) => why.clone(),
+                    _ if is_connected => "connected".to_owned(),
+                    _ => "not connected".to_owned(),
                 },
                 cost: one.cost.to_string(),
                 day,
@@ -146,17 +151,15 @@ impl std::fmt::Debug for Backhauls {
 }
 
 impl Way for Backhauls {
-    fn route(&self) -> Result<Route, String> {
+    fn routes(&self) -> Result<Vec<Route>, String> {
         self.time.raise_floor();
         let inner = self.inner();
         match &inner.choice {
             Choice::System if !inner.is_known && !inner.configured.is_empty() => {
                 Err("the kernel has not told its networks so far".to_owned())
             }
-            Choice::System => Ok(Route::default()),
-            Choice::Interface { interface, backhaul, .. } => {
-                Ok(Route { interface: Some(interface.clone()), account: backhaul.clone() })
-            }
+            Choice::System => Ok(vec![Route::default()]),
+            Choice::Lines(lines) => Ok(lines.iter().map(route).collect()),
             Choice::Closed { backhaul, why } => Err(closed_words(backhaul, *why)),
         }
     }
@@ -194,10 +197,6 @@ impl Way for Backhauls {
         }
     }
 
-    fn is_metered(&self) -> bool {
-        matches!(self.inner().choice, Choice::Interface { metered: true, .. })
-    }
-
     fn give_back(&self, route: &Route, bytes: u64) {
         let Some(name) = route.account.as_deref() else { return };
         self.inner().ledger.give_back(name, bytes);
@@ -205,6 +204,10 @@ impl Way for Backhauls {
             log::warn!(error = error.as_str(); "the backhauls' ledger could not be saved: {error}");
         }
     }
+}
+
+fn route(line: &Line) -> Route {
+    Route { interface: Some(line.interface.clone()), account: line.backhaul.clone(), metered: line.metered }
 }
 
 /// Whether nothing has changed but how long one stays closed.
@@ -221,11 +224,20 @@ fn is_same(before: &Choice, now: &Choice) -> bool {
 fn words(choice: &Choice) -> String {
     match choice {
         Choice::System => "the system's routes decide".to_owned(),
-        Choice::Interface { interface, backhaul: Some(name), .. } => format!("{name} ({interface})"),
-        Choice::Interface { interface, backhaul: None, .. } => {
-            format!("{interface}, which none is configured for")
+        Choice::Lines(lines) => {
+            let words: Vec<String> = lines.iter().map(|line| route_words(&route(line))).collect();
+            words.join(", then ")
         }
         Choice::Closed { backhaul, why } => closed_words(backhaul, *why),
+    }
+}
+
+/// A route as people know it.
+pub(super) fn route_words(route: &Route) -> String {
+    match (&route.account, &route.interface) {
+        (Some(name), Some(interface)) => format!("{name} ({interface})"),
+        (None, Some(interface)) => format!("{interface}, which none is configured for"),
+        _ => "the system's routes".to_owned(),
     }
 }
 

@@ -542,6 +542,7 @@ impl Daemon {
         logging::set_level(self.config.log.level);
         self.node.set_limits(setup::limits(&self.config));
         self.node.set_hello(setup::hello(&self.config, &self.shared.store, &self.destinations));
+        self.node.narrow_wants(&self.destinations.subscribable());
         self.end_unserved();
         self.look_at_backhauls(Some(self.config.backhaul.clone()), None);
         self.start_uploads(upload_changed);

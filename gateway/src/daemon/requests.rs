@@ -13,7 +13,7 @@ use waypost_store::{Change, PeerClass};
 use waypost_upload::PathState;
 
 use super::Daemon;
-use crate::admin::{self, Answer, Request, Status};
+use crate::admin::{self, Answer, DestinationStatus, Request, Status};
 use crate::control::Asked;
 use crate::remote_log::{AtFolder, LogStatus};
 
@@ -97,6 +97,8 @@ impl Daemon {
             }
             status
         };
+        let destinations: Vec<DestinationStatus> = self.uploads.iter().map(destination).collect();
+        let taken: Vec<String> = destinations.iter().filter_map(|one| one.interface.clone()).collect();
         Ok(Status {
             version: env!("CARGO_PKG_VERSION").into(),
             name: self.config.name.to_string(),
@@ -119,8 +121,8 @@ impl Daemon {
                 .watch
                 .as_ref()
                 .map(|_| outward.iter().map(|network| network.interface.clone()).collect()),
-            backhauls: self.backhauls.status(),
-            destinations: self.uploads.iter().map(destination).collect(),
+            backhauls: self.backhauls.status(&taken),
+            destinations,
             bundle: self.bundles.jobs.last(),
             log_key: self.shared.signer.key().to_string(),
             remote_logs: self.remote_logs(),

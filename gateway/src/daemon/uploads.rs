@@ -20,7 +20,7 @@ use waypost_upload::plan::{self, Waiting};
 use waypost_upload::uploader::{AfterUploads, Event, Settings, Sink, Source, Uploader};
 use waypost_upload::{CachedInfo, Cause, PathState};
 
-use super::backhaul::Backhauls;
+use super::backhaul::{Backhauls, route_words};
 use super::follow::{self, Follow};
 use super::time::TrustedTime;
 use crate::admin::DestinationStatus;
@@ -102,6 +102,7 @@ pub(super) fn start(
         fingerprint: served.fingerprint,
         state: PathState::Unknown.to_string(),
         trouble: None,
+        interface: None,
         set_aside: BTreeMap::new(),
         uploaded: 0,
         uploaded_bytes: 0,
@@ -289,6 +290,10 @@ impl Sink for DaemonSink {
                     status.trouble.as_deref().map_or(String::new(), |trouble| format!(": {trouble}"));
                 log::info!(destination, state = word.as_str(); "destination is {word}{trouble}");
                 status.state = word;
+            }
+            Event::TookRoute(route) => {
+                log::info!(destination; "connections go over {}", route_words(route));
+                self.status().interface.clone_from(&route.interface);
             }
             Event::Attempting { documents } => {
                 // A power cut from here on leaves it open whether they arrived; then they are asked about first.

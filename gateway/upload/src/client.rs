@@ -13,11 +13,13 @@ use waypost_protocol::api::{self, Answer, Info};
 use waypost_protocol::ids::{Fingerprint, MessageId};
 
 use crate::body::{Outgoing, Upload, encoded_len, framed_len};
-use crate::error::{Cause, Error, Phase, plain};
+use crate::detour::is_the_lines;
+use crate::error::{Cause, Error, Kind, Phase, plain};
+use crate::names::NamedResolver;
 use crate::portal;
 use crate::settings::{Settings, SettingsError, bearer, parse_url, tls_config};
-use crate::way::{Toll, closed};
-use crate::wire::{Line, NamedResolver, TlsConnector, is_client_certificate_alert, tls_error, tls_words};
+use crate::way::{Route, Toll, closed};
+use crate::wire::{Line, TlsConnector, is_client_certificate_alert, tls_error, tls_words};
 
 /// No answer may be longer, in bytes.
 const MAX_ANSWER: u64 = 16 << 20;
@@ -58,6 +60,7 @@ pub struct Client {
 pub struct Stopper {
     agent: Agent,
     line: Arc<Line>,
+    toll: Arc<Toll>,
 }
 
 impl Stopper {
@@ -67,8 +70,10 @@ impl Stopper {
         self.agent.clone().shutdown();
     }
 
-    /// Closes a connection on which nothing has moved for so long; the client makes a new one.
-    pub fn close_if_silent(&self, span: Duration) {
+    /// A network appeared: lines that failed are tried again, and a connection on which nothing has moved for so long is
+    /// closed; the client makes a new one.
+    pub fn path_up(&self, span: Duration) {
+        self.toll.forget_failures();
         self.line.close_if_silent(span);
     }
 }
@@ -103,7 +108,7 @@ impl Client {
         let toll = Arc::new(Toll::new(settings.way.clone()));
         let connector =
             TlsConnector { config: Arc::new(tls_config(settings)?), line: line.clone(), toll: toll.clone() };
-        let agent = Agent::with_parts(config, connector, NamedResolver::default());
+        let agent = Agent::with_parts(config, connector, NamedResolver(line.names.clone()));
         Ok(Client {
             agent,
             base,
@@ -128,7 +133,17 @@ impl Client {
 
     /// Whether bytes cost money on the way that is taken now.
     pub fn is_metered(&self) -> bool {
-        self.toll.way().is_metered()
+        self.toll.route().is_ok_and(|route| route.metered)
+    }
+
+    /// The route of the last connection.
+    pub fn route(&self) -> Route {
+        self.toll.taken()
+    }
+
+    /// Whether a line has failed since this was last asked while another one may work: then nothing need be waited for.
+    pub fn has_turned(&self) -> bool {
+        self.toll.has_turned()
     }
 
     /// Nothing is asked or sent for a while: leave to move bytes that was not used is given back.
@@ -138,7 +153,7 @@ impl Client {
 
     /// A handle that ends this client's requests.
     pub fn stopper(&self) -> Stopper {
-        Stopper { agent: self.agent.clone(), line: self.line.clone() }
+        Stopper { agent: self.agent.clone(), line: self.line.clone(), toll: self.toll.clone() }
     }
 
     /// Server information; costs next to nothing where `cached` is still right.
@@ -319,6 +334,7 @@ impl Client {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
         }
         let response = self.agent.run(request)?;
+        self.toll.worked();
         let chain = response.headers().get(api::CHAIN).and_then(|chain| chain.to_str().ok());
         if let Some(chain) = chain.filter(|chain| chain.len() <= MAX_CHAIN_NAME) {
             chain.clone_into(&mut self.chain);
@@ -385,21 +401,23 @@ impl Client {
         }
     }
 
-    /// Some failures are how a network looks that wants a login first.
+    /// Whether it is the network that answers and wants a login, and whether another line is to be tried.
     pub(crate) fn judged(&self, cause: Cause) -> Cause {
         let is_suspect = match &cause {
             Cause::TlsRefused { .. } | Cause::ConnectFailed { .. } | Cause::WrongServer { .. } => true,
             Cause::Timeout { during, .. } => *during == Phase::Connecting,
             _ => false,
         };
-        if !is_suspect {
-            return cause;
+        let host = || self.base.parse::<ureq::http::Uri>().ok()?.host().map(str::to_owned);
+        let page = is_suspect.then(host).flatten();
+        let page = page.and_then(|host| portal::login_page(&host, &self.toll, &self.line.names));
+        let cause = page.map_or(cause, |page| Cause::CaptivePortal { page });
+        if is_the_lines(cause.kind()) {
+            // Without an address no route was taken so far.
+            let asked = if cause.kind() == Kind::DnsFailed { self.toll.route().ok() } else { None };
+            self.toll.failed(&asked.unwrap_or_else(|| self.toll.taken()));
         }
-        let host = self.base.parse::<ureq::http::Uri>().ok().and_then(|uri| uri.host().map(str::to_owned));
-        match host.and_then(|host| portal::login_page(&host, &self.toll)) {
-            Some(page) => Cause::CaptivePortal { page },
-            None => cause,
-        }
+        cause
     }
 
     /// What an error of `ureq` means, and whether it is certain that nothing was processed.

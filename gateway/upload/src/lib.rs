@@ -4,7 +4,9 @@
 
 mod body;
 pub mod client;
+mod detour;
 pub mod error;
+mod names;
 pub mod plan;
 mod portal;
 pub mod remote_log;

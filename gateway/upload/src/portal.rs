@@ -4,12 +4,12 @@
 //! destination's name is asked for a page, and the answer comes from somebody else. Nothing in it is believed.
 
 use std::io::{self, Read as _, Write as _};
-use std::net::ToSocketAddrs as _;
 use std::time::{Duration, Instant};
 
 use ureq::http::Uri;
 
 use crate::error::plain;
+use crate::names::Names;
 use crate::way::{CONNECTION, Toll};
 use crate::wire::connect;
 
@@ -22,11 +22,11 @@ const LOGIN_REQUIRED: u16 = 511;
 
 /// Where the login page is, if a network answers for `host` and wants one; for people. It is asked for on the way that
 /// connections to the destination take, and at their expense.
-pub(crate) fn login_page(host: &str, toll: &Toll) -> Option<String> {
+pub(crate) fn login_page(host: &str, toll: &Toll, names: &Names) -> Option<String> {
     let deadline = Instant::now() + PATIENCE;
-    let interface = toll.way().route().ok()?.interface;
+    let interface = toll.taken().interface;
     // On the port for pages; the URL's own counts for nothing.
-    let address = (host.trim_matches(['[', ']']), 80).to_socket_addrs().ok()?.next()?;
+    let address = names.addresses(format!("{host}:80"), PATIENCE).ok()?.into_iter().next()?;
     toll.pay(CONNECTION).ok()?;
     let mut tcp = connect(&address, interface.as_deref(), PATIENCE).ok()?;
     let request = format!("GET / HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");

@@ -21,6 +21,7 @@ use crate::body::{Upload, encoded_len};
 use crate::client::{CachedInfo, Client, Stopper};
 use crate::error::{Cause, Error, plain};
 use crate::plan::{self, Begun, Fate, Input, Part, PathState, Planner, Step, Waiting};
+use crate::way::Route;
 
 /// Bytes of a body read from the store at once.
 const CHUNK: usize = 64 << 10;
@@ -103,6 +104,7 @@ impl Uploader {
             source,
             sink,
             state: PathState::Unknown,
+            route: Route::default(),
         };
         let thread = std::thread::Builder::new().name("upload".into()).spawn(move || {
             // Closes the channel when the thread ends, also by a panic: whoever stops it sees that at once.
@@ -120,7 +122,7 @@ impl Uploader {
     /// A backhaul appeared: what failed before is tried at once. A connection on which nothing moves is given up: TCP
     /// would find out by itself only when the window may be over.
     pub fn path_up(&self) {
-        self.stopper.close_if_silent(SILENCE);
+        self.stopper.path_up(SILENCE);
         self.control.signal(|signals| signals.path = Some(true));
     }
 
@@ -174,6 +176,8 @@ struct Worker<S, K> {
     source: S,
     sink: K,
     state: PathState,
+    /// Of the last connection.
+    route: Route,
 }
 
 impl<S: Source, K: Sink> Worker<S, K> {
@@ -184,6 +188,7 @@ impl<S: Source, K: Sink> Worker<S, K> {
         // Whether it is the turn of what else is to be done.
         let mut turn = false;
         while self.take_signals(None) {
+            self.look_at_lines();
             let now = (self.clock)();
             self.planner.set_metered(self.client.is_metered());
             if std::mem::take(&mut turn) && self.after_uploads(now) {
@@ -219,6 +224,25 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 self.tell(input);
             }
         }
+    }
+
+    /// Tells by which route connections go, and goes on at once where a line failed and another one may work.
+    fn look_at_lines(&mut self) {
+        let route = self.client.route();
+        if route != self.route {
+            self.sink.event(Event::TookRoute(&route));
+            self.route = route;
+        }
+        if self.client.has_turned() {
+            self.path_up();
+        }
+    }
+
+    fn path_up(&mut self) {
+        if let Some(after) = &mut self.after {
+            after.path_up((self.clock)());
+        }
+        self.tell(Input::PathUp);
     }
 
     /// A step of what else is to be done, if one is due.
@@ -262,17 +286,11 @@ impl<S: Source, K: Sink> Worker<S, K> {
         signals.nudge = false;
         signals.path = None;
         drop(signals);
-        if let Some(after) = &mut self.after {
-            let now = (self.clock)();
-            if taken.nudge {
-                after.nudge(now);
-            }
-            if taken.path == Some(true) {
-                after.path_up(now);
-            }
+        if let Some(after) = self.after.as_mut().filter(|_| taken.nudge) {
+            after.nudge((self.clock)());
         }
         match taken.path {
-            Some(true) => self.tell(Input::PathUp),
+            Some(true) => self.path_up(),
             Some(false) => {
                 self.failed(&[], Error::Definite(Cause::NoRoute { host: self.client.host().to_owned() }));
                 self.tell(Input::PathDown);

@@ -1,7 +1,11 @@
 //! The way that connections take out of this device, and who pays for their bytes.
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Instant;
+
+use crate::detour::Detours;
 
 /// So many bytes are asked for at once.
 const LEASE: u64 = 256 << 10;
@@ -15,23 +19,21 @@ pub struct Route {
     pub interface: Option<String>,
     /// Whose budget its bytes are taken from; `None`: nobody counts them.
     pub account: Option<String>,
+    /// Whether its bytes cost money: then what can wait is asked for rarely.
+    pub metered: bool,
 }
 
 /// Decides over connections and their bytes. Called from the thread that sends; may wait for a disk.
 pub trait Way: Send + Sync + std::fmt::Debug {
-    /// The route that a connection made now takes. An error says why none may be made, and what to do.
-    fn route(&self) -> Result<Route, String>;
+    /// The routes that a connection made now may take, the preferred one first. An error says why none may be made, and
+    /// what to do.
+    fn routes(&self) -> Result<Vec<Route>, String>;
 
     /// Leave to move this many bytes more, or fewer, both ways on `route`; an error where nothing may be moved.
     fn lease(&self, route: &Route, bytes: u64) -> Result<u64, String>;
 
     /// Leave that was had for `route` and not used.
     fn give_back(&self, route: &Route, bytes: u64);
-
-    /// Whether bytes cost money: then what can wait is asked for rarely.
-    fn is_metered(&self) -> bool {
-        false
-    }
 }
 
 /// The system's routes, without bounds.
@@ -39,8 +41,8 @@ pub trait Way: Send + Sync + std::fmt::Debug {
 pub struct AnyWay;
 
 impl Way for AnyWay {
-    fn route(&self) -> Result<Route, String> {
-        Ok(Route::default())
+    fn routes(&self) -> Result<Vec<Route>, String> {
+        Ok(vec![Route::default()])
     }
 
     fn lease(&self, _: &Route, _: u64) -> Result<u64, String> {
@@ -55,11 +57,14 @@ impl Way for AnyWay {
 #[error("{0}")]
 pub(crate) struct Closed(pub(crate) String);
 
-/// Pays for the bytes of one client, which has one connection at a time.
+/// Chooses the route of one client, which has one connection at a time, and pays for its bytes.
 #[derive(Debug)]
 pub(crate) struct Toll {
     way: Arc<dyn Way>,
     purse: Mutex<Purse>,
+    detours: Mutex<Detours>,
+    /// A line has failed, and another one may work.
+    turned: AtomicBool,
 }
 
 /// What was leased and not used so far, and the route that it is for.
@@ -71,11 +76,53 @@ struct Purse {
 
 impl Toll {
     pub(crate) fn new(way: Arc<dyn Way>) -> Self {
-        Toll { way, purse: Mutex::default() }
+        Toll { way, purse: Mutex::default(), detours: Mutex::default(), turned: AtomicBool::new(false) }
     }
 
-    pub(crate) fn way(&self) -> &dyn Way {
-        &*self.way
+    /// The route that a connection made now takes.
+    pub(crate) fn route(&self) -> Result<Route, String> {
+        let routes = self.way.routes()?;
+        let route = self.detours().pick(&routes, Instant::now()).cloned();
+        route.ok_or_else(|| "no backhaul is connected".to_owned())
+    }
+
+    /// Whether there is another line that may work, so that this one need not be waited for.
+    pub(crate) fn has_others(&self) -> bool {
+        let (taken, now) = (self.taken(), Instant::now());
+        let (routes, detours) = (self.way.routes().unwrap_or_default(), self.detours());
+        routes.iter().any(|route| *route != taken && detours.is_open(route, now))
+    }
+
+    /// The route that is paid for.
+    pub(crate) fn taken(&self) -> Route {
+        self.purse().route.clone()
+    }
+
+    /// The destination has answered over the route that is paid for.
+    pub(crate) fn worked(&self) {
+        let taken = self.taken();
+        self.detours().worked(&taken);
+    }
+
+    /// A request failed over this route, and the line can be the reason.
+    pub(crate) fn failed(&self, route: &Route) {
+        let (routes, now) = (self.way.routes().unwrap_or_default(), Instant::now());
+        let mut detours = self.detours();
+        detours.failed(route, now);
+        if routes.iter().any(|other| other != route && detours.is_open(other, now)) {
+            self.turned.store(true, Ordering::Relaxed);
+        }
+    }
+
+    /// Networks have changed.
+    pub(crate) fn forget_failures(&self) {
+        self.detours().forget();
+    }
+
+    /// Whether a line has failed since this was last asked while another one may work: then it is tried again at once, and
+    /// after that the other one.
+    pub(crate) fn has_turned(&self) -> bool {
+        self.turned.swap(false, Ordering::Relaxed)
     }
 
     /// From now on `route` is paid for; what was leased for another one goes back to where it came from.
@@ -86,7 +133,7 @@ impl Toll {
 
     /// Whether a connection made now would take the route that is paid for.
     pub(crate) fn is_current(&self) -> bool {
-        self.way.route().is_ok_and(|route| route == self.purse().route)
+        self.route().is_ok_and(|route| route == self.taken())
     }
 
     /// Pays for bytes of a TCP stream, and for the headers around them: 52 bytes for a segment of 1,448,
@@ -115,6 +162,10 @@ impl Toll {
         if left > 0 {
             self.way.give_back(&purse.route, left);
         }
+    }
+
+    fn detours(&self) -> MutexGuard<'_, Detours> {
+        self.detours.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn purse(&self) -> MutexGuard<'_, Purse> {
@@ -160,8 +211,9 @@ mod tests {
     }
 
     impl Way for Accounts {
-        fn route(&self) -> Result<Route, String> {
-            Ok(Route { interface: None, account: Some((*self.used.lock().unwrap()).to_owned()) })
+        fn routes(&self) -> Result<Vec<Route>, String> {
+            let account = Some((*self.used.lock().unwrap()).to_owned());
+            Ok(vec![Route { account, ..Route::default() }])
         }
 
         fn lease(&self, route: &Route, bytes: u64) -> Result<u64, String> {
@@ -181,7 +233,7 @@ mod tests {
     fn every_byte_is_paid_for_and_what_was_leased_and_not_used_comes_back() {
         let accounts = Accounts::new(&[("", 1_000_000)]);
         let toll = Toll::new(accounts.clone());
-        toll.take(accounts.route().unwrap());
+        toll.take(toll.route().unwrap());
         for _ in 0..9 {
             toll.pay(16_000).unwrap();
         }
@@ -200,7 +252,7 @@ mod tests {
         let accounts = Accounts::new(&[("cable", 1_000_000), ("modem", 1_000_000)]);
         *accounts.used.lock().unwrap() = "cable";
         let toll = Toll::new(accounts.clone());
-        toll.take(accounts.route().unwrap());
+        toll.take(toll.route().unwrap());
         toll.pay(16_000).unwrap();
         assert!(toll.is_current());
 
@@ -209,7 +261,7 @@ mod tests {
         toll.pay(16_000).unwrap();
         assert_eq!(accounts.left("modem"), 1_000_000, "the old connection goes on at the old one's expense");
 
-        toll.take(accounts.route().unwrap());
+        toll.take(toll.route().unwrap());
         assert!(toll.is_current());
         toll.pay(16_000).unwrap();
         toll.settle();

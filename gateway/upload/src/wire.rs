@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use crate::error::{Cause, Phase, plain};
+use crate::names::Names;
 use crate::settings::TimeFloor;
 use crate::way::{CONNECTION, Toll, closed};
 use rustls::client::WebPkiServerVerifier;
@@ -14,7 +15,6 @@ use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, Server
 use rustls::{ClientConfig, ClientConnection, DigitallySignedStruct};
 use rustls_pki_types::{CertificateDer, ServerName};
 use socket2::{Domain, SockRef, Socket, Type};
-use ureq::unversioned::resolver::{DefaultResolver, ResolvedSocketAddrs, Resolver};
 use ureq::unversioned::transport::{
     Buffers, ConnectionDetails, Connector, LazyBuffers, NextTimeout, ShutdownHandle, Transport,
 };
@@ -24,6 +24,10 @@ use ureq::unversioned::transport::{
 const UNSENT: u32 = 128 << 10;
 /// Used where `ureq` sets no timeout for connecting.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The longest that connecting may take where another line may work: TCP has asked four times by then.
+const CONNECT_BESIDE_OTHERS: Duration = Duration::from_secs(10);
+/// And the longest that bytes may go unheard of there (tcp(7), `TCP_USER_TIMEOUT`); however long the answer takes then.
+const UNHEARD_BESIDE_OTHERS: Duration = Duration::from_secs(10);
 /// Of several addresses each gets at least this.
 const MIN_PER_ADDRESS: Duration = Duration::from_secs(1);
 
@@ -36,6 +40,7 @@ pub(crate) struct Line {
     stopped: AtomicBool,
     /// The connection that there is, and when bytes last went either way.
     connection: Mutex<Option<(Weak<TcpStream>, Instant)>>,
+    pub(crate) names: Arc<Names>,
 }
 
 impl Line {
@@ -49,6 +54,7 @@ impl Line {
 
     pub(crate) fn stop(&self) {
         self.stopped.store(true, Ordering::Relaxed);
+        self.names.give_up_after(Duration::ZERO);
     }
 
     fn set_deaf(&self, deaf: bool) {
@@ -56,8 +62,9 @@ impl Line {
     }
 
     /// Closes the connection if nothing has gone either way for so long: a request under way fails, a kept connection
-    /// is replaced by a new one.
+    /// is replaced by a new one. A name that has not resolved for so long is asked for anew.
     pub(crate) fn close_if_silent(&self, span: Duration) {
+        self.names.give_up_after(span);
         let connection = self.connection();
         if let Some((tcp, moved)) = &*connection
             && moved.elapsed() >= span
@@ -166,34 +173,12 @@ impl ServerCertVerifier for PatientVerifier {
     }
 }
 
-/// The system's resolver, its failures told apart from those of connecting.
-#[derive(Debug, Default)]
-pub(crate) struct NamedResolver(DefaultResolver);
-
-impl Resolver for NamedResolver {
-    fn resolve(
-        &self,
-        uri: &ureq::http::Uri,
-        config: &ureq::config::Config,
-        timeout: NextTimeout,
-    ) -> Result<ResolvedSocketAddrs, ureq::Error> {
-        self.0.resolve(uri, config, timeout).map_err(|error| {
-            let detail = match error {
-                ureq::Error::Io(error) => plain(&error.to_string()),
-                ureq::Error::Timeout(_) => "no answer in time".to_owned(),
-                other => plain(&other.to_string()),
-            };
-            certain(Cause::DnsFailed { host: host_of(uri), detail })
-        })
-    }
-}
-
 /// A cause that travels through `ureq` unchanged; nothing was sent yet when it is made.
-fn certain(cause: Cause) -> ureq::Error {
+pub(crate) fn certain(cause: Cause) -> ureq::Error {
     ureq::Error::Other(Box::new(cause))
 }
 
-fn host_of(uri: &ureq::http::Uri) -> String {
+pub(crate) fn host_of(uri: &ureq::http::Uri) -> String {
     plain(uri.authority().map_or("", |authority| authority.as_str()))
 }
 
@@ -214,19 +199,23 @@ impl Connector<()> for TlsConnector {
         _: Option<()>,
     ) -> Result<Option<TlsTransport>, ureq::Error> {
         let budget = details.timeout.not_zero().map_or(CONNECT_TIMEOUT, |budget| *budget);
-        let deadline = Instant::now() + budget;
         let host = host_of(details.uri);
         let shut = |why| certain(Cause::BackhaulClosed { detail: why });
-        let route = self.toll.way().route().map_err(shut)?;
+        let route = self.toll.route().map_err(shut)?;
         let interface = route.interface.clone();
         self.toll.take(route);
+        let has_others = self.toll.has_others();
+        let budget = if has_others { budget.min(CONNECT_BESIDE_OTHERS) } else { budget };
+        let deadline = Instant::now() + budget;
         self.toll.pay(CONNECTION).map_err(|error| shut(error.to_string()))?;
         let tcp = Arc::new(open(details, interface.as_deref(), deadline, &host).map_err(certain)?);
         let handle: Arc<dyn ShutdownHandle> = tcp.clone();
         (details.register_shutdown)(Arc::downgrade(&handle))?;
         // Small requests would otherwise wait for the ACK of the one before.
         tcp.set_nodelay(true)?;
-        SockRef::from(&*tcp).set_tcp_notsent_lowat(UNSENT)?;
+        let socket = SockRef::from(&*tcp);
+        socket.set_tcp_notsent_lowat(UNSENT)?;
+        socket.set_tcp_user_timeout(has_others.then_some(UNHEARD_BESIDE_OTHERS))?;
         self.line.begun(&tcp);
         let tls = self.handshake(details, &tcp, deadline, &host).map_err(certain)?;
         self.line.set_deaf(false);

@@ -118,8 +118,9 @@ fn a_connection_that_the_server_closed_meanwhile_is_not_used_again() {
 struct Numbered(AtomicU64);
 
 impl Way for Numbered {
-    fn route(&self) -> Result<Route, String> {
-        Ok(Route { interface: None, account: Some(self.0.load(Ordering::Relaxed).to_string()) })
+    fn routes(&self) -> Result<Vec<Route>, String> {
+        let account = Some(self.0.load(Ordering::Relaxed).to_string());
+        Ok(vec![Route { account, ..Route::default() }])
     }
 
     fn lease(&self, _: &Route, bytes: u64) -> Result<u64, String> {

@@ -16,7 +16,7 @@ use super::report::Reporting;
 use super::send::{Sender, Sent};
 use super::types::{Event, Input, Output, Parameters, PeerHello, ProtocolError, Ticket};
 use super::{Holdings, HoldingsError, Persist, Recipient, Standing};
-use crate::ids::{Fingerprint, MessageId, StoreId};
+use crate::ids::{Fingerprint, GroupId, MessageId, StoreId};
 use crate::mvds;
 use crate::refusal::{Goodbye, Reason};
 use crate::time::Monotonic;
@@ -114,6 +114,13 @@ impl Engine {
             && self.sender.is_idle()
             && self.receiver.is_idle()
             && self.confirming.is_idle()
+    }
+
+    /// The peer may be sent documents of these collections only, of those that it might be until now. Bodies that are under
+    /// way go on.
+    pub fn narrow_wants(&mut self, still: &[GroupId]) {
+        self.params.may_want.retain(|group| still.contains(group));
+        self.sender.narrow_wants(&self.params.may_want);
     }
 
     /// Takes an input. An error means that the peer broke the protocol; the caller says goodbye and drops the engine.

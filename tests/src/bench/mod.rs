@@ -3,6 +3,7 @@
 //! Both sides of a ratio are measured in the same run, alternating; times are medians of [`maths::RUNS`].
 
 mod backhaul;
+mod batches;
 mod contacts;
 mod daemon;
 mod destination;
@@ -45,7 +46,7 @@ const fn figure(
 }
 
 /// All figures, in the order in which they run.
-pub const FIGURES: [Figure; 14] = [
+pub const FIGURES: [Figure; 15] = [
     figure("seal_overhead_bytes", "bytes", Target::AtMost(160.0), sealing::seal_overhead),
     figure("link_overhead_forms", "ratio", Target::AtMost(1.20), contacts::forms),
     figure("link_overhead_photos", "ratio", Target::AtMost(1.01), contacts::photos),
@@ -55,6 +56,7 @@ pub const FIGURES: [Figure; 14] = [
     figure("upload_round_trips", "round trips", Target::AtMost(10.0), uploads::round_trips),
     figure("upload_vs_curl", "ratio", Target::AtLeast(0.95), uploads::upload_vs_curl),
     figure("backhaul_first_byte_s", "s", Target::AtMost(3.0), backhaul::first_byte),
+    figure("batches_vs_fixed", "ratio", Target::AtLeast(0.95), batches::batches),
     figure("remote_log_catch_up", "ratio", Target::AtMost(4.0), remote_log::catch_up),
     figure("remote_log_far_s", "s", Target::AtMost(30.0), remote_log::far),
     figure("rss_idle_mib", "MiB", Target::AtMost(20.0), daemon::rss_idle),

@@ -1,6 +1,7 @@
 //! A site whose gateway reaches its destination over an emulated network only.
 
 use std::io;
+use std::time::Duration;
 
 use super::{Destination, Gateway, Phone, folder};
 use crate::wan::{Conditions, Wan};
@@ -40,6 +41,18 @@ pub fn over_a_line(
 /// What a network's DHCP gives with its address: without it only the other end of the line is reached.
 #[track_caller]
 pub fn default_route(wan: &Wan) {
-    let route = ["route", "add", "default", "via", &wan.far().address().to_string()];
-    assert!(wan.near().command("ip").args(route).status().unwrap().success());
+    let (near, gateway) = (wan.near(), wan.far().address().to_string());
+    // Of several lines the kernel prefers the one that was made last.
+    let metric = (100 - u32::from(wan.near().address().octets()[2])).to_string();
+    let route = ["route", "add", "default", "via", &gateway, "dev", near.interface(), "metric", &metric];
+    assert!(near.command("ip").args(route).status().unwrap().success());
+}
+
+/// The stick is pulled out and put back in.
+#[track_caller]
+pub fn replug(wan: &Wan) {
+    wan.near().plug(false).unwrap();
+    std::thread::sleep(Duration::from_millis(300));
+    wan.near().plug(true).unwrap();
+    default_route(wan);
 }

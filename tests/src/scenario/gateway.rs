@@ -209,6 +209,18 @@ impl Gateway {
         self.ask(&json!({ "do": "status" }))
     }
 
+    /// In a word, how its first destination can be reached.
+    #[track_caller]
+    pub fn state(&self) -> String {
+        self.status()["destinations"][0]["state"].as_str().unwrap().to_owned()
+    }
+
+    /// What is wrong with that and what to do; nothing where all is well.
+    #[track_caller]
+    pub fn trouble(&self) -> String {
+        self.status()["destinations"][0]["trouble"].as_str().unwrap_or_default().to_owned()
+    }
+
     /// Every document that it has or remembers (`waypost documents list`).
     #[track_caller]
     pub fn documents(&self) -> Vec<Value> {

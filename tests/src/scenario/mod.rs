@@ -31,7 +31,7 @@ use tempfile::TempDir;
 
 pub use damage::damage_body;
 pub use destination::Destination;
-pub use far::{default_route, over_a_line};
+pub use far::{default_route, over_a_line, replug};
 pub use gateway::Gateway;
 pub use local_phone::{Contact, LocalPhone};
 pub use phone::Phone;

@@ -1,7 +1,7 @@
 //! A wide area network on one machine: two network namespaces, and between them a line that delays, limits, loses and
 //! reorders packets, and goes down.
 //!
-//! Each side has a TUN interface, `wan0`; a thread per direction carries packets from one to the other, so no kernel module
+//! Each side has a TUN interface, `wan0`, and one more for each further line ([`Wan::beside`]); a thread per direction carries packets from one to the other, so no kernel module
 //! for traffic shaping is needed. What runs inside reaches the other side and itself, nothing else. The namespaces have no
 //! names and vanish with the [`Wan`] and the processes inside.
 //!
@@ -32,8 +32,6 @@ use line::Line;
 pub use line::{Conditions, Counters};
 pub use namespace::Namespace;
 
-/// The interface on either side.
-const INTERFACE: &str = "wan0";
 /// Most packets that are taken from an interface before those that have arrived are handed over.
 const BATCH: usize = 64;
 
@@ -65,6 +63,7 @@ impl std::fmt::Debug for WanError {
 #[derive(Debug)]
 pub struct Side {
     namespace: Namespace,
+    interface: String,
     address: Ipv4Addr,
 }
 
@@ -72,6 +71,11 @@ impl Side {
     /// Its network.
     pub fn namespace(&self) -> &Namespace {
         &self.namespace
+    }
+
+    /// Its interface on the line.
+    pub fn interface(&self) -> &str {
+        &self.interface
     }
 
     /// Its address on the line.
@@ -91,7 +95,7 @@ impl Side {
     ///
     /// When the kernel refuses.
     pub fn plug(&self, plugged: bool) -> io::Result<()> {
-        self.namespace.run(|| device::set_up(INTERFACE, plugged))
+        self.namespace.run(|| device::set_up(&self.interface, plugged))
     }
 }
 
@@ -108,6 +112,7 @@ pub enum Direction {
 pub struct Wan {
     near: Side,
     far: Side,
+    number: u8,
     out: Carrier,
     back: Carrier,
 }
@@ -119,12 +124,36 @@ impl Wan {
     ///
     /// When this process may not, or the kernel can't.
     pub fn new(conditions: Conditions) -> Result<Self, WanError> {
-        let (near, near_device) = side(Ipv4Addr::new(10, 77, 0, 1))?;
-        let (far, far_device) = side(Ipv4Addr::new(10, 77, 0, 2))?;
+        let namespace = || Namespace::new().map_err(WanError::Namespace);
+        Self::between(namespace()?, namespace()?, 0, conditions)
+    }
+
+    /// A further line between the same two networks, with interfaces and addresses of its own.
+    ///
+    /// # Errors
+    ///
+    /// As [`Wan::new`].
+    pub fn beside(&self, conditions: Conditions) -> Result<Self, WanError> {
+        Self::between(
+            self.near.namespace.clone(),
+            self.far.namespace.clone(),
+            self.number.saturating_add(1),
+            conditions,
+        )
+    }
+
+    fn between(
+        near: Namespace,
+        far: Namespace,
+        number: u8,
+        conditions: Conditions,
+    ) -> Result<Self, WanError> {
+        let (near, near_device) = side(near, number, 1)?;
+        let (far, far_device) = side(far, number, 2)?;
         let (near_device, far_device) = (Arc::new(near_device), Arc::new(far_device));
         let out = Carrier::start(&near_device, &far_device, conditions.clone()).map_err(WanError::Start)?;
         let back = Carrier::start(&far_device, &near_device, conditions).map_err(WanError::Start)?;
-        Ok(Self { near, far, out, back })
+        Ok(Self { near, far, number, out, back })
     }
 
     /// The side of the gateway or phone.
@@ -155,6 +184,11 @@ impl Wan {
         }
     }
 
+    /// Bytes that have arrived in both directions so far, headers and all.
+    pub fn bytes(&self) -> u64 {
+        self.counters(Direction::Out).bytes + self.counters(Direction::Back).bytes
+    }
+
     /// What has passed in a direction so far.
     pub fn counters(&self, direction: Direction) -> Counters {
         self.carrier(direction).line().counters
@@ -168,11 +202,12 @@ impl Wan {
     }
 }
 
-/// A network with an interface on the line.
-fn side(address: Ipv4Addr) -> Result<(Side, File), WanError> {
-    let namespace = Namespace::new().map_err(WanError::Namespace)?;
-    let device = namespace.run(|| device::tun(INTERFACE, address, 24)).map_err(WanError::Tun)?;
-    Ok((Side { namespace, address }, device))
+/// A network gets an interface on a line.
+fn side(namespace: Namespace, line: u8, end: u8) -> Result<(Side, File), WanError> {
+    let interface = format!("wan{line}");
+    let address = Ipv4Addr::new(10, 77, line, end);
+    let device = namespace.run(|| device::tun(&interface, address, 24)).map_err(WanError::Tun)?;
+    Ok((Side { namespace, interface, address }, device))
 }
 
 /// The thread that carries the packets of one direction.

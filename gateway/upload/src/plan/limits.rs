@@ -16,7 +16,7 @@ pub(super) fn in_time(settings: &Settings, rate: Option<u64>) -> u64 {
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) max_document: u64,
-    /// What is larger goes by itself.
+    /// What is larger goes by itself, also while batches are halved: that costs three round trips.
     pub(super) alone: u64,
     /// And goes on later where it was cut off.
     pub(super) resumable: bool,
@@ -29,10 +29,11 @@ impl Limits {
     pub(super) fn new(settings: &Settings, info: &Info, shrink: u32, rate: Option<u64>) -> Self {
         let max_batch_bytes = settings.batch_bytes.min(info.max_batch_bytes);
         let documents = settings.batch_documents.min(info.max_batch_documents);
-        let batch_bytes = (max_batch_bytes >> shrink).min(in_time(settings, rate));
+        let most = max_batch_bytes.min(in_time(settings, rate));
+        let batch_bytes = (max_batch_bytes >> shrink).min(most);
         Limits {
             max_document: info.max_document,
-            alone: if info.resumable { batch_bytes.max(WORTH_PARTS) } else { max_batch_bytes },
+            alone: if info.resumable { most.max(WORTH_PARTS) } else { max_batch_bytes },
             resumable: info.resumable,
             batch_bytes,
             batch_documents: usize::try_from(documents >> shrink).unwrap_or(usize::MAX).max(1),

@@ -35,6 +35,8 @@ const PAGE: usize = 512;
 const ASK: usize = 1_024;
 /// After so many reads of a document failed it is set aside.
 const LOCAL_TRIES: u32 = 5;
+/// So many batches lost in a row are no chance: the next ones are made smaller.
+const LOSSES: u32 = 2;
 /// Batches are halved at most so often.
 const MAX_SHRINK: u32 = 16;
 /// The longest wait for a confirmation of a document that the destination holds already.
@@ -344,7 +346,9 @@ impl Planner {
                 self.put_aside(seq, Cause::TooLarge { detail });
                 continue;
             }
-            let alone = framed_len(description).is_none_or(|framed| framed > limits.alone);
+            // What no window had time for goes on where it was cut off.
+            let is_cut = limits.resumable && item.losses >= LOSSES && encoded >= WORTH_PARTS;
+            let alone = is_cut || framed_len(description).is_none_or(|framed| framed > limits.alone);
             let (document, begun) = (item.waiting, item.begun);
             let fits = bytes.saturating_add(item.bytes) <= limits.batch_bytes && self.flight.len() < item.cap;
             if !self.flight.is_empty() && (alone || !fits) {
@@ -496,7 +500,7 @@ impl Planner {
         let lost = error.is_ambiguous() && !refused && local.is_none() && kind != Kind::Stopped;
         if lost && !alone {
             self.losses = self.losses.saturating_add(1);
-            if self.losses >= 2 {
+            if self.losses >= LOSSES {
                 self.shrink = (self.shrink + 1).min(MAX_SHRINK);
             }
         }
@@ -520,7 +524,7 @@ impl Planner {
                 continue;
             }
             // Twice may be the link; after that it may be one of these.
-            if refused || kind == Kind::Full || (lost && item.losses >= 2) {
+            if refused || kind == Kind::Full || (lost && item.losses >= LOSSES) {
                 item.cap = item.cap.min(halved);
             }
             let in_vain = matches!(item.begun, Begun::Unsure(_)) && item.tries > 0;

@@ -301,3 +301,42 @@ fn each_window_brings_confirmations_down_first() {
     let in_second = line.confirmed.values().filter(|at| window_of(**at) == 1).count();
     assert!(in_second >= 1_000, "{in_second} confirmed in the second window");
 }
+
+#[test]
+fn what_no_window_has_time_for_goes_on_where_it_was_cut_off_and_small_ones_stay_together() {
+    let mut planner = Planner::new(Settings::default(), Some(Info { resumable: true, ..info() }), 1);
+    let size = |seq, size| {
+        let mut document = waiting(seq, 1, 1);
+        document.description.size = size;
+        document
+    };
+    let documents = vec![size(1, 200_000), size(2, 1_000), size(3, 1_000)];
+    let mut scanned = Some(documents);
+    let (mut now, mut lost) = (Monotonic::default(), 0);
+    let mut part = None;
+    while part.is_none() {
+        assert!(now < Monotonic(Duration::from_secs(60)), "not by parts");
+        match planner.next(now) {
+            Step::Scan { .. } => {
+                let documents = scanned.take().unwrap_or_default();
+                planner.handle(Input::Scanned { documents, more: false, owed: false }, now);
+            }
+            Step::Probe => planner.handle(Input::Info(Ok(Info { resumable: true, ..info() })), now),
+            Step::AskHave(asked) => {
+                let fates = asked.iter().map(|document| (document.seq, Fate::NotHeld)).collect();
+                planner.handle(Input::Had(Ok(fates)), now);
+            }
+            Step::Batch(documents) => {
+                let has_large = documents.iter().any(|document| document.seq == Seq(1));
+                assert!(!has_large || lost < 2, "in a batch again after two were lost");
+                lost += u32::from(has_large);
+                planner.handle(Input::Uploaded(Err(super::tests::lost())), now);
+                planner.handle(Input::PathUp, now);
+            }
+            Step::Part(begun) => part = Some(begun),
+            other => panic!("{other:?}"),
+        }
+        now = now + Duration::from_secs(1);
+    }
+    assert_eq!(part.map(|part| part.document.seq), Some(Seq(1)));
+}

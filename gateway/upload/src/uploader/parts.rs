@@ -11,6 +11,7 @@ use super::Settings;
 use crate::client::{CachedInfo, Client};
 use crate::error::{Cause, Error};
 use crate::plan::{PathState, Waiting};
+use crate::way::Route;
 
 /// Where documents come from. Calls come from the uploader's thread; they may block, but not for long.
 pub trait Source: Send {
@@ -71,6 +72,8 @@ pub trait Sink: Send {
 pub enum Event<'a> {
     /// The destination can be reached, or not any more.
     StateChanged(PathState),
+    /// Connections go by another route than before.
+    TookRoute(&'a Route),
     /// The destination said of itself; to be kept, and given to [`Settings::info`] at the next start.
     Info(&'a CachedInfo),
     /// An upload begins. Remembering these as ambiguous until something else is told about them saves sending them

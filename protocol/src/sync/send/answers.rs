@@ -1,7 +1,7 @@
 //! What the peer says of documents: ACK, refusal, confirmation, REQUEST and RESUME.
 
 use super::{Item, MAX_SETTLED, MAX_UNANSWERED, MAX_WITHDRAWN, Next, Sender, Sent, Stage};
-use crate::ids::{Fingerprint, MessageId, StoreId};
+use crate::ids::{Fingerprint, GroupId, MessageId, StoreId};
 use crate::mvds;
 use crate::refusal::Reason;
 use crate::sync::engine::Outbound;
@@ -125,6 +125,21 @@ impl Sender {
         };
         if waits {
             self.withdraw(*id);
+        }
+    }
+
+    /// Of the collections that the peer may want, only these are left: what was offered of others is withdrawn.
+    pub(in crate::sync) fn narrow_wants(&mut self, still: &[GroupId]) {
+        let is_closed = |wanted: bool, group: &GroupId| wanted && !still.contains(group);
+        for queue in [&mut self.fetched, &mut self.large, &mut self.again] {
+            queue.retain(|next| !is_closed(next.wanted, &next.document.description.group));
+        }
+        let closed = self.items.iter().filter(|(_, item)| {
+            is_closed(item.wanted, &item.description.group) && !matches!(item.stage, Stage::Chunks { .. })
+        });
+        for id in closed.map(|(id, _)| *id).collect::<Vec<_>>() {
+            self.remove(&id);
+            self.withdraw(id);
         }
     }
 
