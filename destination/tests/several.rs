@@ -421,13 +421,16 @@ fn what_remote_logs_may_take_counts_for_all_servers_together() {
     assert_eq!(two.shared.objects("log").len(), 10);
     assert_eq!(two.shared.sql("SELECT used_log_bytes FROM clients WHERE name = 'kiosk'"), "10000");
     // The same content at both at once is there once, and costs once.
-    two.place.command(&["gateways", "set", "kiosk", "--remote-log", "11000"]).unwrap();
-    std::thread::scope(|scope| {
-        for server in [&two.first, &two.second, &two.first, &two.second] {
-            scope.spawn(move || assert_eq!(put(server, &noise(99, 1_000)), 200));
-        }
-    });
-    assert_eq!(two.shared.sql("SELECT used_log_bytes FROM clients WHERE name = 'kiosk'"), "11000");
+    for round in 1..=8u64 {
+        let limit = (10_000 + round * 1_000).to_string();
+        two.place.command(&["gateways", "set", "kiosk", "--remote-log", &limit]).unwrap();
+        std::thread::scope(|scope| {
+            for server in [&two.first, &two.second].repeat(4) {
+                scope.spawn(move || assert_eq!(put(server, &noise(100 + round, 1_000)), 200));
+            }
+        });
+        assert_eq!(two.shared.sql("SELECT used_log_bytes FROM clients WHERE name = 'kiosk'"), limit);
+    }
     assert_eq!(two.shared.sql("SELECT count(*) FROM log_reserved"), "0");
 }
 

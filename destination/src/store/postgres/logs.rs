@@ -1,6 +1,6 @@
 //! Remote logs: which content is here and on whose account, and the heads.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use sqlx::Row as _;
@@ -157,6 +157,8 @@ impl Postgres {
             most,
         };
         let hashes: Vec<_> = wanted.iter().map(|(hash, _)| *hash).collect();
+        // In this order: what is reserved becomes content at any moment.
+        let mut mine = reserved_by(&mut tx, client, &hashes).await?;
         let here = sizes(&mut tx, &hashes).await?;
         let (mut reserved, mut bytes) = (Vec::with_capacity(wanted.len()), 0);
         for (hash, size) in wanted {
@@ -164,13 +166,12 @@ impl Postgres {
                 reserved.push(Reserved::Known);
                 continue;
             }
-            let sql = "SELECT EXISTS (SELECT 1 FROM log_reserved WHERE hash = $1 AND client = $2)";
-            let query = sqlx::query_scalar(sql).bind(&hash.0[..]).bind(client);
-            if query.fetch_one(&mut *tx).await? {
+            if !mine.insert(*hash) {
                 reserved.push(Reserved::Room);
                 continue;
             }
             if let Err(detail) = room.take(*size) {
+                mine.remove(hash);
                 reserved.push(Reserved::Full(detail));
                 continue;
             }
@@ -195,6 +196,18 @@ async fn sizes(
     let sql = "SELECT hash, size FROM log_content WHERE hash = ANY($1)";
     let rows = sqlx::query(sql).bind(&wanted).fetch_all(connection).await?;
     rows.iter().map(|row| Ok((hash(row.try_get(0)?)?, positive(row.try_get(1)?)))).collect()
+}
+
+/// Those for which the client has room reserved.
+async fn reserved_by(
+    connection: &mut PgConnection,
+    client: i64,
+    hashes: &[ContentHash],
+) -> Result<HashSet<ContentHash>, StoreError> {
+    let wanted: Vec<_> = hashes.iter().map(|hash| hash.0.to_vec()).collect();
+    let sql = "SELECT hash FROM log_reserved WHERE client = $1 AND hash = ANY($2)";
+    let rows: Vec<Vec<u8>> = sqlx::query_scalar(sql).bind(client).bind(&wanted).fetch_all(connection).await?;
+    rows.iter().map(|bytes| hash(bytes)).collect()
 }
 
 /// Bytes that were reserved and are no longer.
