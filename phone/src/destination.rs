@@ -146,6 +146,9 @@ impl Destination {
             (None, None) => return Err(DestinationError::NoCertificate),
         };
         destination.expect(code.fingerprint)?;
+        if let Some(url) = &code.url {
+            destination.admit(&code.successors, url, ca_pem)?;
+        }
         destination.url = code.url;
         destination.ca_pem = ca_pem.map(str::to_owned);
         destination.token = code.token;
@@ -154,6 +157,37 @@ impl Destination {
             destination.collections = code.collections;
         }
         Ok(destination)
+    }
+
+    /// Takes successors that the code names, from the server. Who is not there learns of them at a kiosk, unless the first
+    /// one vouches for nobody any more: then they are needed.
+    fn admit(
+        &mut self,
+        named: &[Fingerprint],
+        url: &str,
+        ca_pem: Option<&str>,
+    ) -> Result<(), DestinationError> {
+        let is_known = |one: &Fingerprint| self.certificates.iter().any(|known| known.fingerprint() == *one);
+        if named.iter().all(is_known) {
+            return Ok(());
+        }
+        let fetched = Client::new(&settings(url, ca_pem, Some(self.fingerprint)))?.successions();
+        let links = match fetched.map(|bytes| succession::decode(&bytes)) {
+            Ok(Ok(links)) => links,
+            Err(error) if self.certificates.iter().any(Certificate::is_hard_revoked) => {
+                return Err(error.into());
+            }
+            _ => return Ok(()),
+        };
+        let Some(mut chain) = self.chain() else { return Ok(()) };
+        for successor in named {
+            let certificates = links.iter().map(|link| Certificate::from_bytes(&link.certificate));
+            let found = certificates.flatten().find(|one| one.fingerprint() == *successor);
+            // One that does not fit is left out like one that is not there.
+            found.map(|certificate| chain.admit(certificate));
+        }
+        self.certificates = chain.certificates().to_vec();
+        Ok(())
     }
 
     /// From its server, whose word says nothing before a person has compared the fingerprint. Blocks.

@@ -7,6 +7,7 @@ use zeroize::Zeroizing;
 
 use crate::collection::CollectionKey;
 use crate::ids::{CodeId, Fingerprint, PeerKey};
+use crate::succession::MAX_CHAIN;
 
 const PLAIN: &AsciiSet = &NON_ALPHANUMERIC
     .remove(b'-')
@@ -131,6 +132,8 @@ pub struct Destination {
     pub fingerprint: Fingerprint,
     /// The OpenPGP certificate, binary; fetched from the URL where it is absent.
     pub certificate: Option<Vec<u8>>,
+    /// Certificates that succeed the first one, in their order, on the word of whoever made the code.
+    pub successors: Vec<Fingerprint>,
     /// Key of its collections.
     pub collection_key: CollectionKey,
     /// Names of its collections, the usual one first.
@@ -155,6 +158,7 @@ impl Destination {
         };
         self.url.iter().for_each(|url| push("u", url));
         self.collections.iter().for_each(|name| push("c", name));
+        self.successors.iter().for_each(|one| push("s", &one.to_string()));
         self.token.iter().for_each(|token| push("t", token));
         self.certificate.iter().for_each(|bytes| push("p", &BASE64URL_NOPAD.encode(bytes)));
         text
@@ -165,12 +169,18 @@ impl Destination {
         let parts = Parts::parse(text, DESTINATION)?;
         let fingerprint = parts.first("f").ok_or(InviteError::Missing("the fingerprint (f)"))?;
         let base64 = |value: &str| BASE64URL_NOPAD.decode(value.as_bytes());
+        let named = |part: &'static str, digits: &str| {
+            Fingerprint::from_hex(digits)
+                .map_err(|_| InviteError::Part { part, expected: "40 or 64 hexadecimal digits" })
+        };
         Ok(Destination {
             url: parts.first("u").map(str::to_owned),
-            fingerprint: Fingerprint::from_hex(fingerprint).map_err(|_| InviteError::Part {
-                part: "fingerprint",
-                expected: "40 or 64 hexadecimal digits",
-            })?,
+            fingerprint: named("fingerprint", fingerprint)?,
+            successors: parts
+                .all("s")
+                .take(MAX_CHAIN)
+                .map(|digits| named("successor's fingerprint", digits))
+                .collect::<Result<_, _>>()?,
             certificate: parts
                 .first("p")
                 .map(base64)

@@ -338,6 +338,7 @@ def check_scanned_codes(vectors):
         same(found["k"], [base64url(unhex(vector["collection_key"]))], "collection key")
         same(found.get("u", [None])[0], vector["url"], "url")
         same(found.get("c", []), vector["collections"], "collections")
+        same(found.get("s", []), vector["successors"], "successors")
         same(found.get("t", [None])[0], vector["token"], "token")
         certificate = vector["certificate"] and base64url(unhex(vector["certificate"]))
         same(found.get("p", [None])[0], certificate, "certificate")

@@ -194,3 +194,27 @@ fn an_admin_can_have_a_gateway_forget_what_it_learnt_of_certificates_while_it_ru
     let said = String::from_utf8_lossy(&failed.stdout);
     assert!(!failed.status.success() && said.contains("no destination tset"), "{said}");
 }
+
+#[test]
+fn a_new_phone_takes_the_successors_of_a_revoked_key_from_the_code_and_from_nowhere_else() {
+    let mut site = Site::start();
+    let said = change_key(&mut site.destination, &["succeed", "--new"]);
+    let (first, successor) = (site.destination.fingerprint().to_owned(), said["successor"].as_str().unwrap());
+    change_key(&mut site.destination, &["revoke", &first]);
+    let code = site.destination.run(&["phone-code", "--token", "phones"]).last()["text"].clone();
+    let (code, authority) = (code.as_str().unwrap(), site.destination.authority());
+    let add = |phone: &Phone, code: &str| {
+        phone.try_run(&["destination", "add", code, "--yes", "--ca", authority.to_str().unwrap()])
+    };
+    let phone = site.new_phone("anna");
+    let without = code.replace(&format!("&s={successor}"), "");
+    assert_ne!(without, code);
+    let ran = add(&phone, &without);
+    assert!(!ran.status.success() && ran.errors.contains("has no valid encryption key"), "{ran:#?}");
+    let ran = add(&phone, code);
+    assert!(ran.status.success(), "{ran:#?}");
+    assert_eq!(known_to(&phone), [first.as_str(), successor]);
+    phone.add(&[("form.xml", b"<form/>")]);
+    let ran = phone.run(&["sync", "--direct"]);
+    assert_eq!((&ran.last()["opened"], &ran.last()["not_proven"]), (&1.into(), &0.into()), "{ran:#?}");
+}

@@ -14,6 +14,7 @@ use waypost_destination::Home;
 use waypost_destination::clock::now;
 use waypost_destination::store::{ClientKind, Quota, Records};
 use waypost_destination::tls::certificate_hash_of_file;
+use waypost_openpgp::Certificate;
 use waypost_protocol::invite::{Destination, MAX_TEXT};
 use zeroize::Zeroizing;
 
@@ -226,6 +227,7 @@ pub(crate) fn phone_code(home: &Home, token: Option<String>) -> anyhow::Result<S
         url: home.settings().url.clone(),
         fingerprint: home.destination(),
         certificate: Some(home.certificate().to_bytes()),
+        successors: home.chain().certificates().iter().skip(1).map(Certificate::fingerprint).collect(),
         collection_key: home.collection_key().clone(),
         collections: home.settings().collections.clone(),
         token,

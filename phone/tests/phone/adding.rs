@@ -196,6 +196,7 @@ fn a_destination_is_pinned_by_its_fingerprint_only() {
         url: None,
         fingerprint: key.certificate().fingerprint(),
         certificate: Some(destination("Another").certificate().to_bytes()),
+        successors: vec![],
         collection_key: waypost_protocol::collection::CollectionKey::new([3; 32]),
         collections: vec!["visits".into(), "photos".into()],
         token: None,

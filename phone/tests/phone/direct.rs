@@ -37,6 +37,7 @@ impl Place {
             fingerprint: self.home.destination(),
             // To be fetched from the URL.
             certificate: None,
+            successors: vec![],
             collection_key: self.home.collection_key().clone(),
             collections: self.home.settings().collections.clone(),
             token: Some(Zeroizing::new(token.into())),

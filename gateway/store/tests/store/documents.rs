@@ -175,6 +175,48 @@ fn a_lifetime_counts_age_on_arrival_and_running_time_over_restarts() {
 }
 
 #[test]
+fn peers_that_lie_about_ages_and_lifetimes_end_nothing_but_their_own_documents() {
+    let kit = Kit::new();
+    let honest = document(1, 10);
+    kit.stored(&honest, Some(peer(1)));
+    let bring = |number, size, lifetime, age| {
+        let mut header = header();
+        header.lifetime = lifetime;
+        let document = document_with(&header, number, size);
+        let mut change = piece(&document, 0..document.body().len(), peer(2));
+        if let Change::Piece { header: place, age: told, .. } = &mut change {
+            (*place, *told) = (header.clone().into(), age);
+        }
+        let whole = Change::Document(Box::new(NewDocument { age, ..new_document(&document, Some(peer(2))) }));
+        (document.id(), [whole, change])
+    };
+    let expired = Err(ChangeError::Refused(Reason::Expired));
+    for (lifetime, age) in [(1, 1), (100, u64::MAX), (u64::MAX, u64::MAX), (1 << 40, 1 << 41)] {
+        let (id, changes) = bring(2, 20_000, lifetime, age);
+        changes.into_iter().for_each(|change| assert_eq!(kit.apply(change), expired, "{lifetime} {age}"));
+        assert_eq!(kit.store().document(&id).unwrap(), None);
+    }
+    let to = to(peer(3), store_id(3));
+    let mut ids = vec![honest.id()];
+    // Without a lifetime an age says nothing; the longest one never passes.
+    for (number, lifetime, age) in [(3, 0, u64::MAX), (4, u64::MAX, 0), (5, u64::MAX, u64::MAX - 2_000)] {
+        let (id, [whole, _]) = bring(number, 20_000, lifetime, age);
+        kit.apply(whole).unwrap();
+        ids.push(id);
+    }
+    kit.clock.advance(1_000);
+    let outgoing = kit.store().outgoing(&to, None, 10).unwrap();
+    let ages: Vec<_> = outgoing.iter().map(|one| one.age).collect();
+    assert_eq!(ages, [None, None, Some(1_000), Some(u64::MAX - 1_000)]);
+    assert_eq!(kit.sweep().expired, 0);
+    kit.clock.advance(1_000);
+    assert_eq!(kit.sweep().expired, 1, "the one that claimed to be about that old");
+    let left: Vec<_> = kit.store().outgoing(&to, None, 10).unwrap().iter().map(|one| one.description.id).collect();
+    assert_eq!(left, ids[..3]);
+    kit.assert_sound();
+}
+
+#[test]
 fn time_counts_while_the_store_is_closed_until_the_machine_is_switched_off() {
     let mut kit = Kit::new();
     kit.clock.set_boot("first", 1_000);
