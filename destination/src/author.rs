@@ -235,6 +235,9 @@ fn append(home: &Home, place: &mut LogsOf<'_>, document: &Document) -> Result<()
     let published = loop {
         tries += 1;
         let (mut writer, _) = Writer::begin(place, signer.clone(), mode, None, LogId(random()?))?;
+        if writer.lists(&document.id()) {
+            return Ok(());
+        }
         match writer.publish(place, &[described], &mut One(bytes.clone()), Bytes::new()) {
             Err(WriteError::Place(PlaceError::Changed)) if tries < TRIES => {}
             outcome => break outcome?,

@@ -31,8 +31,8 @@ use zeroize::Zeroizing;
 pub use settings::{Settings, WebhookSettings};
 use settings::{
     default_listen, default_max_batch_bytes, default_max_batch_documents, default_max_content,
-    default_max_document, default_max_log_bytes, default_max_partial_bytes, default_max_partials,
-    default_takeover_after, default_tls_certificate, default_tls_key,
+    default_max_document, default_max_log_bytes, default_max_partials, default_takeover_after,
+    default_tls_certificate, default_tls_key,
 };
 
 use crate::clock::now;
@@ -236,7 +236,7 @@ impl Home {
             max_content: default_max_content(),
             max_batch_documents: default_max_batch_documents(),
             max_batch_bytes: default_max_batch_bytes(),
-            max_partial_bytes: default_max_partial_bytes(),
+            max_partial_bytes: None,
             max_partials: default_max_partials(),
             max_log_bytes: default_max_log_bytes(),
             database: None,
@@ -429,7 +429,7 @@ impl Home {
     }
 
     pub(crate) fn partial_limits(&self) -> partials::Limits {
-        partials::Limits { bytes: self.settings.max_partial_bytes, count: self.settings.max_partials }
+        partials::Limits { bytes: self.settings.partial_bytes(), count: self.settings.max_partials }
     }
 
     pub(crate) fn batch_limits(&self) -> BatchLimits {

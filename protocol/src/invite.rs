@@ -268,6 +268,7 @@ mod tests {
             url: Some("https://example.org:8443/way post".into()),
             fingerprint: Fingerprint::V4([9; 20]),
             certificate: Some(vec![1, 2, 3]),
+            successors: vec![Fingerprint::V6([8; 32]), Fingerprint::V4([7; 20])],
             collection_key: CollectionKey::new([4; 32]),
             collections: vec!["forms".into(), "photos & more".into()],
             token: Some(Zeroizing::new("secret".into())),

@@ -43,9 +43,9 @@ pub struct Settings {
     #[serde(default = "default_max_batch_bytes")]
     pub max_batch_bytes: u64,
     /// What the unfinished uploads of one gateway, or of the phones that share a token, may have in bytes when they are
-    /// whole. Default 8 GiB.
-    #[serde(default = "default_max_partial_bytes")]
-    pub max_partial_bytes: u64,
+    /// whole. Default 8 GiB, or `max_document` where that is more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_partial_bytes: Option<u64>,
     /// How many of them there may be. Default 1,000.
     #[serde(default = "default_max_partials")]
     pub max_partials: u64,
@@ -90,6 +90,9 @@ pub struct WebhookSettings {
 pub(super) fn default_secret_file() -> PathBuf {
     "webhook.secret".into()
 }
+/// What unfinished uploads of one client may have where nothing else is set, in bytes.
+const PARTIAL_BYTES: u64 = 8 << 30;
+
 pub(super) fn default_takeover_after() -> u32 {
     60
 }
@@ -115,9 +118,6 @@ pub(super) fn default_max_batch_documents() -> u32 {
 pub(super) fn default_max_batch_bytes() -> u64 {
     1 << 30
 }
-pub(super) fn default_max_partial_bytes() -> u64 {
-    8 << 30
-}
 pub(super) fn default_max_partials() -> u64 {
     1_000
 }
@@ -138,7 +138,7 @@ impl Settings {
                 return Err(HomeError::HalfShared(path()));
             }
         }
-        let Settings { max_partial_bytes: bytes, max_partials: count, max_document: document, .. } = *self;
+        let (bytes, count, document) = (self.partial_bytes(), self.max_partials, self.max_document);
         if bytes < document || count == 0 {
             return Err(HomeError::Partials { path: path(), bytes, count, document });
         }
@@ -148,6 +148,11 @@ impl Settings {
             return Err(HomeError::Webhook { path: path(), found: webhook.url.clone() });
         }
         Ok(())
+    }
+
+    /// What unfinished uploads of one client may have, in bytes.
+    pub fn partial_bytes(&self) -> u64 {
+        self.max_partial_bytes.unwrap_or(PARTIAL_BYTES.max(self.max_document))
     }
 
     /// Whether other servers may use the same database.

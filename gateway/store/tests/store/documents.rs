@@ -5,7 +5,7 @@ use waypost_protocol::ids::Seq;
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::sync::{Holdings as _, Standing};
 use waypost_store::{
-    Applied, Change, ChangeError, Filter, OpenError, Options, PeerClass, State, Store, StoreKey,
+    Applied, Change, ChangeError, Filter, NewDocument, OpenError, Options, PeerClass, State, Store, StoreKey,
 };
 
 use crate::kit::*;
@@ -211,7 +211,8 @@ fn peers_that_lie_about_ages_and_lifetimes_end_nothing_but_their_own_documents()
     assert_eq!(kit.sweep().expired, 0);
     kit.clock.advance(1_000);
     assert_eq!(kit.sweep().expired, 1, "the one that claimed to be about that old");
-    let left: Vec<_> = kit.store().outgoing(&to, None, 10).unwrap().iter().map(|one| one.description.id).collect();
+    let left: Vec<_> =
+        kit.store().outgoing(&to, None, 10).unwrap().iter().map(|one| one.description.id).collect();
     assert_eq!(left, ids[..3]);
     kit.assert_sound();
 }
