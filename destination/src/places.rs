@@ -30,7 +30,7 @@ impl Places {
         let folder = home.partials_folder();
         let partials =
             Folder::open(&folder).map_err(|error| IntakeError::File { path: folder.clone(), error })?;
-        let (records, content) = (home.records()?.into(), content::open(home)?.into());
+        let (records, content) = (home.records()?, content::open(home)?);
         Ok(Places { records, content, partials: Box::new(partials) })
     }
 }
