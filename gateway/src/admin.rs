@@ -4,13 +4,15 @@ use std::collections::BTreeMap;
 
 use crate::remote_log::LogStatus;
 use serde::{Deserialize, Serialize};
+use waypost_openpgp::Chain;
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, StoreId};
+use waypost_protocol::succession;
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Change, DocumentEntry, Filter, PeerClass, PeerEntry, State, Store};
 
 use crate::bundle::{Job, Task};
-use crate::destinations::{chain_key, tag_key};
+use crate::destinations::{chain_key, stored_chain, tag_key, without_learnt};
 
 /// Documents in one answer; the next page begins after the last.
 pub const PAGE: usize = 500;
@@ -55,6 +57,8 @@ pub enum Request {
     ResetCertificates {
         /// Its first fingerprint.
         destination: Fingerprint,
+        /// Those of the configuration, as [`succession::encode`] makes them.
+        configured: Vec<u8>,
     },
     /// Opens every value of the store and compares what must agree.
     CheckStore,
@@ -322,9 +326,16 @@ pub fn answer(store: &Store, request: &Request) -> Result<Answer, String> {
             store.apply_one(Change::Revoke { peer }).map_err(|error| error.to_string())?;
             Ok(Answer::Revoked(peer))
         }
-        Request::ResetCertificates { destination } => {
-            for key in [chain_key(destination), tag_key(destination)] {
-                store.apply_one(Change::Put { key, value: None }).map_err(|error| error.to_string())?;
+        Request::ResetCertificates { destination, configured } => {
+            let links = succession::decode(configured).map_err(|error| error.to_string())?;
+            let configured = Chain::from_links(&links).map_err(|error| error.to_string())?;
+            let chain = match (configured, stored_chain(store, destination)) {
+                (Some(configured), Some(learnt)) => Some(without_learnt(configured, &learnt)),
+                (configured, _) => configured,
+            };
+            let stays = chain.map(|chain| succession::encode(&chain.links()));
+            for (key, value) in [(chain_key(destination), stays), (tag_key(destination), None)] {
+                store.apply_one(Change::Put { key, value }).map_err(|error| error.to_string())?;
             }
             Ok(Answer::Reset(*destination))
         }

@@ -175,11 +175,14 @@ impl Served {
         verify_confirmation(confirmation, self.chain().certificates(), now)
     }
 
-    /// Goes back to the certificates in the admin's file.
-    pub fn reset_chain(&self) {
-        if let Ok(configured) = configured_chain(&self.files.certificate) {
-            *self.chain() = configured;
-        }
+    /// The certificates in the admin's file.
+    pub fn configured_chain(&self) -> Option<Chain> {
+        configured_chain(&self.files.certificate).ok()
+    }
+
+    /// Goes on with that chain.
+    pub fn set_chain(&self, chain: Chain) {
+        *self.chain() = chain;
     }
 
     /// Goes on with the chain that was known: of before a reload, or in the store. The admin's files are added to it.
@@ -239,7 +242,19 @@ pub fn tag_key(destination: &Fingerprint) -> String {
     format!("chain-tag/{destination}")
 }
 
-fn stored_chain(store: &Store, destination: &Fingerprint) -> Option<Chain> {
+/// What is left of a chain without the successors that were learnt: certificates that are configured, with what is known of
+/// them, since a revocation stays.
+pub fn without_learnt(mut configured: Chain, learnt: &Chain) -> Chain {
+    let stays: Vec<_> = configured.certificates().iter().map(Certificate::fingerprint).collect();
+    for certificate in learnt.certificates().iter().filter(|one| stays.contains(&one.fingerprint())) {
+        // Newer states of what is there always fit.
+        drop(configured.admit(certificate.clone()));
+    }
+    configured
+}
+
+/// The chain that was learnt, if any.
+pub fn stored_chain(store: &Store, destination: &Fingerprint) -> Option<Chain> {
     let bytes = store.setting(&chain_key(destination)).ok().flatten()?;
     Chain::from_links(&succession::decode(&bytes).ok()?).ok().flatten()
 }
@@ -286,4 +301,27 @@ fn read_file(path: &Path) -> Result<Vec<u8>, String> {
         Ok(bytes)
     };
     read().map_err(|error| format!("cannot read {}: {error}", path.display()))
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_openpgp::SecretKey;
+
+    use super::*;
+
+    #[test]
+    fn a_reset_forgets_successors_and_no_revocation() {
+        let now = UnixTime(1_795_236_000);
+        let [first, thief] = [(); 2].map(|()| SecretKey::generate("Clinic", now).unwrap());
+        let configured = Chain::new(first.certificate());
+        let mut learnt = configured.clone();
+        let word = first.vouch(first.certificate().fingerprint(), &thief.certificate(), now).unwrap();
+        assert_eq!(learnt.absorb(&[word], now).changes.len(), 1);
+        let left = without_learnt(configured.clone(), &learnt);
+        assert_eq!(left, configured);
+        learnt.admit(first.revoke(true, now).unwrap().certificate()).unwrap();
+        let left = without_learnt(configured, &learnt);
+        assert_eq!(left.certificates().len(), 1);
+        assert!(left.certificates()[0].is_hard_revoked());
+    }
 }

@@ -288,6 +288,11 @@ impl Destination {
     }
 }
 
+/// Under which the name of the chain is kept that was taken last.
+pub(crate) fn chain_tag(destination: &Fingerprint) -> String {
+    format!("chain-tag/{destination}")
+}
+
 fn settings(url: &str, ca_pem: Option<&str>, fingerprint: Option<Fingerprint>) -> Settings {
     Settings {
         ca_pem: ca_pem.map(|pem| pem.as_bytes().to_vec()),
@@ -465,6 +470,7 @@ impl Phone {
 
     /// Forgets a destination. Documents for it stay and cannot be confirmed until it is added again.
     pub fn remove_destination(&self, fingerprint: Fingerprint) -> Result<(), DestinationError> {
+        self.erase(&chain_tag(&fingerprint))?;
         Ok(self.erase(&format!("{PREFIX}{fingerprint}"))?)
     }
 

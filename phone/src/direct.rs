@@ -17,7 +17,7 @@ use waypost_upload::{Cause, Client, Error, Kind, Upload};
 
 use crate::Phone;
 use crate::contact::SyncError;
-use crate::destination::Destination;
+use crate::destination::{Destination, chain_tag};
 use crate::host::UNREADABLE;
 use crate::report::{Ending, Progress, Refusal, SyncReport};
 use crate::words::plain;
@@ -86,7 +86,7 @@ impl Phone {
         client: &mut Client,
         info: &Info,
     ) -> Result<(), SyncError> {
-        let key = format!("chain-tag/{}", destination.fingerprint());
+        let key = chain_tag(&destination.fingerprint());
         if info.chain.is_empty() || self.load::<String>(&key)?.is_some_and(|taken| taken == info.chain) {
             return Ok(());
         }
@@ -96,7 +96,9 @@ impl Phone {
             self.follow_destination(destination, &links).map_err(|error| error.to_string())
         });
         match followed {
-            Ok(_) => self.save(&key, &info.chain)?,
+            // What was not taken is looked at again: it may have been for the clock.
+            Ok(absorbed) if absorbed.faults.is_empty() => self.save(&key, &info.chain)?,
+            Ok(_) => {}
             Err(error) => log::warn!("{}: its certificates were not renewed: {error}", destination.name()),
         }
         Ok(())

@@ -190,6 +190,12 @@ fn an_admin_can_have_a_gateway_forget_what_it_learnt_of_certificates_while_it_ru
     site.gateway.run(&["destinations", "reset", "test"]);
     site.gateway.start();
     assert_eq!(certificates(&site), [first.as_str()]);
+    // The server's answer is taken anew, also by a gateway that went on running.
+    site.gateway.run(&["destinations", "reset", "test"]);
+    phone.add(&[("form 3.xml", b"3")]);
+    phone.sync();
+    wait_until("the verdict", || (site.gateway.status()["opened"] == 3).then_some(()));
+    assert_eq!(certificates(&site), [first.as_str(), successor]);
     let failed = site.gateway.command(&["destinations", "reset", "tset"]).output().unwrap();
     let said = String::from_utf8_lossy(&failed.stdout);
     assert!(!failed.status.success() && said.contains("no destination tset"), "{said}");

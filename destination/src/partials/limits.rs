@@ -44,7 +44,10 @@ impl Room {
         let mut count = others.len() as u64 + 1;
         let mut gone = Vec::new();
         for pending in &others {
-            if (bytes <= self.limits.bytes && count <= self.limits.count) || pending.idle < IDLE {
+            let fits = bytes <= self.limits.bytes && count <= self.limits.count;
+            let is_within_quota =
+                || self.account.as_ref().is_none_or(|(quota, used)| used.with(quota, count, bytes).is_ok());
+            if (fits && is_within_quota()) || pending.idle < IDLE {
                 break;
             }
             bytes -= pending.length;
@@ -105,5 +108,16 @@ mod tests {
         assert!(said.contains("quota of 100 bytes in all"), "{said}");
         let three = vec![pending(1, 1, 0), pending(2, 1, 0), pending(3, 1, 0)];
         assert!(room.make(three, 1).unwrap_err().contains("5 documents in all"));
+    }
+
+    #[test]
+    fn what_was_left_alone_for_a_day_makes_room_in_the_quota_too() {
+        let quota = Quota { day_bytes: Some(1_000), ..Quota::default() };
+        let limits = Limits { bytes: 1 << 30, count: 1_000 };
+        let room = Room { limits, account: Some((quota, Used::default())) };
+        let stale = || vec![pending(1, 900, 30), pending(2, 50, 40), pending(3, 10, 2)];
+        assert_eq!(room.make(stale(), 30), Ok(vec![]));
+        assert_eq!(room.make(stale(), 300), Ok(vec![MessageId([2; 32]), MessageId([1; 32])]));
+        assert!(room.make(stale(), 995).is_err(), "what is under way stays");
     }
 }

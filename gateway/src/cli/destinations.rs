@@ -5,17 +5,19 @@ use std::process::ExitCode;
 
 use anyhow::{anyhow, bail};
 use waypost_protocol::ids::Fingerprint;
+use waypost_protocol::succession;
 
 use super::live::{ask, config, unexpected};
 use super::output;
 use crate::admin::{Answer, Request};
-use crate::destinations::Destinations;
+use crate::destinations::{Destinations, Served};
 
 pub(super) fn reset(path: &Path, json: bool, named: &str) -> anyhow::Result<ExitCode> {
-    let destination = find(path, named)?;
-    let Answer::Reset(destination) = ask(path, &Request::ResetCertificates { destination })? else {
-        return Err(unexpected());
-    };
+    let served = find(path, named)?;
+    let links = served.configured_chain().map(|chain| chain.links()).unwrap_or_default();
+    let (destination, configured) = (served.fingerprint, succession::encode(&links));
+    let reset = Request::ResetCertificates { destination, configured };
+    let Answer::Reset(destination) = ask(path, &reset)? else { return Err(unexpected()) };
     match json {
         true => output::json(&serde_json::json!({ "reset": destination }))?,
         false => output::line(&format!(
@@ -25,13 +27,13 @@ pub(super) fn reset(path: &Path, json: bool, named: &str) -> anyhow::Result<Exit
     Ok(ExitCode::SUCCESS)
 }
 
-fn find(path: &Path, named: &str) -> anyhow::Result<Fingerprint> {
+fn find(path: &Path, named: &str) -> anyhow::Result<Served> {
     let (destinations, problems) = Destinations::load(&config(path)?);
     let fingerprint = Fingerprint::from_hex(named).ok();
     let fits = |name: &str, one: &Fingerprint| name == named || Some(*one) == fingerprint;
     let found = destinations.0.iter().find(|one| fits(one.config.name.as_str(), &one.fingerprint));
     if let Some(found) = found {
-        return Ok(found.fingerprint);
+        return Ok(found.clone());
     }
     if let Some(problem) = problems.first() {
         bail!("no destination {named}; {problem}");

@@ -12,6 +12,8 @@ use crate::destinations::{Served, chain_key};
 
 /// A server that lets strangers sign costs at most one fetch for that in this time.
 const PATIENCE: Duration = Duration::from_secs(60);
+/// So many other names are followed at once in this time.
+const RENAMED: usize = 3;
 /// What was not taken, perhaps for the clock's sake, is looked at again after this time.
 const AGAIN: Duration = Duration::from_secs(86_400);
 
@@ -23,6 +25,8 @@ pub(super) struct Follow {
     taken: String,
     /// How it called the one that was asked for last, and when that was.
     asked: Option<(String, Instant)>,
+    /// When it was called otherwise, within the last minute: servers that differ are asked so often and not with each answer.
+    renamed: Vec<Instant>,
     /// A confirmation came that nobody known has signed.
     pub(super) stranger: bool,
     last_strangers: Option<Instant>,
@@ -37,6 +41,7 @@ impl Follow {
             called: String::new(),
             taken: taken.and_then(|bytes| String::from_utf8(bytes).ok()).unwrap_or_default(),
             asked: None,
+            renamed: Vec::new(),
             stranger: false,
             last_strangers: None,
             is_faulty: false,
@@ -48,8 +53,12 @@ impl Follow {
         called.clone_into(&mut self.called);
         let waited = |last: Instant, span| now.duration_since(last) >= span;
         let is_other = !called.is_empty() && called != self.taken;
-        let other = is_other
-            && self.asked.as_ref().is_none_or(|(asked, last)| asked != called || waited(*last, PATIENCE));
+        self.renamed.retain(|at| !waited(*at, PATIENCE));
+        let is_fresh = |(asked, last): &(String, Instant)| match asked == called {
+            true => waited(*last, PATIENCE),
+            false => self.renamed.len() < RENAMED,
+        };
+        let other = is_other && self.asked.as_ref().is_none_or(is_fresh);
         let stranger = std::mem::take(&mut self.stranger)
             && self.last_strangers.is_none_or(|last| waited(last, PATIENCE));
         let again = self.is_faulty && self.asked.as_ref().is_none_or(|(_, last)| waited(*last, AGAIN));
@@ -57,10 +66,19 @@ impl Follow {
             self.last_strangers = Some(now);
         }
         let wants = other || stranger || again;
+        if other {
+            self.renamed.push(now);
+        }
         if wants {
             self.asked = Some((called.to_owned(), now));
         }
         wants
+    }
+
+    /// What was taken counts no more.
+    pub(super) fn forget(&mut self) {
+        self.taken.clear();
+        self.asked = None;
     }
 
     /// It was fetched, and all of it was taken, or not. Returns what is to be stored as taken.
@@ -110,6 +128,20 @@ mod tests {
         assert_eq!(follow.fetched(true), Some(b"b".to_vec()));
         assert!(!follow.wants("b", now + 100 * AGAIN));
         assert!(follow.wants("c", now + SECOND), "however soon");
+    }
+
+    #[test]
+    fn servers_that_call_it_otherwise_by_turns_cost_a_few_fetches_a_minute() {
+        let (mut follow, now) = (Follow::new(None), Instant::now());
+        let mut fetched = 0;
+        for second in 0..180 {
+            let called = if second % 2 == 0 { "a" } else { "b" };
+            if follow.wants(called, now + second * SECOND) {
+                follow.fetched(true);
+                fetched += 1;
+            }
+        }
+        assert!((3..=10).contains(&fetched), "{fetched}");
     }
 
     #[test]

@@ -15,6 +15,7 @@ use waypost_upload::PathState;
 use super::Daemon;
 use crate::admin::{self, Answer, DestinationStatus, Request, Status};
 use crate::control::Asked;
+use crate::destinations::stored_chain;
 use crate::remote_log::{AtFolder, LogStatus};
 
 impl Daemon {
@@ -57,12 +58,15 @@ impl Daemon {
                 }
                 answer
             }
-            Request::ResetCertificates { destination } => {
+            Request::ResetCertificates { destination, .. } => {
+                let served = self.host.destinations.get(destination).cloned();
+                let served =
+                    served.ok_or("this gateway does not serve that destination; `waypost reload` first")?;
                 let answer = admin::answer(&self.shared.store, request)?;
-                if let Some(served) = self.host.destinations.get(destination) {
-                    served.reset_chain();
-                    log::warn!(destination = served.config.name.as_str(); "learnt certificates were forgotten by the admin");
+                if let Some(chain) = stored_chain(&self.shared.store, destination) {
+                    served.set_chain(chain);
                 }
+                log::warn!(destination = served.config.name.as_str(); "learnt certificates were forgotten by the admin");
                 Ok(answer)
             }
             Request::Bundle(task) => {

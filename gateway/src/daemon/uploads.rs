@@ -154,6 +154,7 @@ pub(super) fn start(
         status: status.clone(),
         request: 0,
         unproven: false,
+        certificates: served.chain().certificates().len(),
         follow: Follow::new(shared.store.setting(&tag_key(&served.fingerprint)).ok().flatten()),
     };
     let uploader = Uploader::start(settings, source, sink).map_err(|error| ("url", error.to_string()))?;
@@ -248,6 +249,8 @@ struct DaemonSink {
     /// Bytes of the request under way.
     request: u64,
     follow: Follow,
+    /// How many certificates the chain had; fewer than that, and the admin has reset it.
+    certificates: usize,
     /// A confirmation was signed by a key that is not known.
     unproven: bool,
 }
@@ -400,6 +403,10 @@ impl Sink for DaemonSink {
     }
 
     fn wants_successions(&mut self, called: &str) -> bool {
+        let certificates = self.served.chain().certificates().len();
+        if std::mem::replace(&mut self.certificates, certificates) > certificates {
+            self.follow.forget();
+        }
         self.follow.wants(called, Instant::now())
     }
 
@@ -414,8 +421,11 @@ impl Sink for DaemonSink {
         };
         let (absorbed, change) = follow::follow(&self.served, &links, self.time.now());
         let changed = change.is_some();
-        if let Some(change) = change {
-            self.writer.submit(change, |_| ());
+        if let Some(change) = change
+            && let Err(error) = self.writer.apply(change)
+        {
+            log::error!(destination = self.name(), error:%; "the destination's certificates could not be stored: {error}");
+            return changed;
         }
         let key = tag_key(&self.served.fingerprint);
         let value = self.follow.fetched(absorbed.faults.is_empty());

@@ -130,7 +130,9 @@ impl Work {
     fn append(&mut self, mut own: Writer, place: &mut dyn Place) -> Result<bool, WriteError> {
         let Candidates { batch, cursor: last, later, more, .. } = self.candidates()?;
         let batch: Vec<Described> = batch.into_iter().filter(|one| !own.lists(&one.id)).collect();
-        if !batch.is_empty() && !later.is_subset(&self.later) {
+        let none = BTreeSet::new();
+        let stored = self.known.as_ref().map_or(&none, |known| &known.later);
+        if !batch.is_empty() && !later.is_subset(stored) {
             // Should the answer be lost, the head's bookmark is past them.
             let later = self.later.union(&later).copied().collect();
             let first = Published { log: own.log().0, sequence: 0, cursor: 0, later: BTreeSet::new() };

@@ -21,6 +21,8 @@ pub(crate) struct Detours(BTreeMap<Option<String>, Line>);
 struct Line {
     failures: u32,
     passed_over_until: Option<Instant>,
+    /// Failures while it was passed over: it was tried for want of a better one.
+    in_vain: u32,
 }
 
 /// Whether the line can be the reason: the destination itself has said nothing.
@@ -38,9 +40,10 @@ pub(crate) fn is_the_lines(kind: Kind) -> bool {
 }
 
 impl Detours {
-    /// The first that is not passed over; where all are, the first.
+    /// The first that is not passed over; where all are, they take turns.
     pub(crate) fn pick<'a>(&self, routes: &'a [Route], now: Instant) -> Option<&'a Route> {
-        routes.iter().find(|route| self.is_open(route, now)).or(routes.first())
+        let in_vain = |route: &&Route| self.0.get(&route.interface).map_or(0, |line| line.in_vain);
+        routes.iter().find(|route| self.is_open(route, now)).or_else(|| routes.iter().min_by_key(in_vain))
     }
 
     pub(crate) fn is_open(&self, route: &Route, now: Instant) -> bool {
@@ -49,11 +52,12 @@ impl Detours {
     }
 
     pub(crate) fn failed(&mut self, route: &Route, now: Instant) {
-        // Tried for want of a better one: that makes it no worse.
-        if !self.is_open(route, now) {
+        let is_open = self.is_open(route, now);
+        let line = self.0.entry(route.interface.clone()).or_default();
+        if !is_open {
+            line.in_vain = line.in_vain.saturating_add(1);
             return;
         }
-        let line = self.0.entry(route.interface.clone()).or_default();
         line.failures = line.failures.saturating_add(1);
         if line.failures >= FAILURES {
             let span = FIRST.saturating_mul(1 << (line.failures - FAILURES).min(16)).min(LONGEST);
@@ -104,14 +108,18 @@ mod tests {
     }
 
     #[test]
-    fn where_no_line_works_the_first_is_tried_and_gets_no_worse_by_that() {
+    fn where_no_line_works_they_take_turns_and_get_no_worse_by_that() {
         let (mut detours, routes, now) = (Detours::default(), [line("eth0"), line("wwan0")], Instant::now());
         for route in &routes {
             detours.failed(route, now);
             detours.failed(route, now);
         }
-        assert_eq!(picked(&detours, &routes, now), "eth0");
-        (0..100).for_each(|_| detours.failed(&routes[0], now));
+        for _ in 0..100 {
+            for (at, name) in ["eth0", "wwan0"].into_iter().enumerate() {
+                assert_eq!(picked(&detours, &routes, now), name);
+                detours.failed(&routes[at], now);
+            }
+        }
         assert!(detours.is_open(&routes[0], now + FIRST));
         detours.forget();
         assert!(detours.is_open(&routes[1], now));

@@ -340,7 +340,11 @@ impl<S: Source, K: Sink> Worker<S, K> {
     /// Fetches the destination's chain where that is wanted; whether it has news. A failure is no news: the next request
     /// meets the same trouble and tells it.
     fn follow(&mut self) -> bool {
-        if !self.sink.wants_successions(self.client.chain()) {
+        let called = match (self.client.chain(), &self.info) {
+            ("", Some(cached)) => cached.info.chain.as_str(),
+            (called, _) => called,
+        };
+        if !self.sink.wants_successions(called) {
             return false;
         }
         match self.client.successions() {

@@ -4,6 +4,8 @@ use sequoia_openpgp as openpgp;
 
 use openpgp::Cert;
 use openpgp::cert::CertParser;
+use openpgp::packet::signature::subpacket::{Subpacket, SubpacketValue};
+use openpgp::packet::{Key, Signature, key};
 use openpgp::parse::Parse as _;
 use openpgp::serialize::{MarshalInto, SerializeInto};
 use waypost_protocol::ids::Fingerprint;
@@ -153,6 +155,9 @@ impl std::fmt::Debug for Certificate {
     }
 }
 
+type Primary = Key<key::PublicParts, key::PrimaryRole>;
+type Subkey = Key<key::PublicParts, key::SubordinateRole>;
+
 /// One certificate, public or secret.
 pub(crate) fn parse(bytes: &[u8]) -> Result<Cert, CertificateError> {
     if bytes.len() > MAX_CERTIFICATE {
@@ -176,22 +181,67 @@ fn parse_unguarded(bytes: &[u8]) -> Result<Cert, CertificateError> {
 fn self_signed(cert: &Cert) -> openpgp::Result<Cert> {
     let primary = cert.primary_key();
     let mut packets = vec![openpgp::Packet::from(primary.key().clone())];
-    let mut add = |head: Option<openpgp::Packet>, signatures: Vec<&openpgp::packet::Signature>| {
+    let mut add = |head: Option<openpgp::Packet>, subkey: Option<&Subkey>, signatures: Vec<&Signature>| {
         if head.is_none() || !signatures.is_empty() {
             packets.extend(head);
-            packets.extend(signatures.into_iter().cloned().map(openpgp::Packet::from));
+            let tidied = signatures.into_iter().map(|one| tidied(one, primary.key(), subkey));
+            packets.extend(tidied.filter_map(Result::ok).map(openpgp::Packet::from));
         }
     };
-    add(None, primary.self_revocations().chain(primary.self_signatures()).collect());
+    add(None, None, primary.self_revocations().chain(primary.self_signatures()).collect());
     for user in cert.userids() {
         let signatures = user.self_revocations().chain(user.self_signatures()).collect();
-        add(Some(user.userid().clone().into()), signatures);
+        add(Some(user.userid().clone().into()), None, signatures);
     }
     for subkey in cert.keys().subkeys() {
         let signatures = subkey.self_revocations().chain(subkey.self_signatures()).collect();
-        add(Some(subkey.key().clone().into()), signatures);
+        add(Some(subkey.key().clone().into()), Some(subkey.key()), signatures);
     }
     Cert::from_packets(packets.into_iter())
+}
+
+/// A signature of the primary key; of what lies outside its hashed area, which anybody can write, only the issuer and what
+/// the subkey has signed back.
+fn tidied(signature: &Signature, primary: &Primary, subkey: Option<&Subkey>) -> openpgp::Result<Signature> {
+    let is_back = |back: &Signature| {
+        subkey.is_some_and(|subkey| back.verify_primary_key_binding(primary, subkey).is_ok())
+    };
+    let mut kept = issuers(signature, &primary.fingerprint());
+    let embedded = signature.unhashed_area().iter().find_map(|subpacket| match subpacket.value() {
+        SubpacketValue::EmbeddedSignature(back) if is_back(back) => Some(back),
+        _ => None,
+    });
+    if let (Some(back), Some(subkey)) = (embedded, subkey) {
+        let back = with_unhashed(back, issuers(back, &subkey.fingerprint()))?;
+        kept.push(SubpacketValue::EmbeddedSignature(back));
+    }
+    with_unhashed(signature, kept)
+}
+
+/// What names this issuer outside the hashed area, each once.
+fn issuers(signature: &Signature, issuer: &openpgp::Fingerprint) -> Vec<SubpacketValue> {
+    let names = |value: &SubpacketValue| match value {
+        SubpacketValue::Issuer(id) => *id == issuer.into(),
+        SubpacketValue::IssuerFingerprint(fingerprint) => fingerprint == issuer,
+        _ => false,
+    };
+    let mut found: Vec<SubpacketValue> = Vec::new();
+    for value in signature.unhashed_area().iter().map(Subpacket::value) {
+        if names(value) && !found.contains(value) {
+            found.push(value.clone());
+        }
+    }
+    found
+}
+
+fn with_unhashed(signature: &Signature, values: Vec<SubpacketValue>) -> openpgp::Result<Signature> {
+    let mut signature = signature.clone();
+    let area = signature.unhashed_area_mut();
+    area.clear();
+    for value in values {
+        area.add(Subpacket::new(value, false)?)?;
+    }
+    Ok(signature)
 }
 
 /// Of versions 4 and 6.

@@ -214,7 +214,7 @@ impl Chain {
 
     fn merge(&mut self, known: usize, newer: &Certificate) -> Result<bool, ChainError> {
         let Some(certificate) = self.certificates.get_mut(known) else { return Ok(false) };
-        let merged = certificate.merged(newer)?;
+        let merged = fitting(certificate.merged(newer)?);
         if merged == *certificate {
             return Ok(false);
         }
@@ -238,15 +238,25 @@ impl Chain {
         let Some(word) = word else { return known.is_none() };
         let signer = word.signer;
         let Some(by) = self.position(&signer) else { return known.is_none() };
-        // The admin may have said it before the old key did.
-        if known.is_some_and(|known| known == by + 1) {
+        // The admin may have said it before the old key did; others will want its word.
+        let is_admitted = known.is_some_and(|known| known == by + 1);
+        if is_admitted && self.words.get(by + 1).is_some_and(Option::is_some) {
             return false;
         }
         let statement = Statement { destination: self.fingerprint(), signer, successor, time: word.time };
         if let Some(holder) = self.certificates.get(by)
             && let Err(error) = verify_word(&statement, &word.signature, holder, now)
         {
-            absorbed.faults.push(ChainError::NotProven { successor, error });
+            if !is_admitted {
+                absorbed.faults.push(ChainError::NotProven { successor, error });
+            }
+            return false;
+        }
+        if is_admitted {
+            if let Some(place) = self.words.get_mut(by + 1) {
+                *place = Some(word.clone());
+            }
+            absorbed.changes.push(Change::Succeeded { successor, by: signer });
             return false;
         }
         match self.certificates.get(by + 1) {

@@ -6,7 +6,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
 
-use waypost_openpgp::{Author, KeyError, seal_bytes_signed, verify_confirmation};
+use waypost_openpgp::{Author, Chain, KeyError, seal_bytes_signed, verify_confirmation};
 use waypost_openpgp::{Certificate, Compress, Limits, OpenError, SecretKey, armor_signature, seal_bytes};
 use waypost_protocol::confirmation::{Confirmation, Statement, Verdict};
 use waypost_protocol::content::Label;
@@ -201,7 +201,13 @@ fn a_key_that_gpg_made_signs_and_opens() {
     let joined = alone.with_certificate(&certificate).unwrap();
     assert!(!joined.can_open() && joined.certificate().can_be_sealed_to(now()));
     let confirmation = joined.sign(certificate.fingerprint(), verdicts, now()).unwrap();
-    assert_eq!(verify_confirmation(&confirmation, &[certificate], now()), Ok(()));
+    assert_eq!(verify_confirmation(&confirmation, std::slice::from_ref(&certificate), now()), Ok(()));
+    // What gpg writes outside hashed areas, issuers and what subkeys sign back, is no stranger's addition.
+    let old = SecretKey::generate("Clinic", now()).unwrap();
+    let mut chain = Chain::new(old.certificate());
+    let word = old.vouch(old.certificate().fingerprint(), &certificate, now()).unwrap();
+    assert_eq!(chain.absorb(&[word], now()).faults, vec![]);
+    assert_eq!(chain.certificates()[1], certificate);
     let stranger = SecretKey::generate("x", now()).unwrap().certificate();
     assert!(matches!(joined.with_certificate(&stranger), Err(KeyError::OtherKey { .. })));
 }

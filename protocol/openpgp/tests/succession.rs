@@ -7,7 +7,9 @@ use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
 use proptest::prelude::*;
+use sequoia_openpgp::Packet;
 use sequoia_openpgp::cert::{Cert, CertBuilder};
+use sequoia_openpgp::packet::signature::subpacket::{NotationData, Subpacket, SubpacketValue};
 use sequoia_openpgp::parse::Parse as _;
 use sequoia_openpgp::serialize::MarshalInto as _;
 use sequoia_openpgp::types::SignatureType;
@@ -246,6 +248,41 @@ fn what_a_stranger_adds_to_a_certificate_is_left_out() {
 }
 
 #[test]
+fn nobody_can_fill_a_certificate_up_so_that_its_owners_word_has_no_room() {
+    let a = key();
+    let mut stuffed = Vec::new();
+    for packet in Cert::from_bytes(&a.certificate().to_bytes()).unwrap().into_packets() {
+        stuffed.push(match packet {
+            Packet::Signature(mut signature) if stuffed.len() < 3 => {
+                for n in 0..10 {
+                    let name = format!("{n}@example.org");
+                    let notation = NotationData::new(name, [7; 1_000], None);
+                    let notation = Subpacket::new(SubpacketValue::NotationData(notation), false).unwrap();
+                    signature.unhashed_area_mut().add(notation).unwrap();
+                }
+                signature.into()
+            }
+            other => other,
+        });
+    }
+    let stuffed = Cert::from_packets(stuffed.into_iter()).unwrap().to_vec().unwrap();
+    assert!((10_000..=MAX_CERTIFICATE).contains(&stuffed.len()), "{}", stuffed.len());
+    let stuffed = Certificate::from_bytes(&stuffed).unwrap();
+    let mut chain = chain(&a);
+    assert_eq!(chain.absorb(&[update(&a, &stuffed)], later(2)), Default::default());
+    assert_eq!(chain.certificates(), [a.certificate()]);
+    // Not even whoever pinned such a certificate is without room.
+    let mut chain = Chain::new(stuffed);
+    for year in 1..=6 {
+        let renewed = a.renew(Some(Duration::from_secs(DAY * 365 * year)), later(year)).unwrap();
+        assert_eq!(chain.absorb(&[update(&a, &renewed.certificate())], later(10)).faults, vec![]);
+    }
+    let revoked = a.revoke(true, later(10)).unwrap().certificate();
+    assert_eq!(chain.absorb(&[update(&a, &revoked)], later(10)).faults, vec![]);
+    assert!(chain.certificates()[0].is_hard_revoked());
+}
+
+#[test]
 fn a_chain_has_an_end() {
     let first = key();
     let mut chain = chain(&first);
@@ -265,7 +302,13 @@ fn an_admins_word_counts_as_the_old_keys() {
     let mut chain = chain(&a);
     assert_eq!(chain.admit(b.certificate()), Ok(true));
     assert_eq!(chain.admit(b.certificate()), Ok(false));
-    assert_eq!(chain.absorb(&[vouch(&a, &a, &b)], later(2)), Default::default(), "it says the same");
+    // What the old key says of it later is kept for those who have only that word.
+    let absorbed = chain.absorb(&[vouch(&a, &a, &b)], later(2));
+    assert_eq!((absorbed.changes.len(), absorbed.faults), (1, vec![]));
+    assert_eq!(chain.absorb(&[vouch(&a, &a, &b)], later(2)), Default::default());
+    let mut other = Chain::new(a.certificate());
+    other.absorb(&chain.links(), later(2));
+    assert_eq!(other.certificates(), chain.certificates());
     assert!(matches!(fault(&mut chain, &[vouch(&a, &a, &c)]), ChainError::Fork { .. }));
     assert_eq!(chain.absorb(&[vouch(&b, &a, &c)], later(2)).changes.len(), 1);
 }
