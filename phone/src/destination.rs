@@ -107,6 +107,8 @@ pub struct Destination {
     pub delete_on: DeleteOn,
     /// Who can read its collections beside itself.
     pub readers: Vec<Reader>,
+    /// Successors that its code named, in their order.
+    named: Vec<Fingerprint>,
     fingerprint: Fingerprint,
 }
 
@@ -132,6 +134,7 @@ impl Destination {
             collections: vec![USUAL_COLLECTION.to_owned()],
             delete_on: DeleteOn::default(),
             readers: Vec::new(),
+            named: Vec::new(),
             fingerprint,
         }
     }
@@ -146,8 +149,9 @@ impl Destination {
             (None, None) => return Err(DestinationError::NoCertificate),
         };
         destination.expect(code.fingerprint)?;
+        destination.named = code.successors;
         if let Some(url) = &code.url {
-            destination.admit(&code.successors, url, ca_pem)?;
+            destination.fetch_named(url, ca_pem)?;
         }
         destination.url = code.url;
         destination.ca_pem = ca_pem.map(str::to_owned);
@@ -159,35 +163,23 @@ impl Destination {
         Ok(destination)
     }
 
-    /// Takes successors that the code names, from the server. Who is not there learns of them at a kiosk, unless the first
-    /// one vouches for nobody any more: then they are needed.
-    fn admit(
-        &mut self,
-        named: &[Fingerprint],
-        url: &str,
-        ca_pem: Option<&str>,
-    ) -> Result<(), DestinationError> {
+    /// Fetches successors that the code names and that are not here. Who does not reach the server gets them at a kiosk;
+    /// an error only where nothing can be done without them.
+    fn fetch_named(&mut self, url: &str, ca_pem: Option<&str>) -> Result<(), DestinationError> {
         let is_known = |one: &Fingerprint| self.certificates.iter().any(|known| known.fingerprint() == *one);
-        if named.iter().all(is_known) {
+        if self.named.iter().all(is_known) {
             return Ok(());
         }
-        let fetched = Client::new(&settings(url, ca_pem, Some(self.fingerprint)))?.successions();
-        let links = match fetched.map(|bytes| succession::decode(&bytes)) {
-            Ok(Ok(links)) => links,
-            Err(error) if self.certificates.iter().any(Certificate::is_hard_revoked) => {
-                return Err(error.into());
+        match Client::new(&settings(url, ca_pem, Some(self.fingerprint)))?.successions() {
+            Ok(bytes) => {
+                if let Ok(links) = succession::decode(&bytes) {
+                    self.follow(&links, waypost_openpgp::BUILD_FLOOR);
+                }
+                Ok(())
             }
-            _ => return Ok(()),
-        };
-        let Some(mut chain) = self.chain() else { return Ok(()) };
-        for successor in named {
-            let certificates = links.iter().map(|link| Certificate::from_bytes(&link.certificate));
-            let found = certificates.flatten().find(|one| one.fingerprint() == *successor);
-            // One that does not fit is left out like one that is not there.
-            found.map(|certificate| chain.admit(certificate));
+            Err(error) if self.certificates.iter().any(Certificate::is_hard_revoked) => Err(error.into()),
+            Err(_) => Ok(()),
         }
-        self.certificates = chain.certificates().to_vec();
-        Ok(())
     }
 
     /// From its server, whose word says nothing before a person has compared the fingerprint. Blocks.
@@ -223,12 +215,45 @@ impl Destination {
         self.collection_key.group(&self.fingerprint, collection)
     }
 
-    /// Takes newer states of its certificates, and successors that the ones before vouch for.
+    /// Takes newer states of its certificates, and successors: those that the code names, and then those that the ones
+    /// before vouch for. Until the named ones are here no other one is taken, whoever vouches for it: the first key may be
+    /// in other hands.
     pub fn follow(&mut self, links: &[Link], now: UnixTime) -> Absorbed {
         let Some(mut chain) = self.chain() else { return Absorbed::default() };
-        let absorbed = chain.absorb(links, now);
+        let offered: Vec<(Certificate, &Link)> = links
+            .iter()
+            .filter(|link| link.destination == self.fingerprint)
+            .filter_map(|link| Some((Certificate::from_bytes(&link.certificate).ok()?, link)))
+            .collect();
+        let has = |chain: &Chain, one: &Fingerprint| {
+            chain.certificates().iter().any(|known| known.fingerprint() == *one)
+        };
+        let mut admitted = Vec::new();
+        let mut waits = false;
+        for named in &self.named {
+            let by = chain.certificates().last().map_or(self.fingerprint, Certificate::fingerprint);
+            let found = offered.iter().find(|(certificate, _)| certificate.fingerprint() == *named);
+            match found {
+                _ if has(&chain, named) => {}
+                Some((certificate, _)) if chain.admit(certificate.clone()) == Ok(true) => {
+                    admitted.push(Change::Succeeded { successor: *named, by });
+                }
+                _ => {
+                    waits = true;
+                    break;
+                }
+            }
+        }
+        let absorbed = match waits {
+            false => chain.absorb(links, now),
+            true => {
+                let known = offered.iter().filter(|(certificate, _)| has(&chain, &certificate.fingerprint()));
+                let known: Vec<Link> = known.map(|(_, link)| (*link).clone()).collect();
+                chain.absorb(&known, now)
+            }
+        };
         self.certificates = chain.certificates().to_vec();
-        absorbed
+        Absorbed { changes: [admitted, absorbed.changes].concat(), faults: absorbed.faults }
     }
 
     /// What the phone has accepted.
@@ -332,6 +357,8 @@ struct Row {
     delete_on: DeleteOn,
     #[serde(default)]
     readers: Vec<ReaderRow>,
+    #[serde(default)]
+    named: Vec<Fingerprint>,
 }
 
 #[derive(Serialize, Deserialize)]
@@ -359,6 +386,7 @@ impl Row {
             collections: Some(self.collections.clone()).filter(|names| !names.is_empty())?,
             delete_on: self.delete_on,
             readers: self.readers.iter().map(read).collect::<Option<_>>()?,
+            named: self.named.clone(),
             fingerprint,
         })
     }
@@ -382,6 +410,7 @@ impl From<&Destination> for Row {
                     collections: reader.collections.clone(),
                 })
                 .collect(),
+            named: destination.named.clone(),
         }
     }
 }
@@ -410,6 +439,9 @@ impl Phone {
                 }
             }
             merged.readers = known.readers;
+            if merged.named.is_empty() {
+                merged.named = known.named;
+            }
             if let Some(mut chain) = chain {
                 destination.certificates.iter().for_each(|one| drop(chain.admit(one.clone())));
                 merged.certificates = chain.certificates().to_vec();
@@ -508,5 +540,53 @@ impl Phone {
             (Some(one), None) => Ok(one.clone()),
             _ => Err(DestinationError::Ambiguous(name.to_owned())),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use waypost_openpgp::SecretKey;
+
+    use super::*;
+
+    const NOW: UnixTime = UnixTime(1_795_236_000);
+
+    #[test]
+    fn successors_that_the_code_names_are_taken_without_another_word_and_nobody_else_before_them() {
+        let [first, second, third, thief] = [(); 4].map(|()| SecretKey::generate("Clinic", NOW).unwrap());
+        let name = first.certificate().fingerprint();
+        let code = invite::Destination {
+            url: None,
+            fingerprint: name,
+            certificate: Some(first.certificate().to_bytes()),
+            successors: vec![second.certificate().fingerprint(), third.certificate().fingerprint()],
+            collection_key: CollectionKey::well_known(&name),
+            collections: vec![],
+            token: None,
+        };
+        let mut destination = Destination::from_code(&code.to_text(), None).unwrap();
+        let known = |destination: &Destination| {
+            destination.certificates.iter().map(Certificate::fingerprint).collect::<Vec<_>>()
+        };
+        let stolen = first.vouch(name, &thief.certificate(), NOW).unwrap();
+        assert_eq!(destination.follow(std::slice::from_ref(&stolen), NOW), Absorbed::default());
+        // As a kiosk tells it that knows the first key to be revoked.
+        let bare =
+            |key: &SecretKey| Link { word: None, ..first.vouch(name, &key.certificate(), NOW).unwrap() };
+        let revoked = first.revoke(true, NOW).unwrap();
+        let told = [bare(&revoked), stolen.clone(), bare(&third)];
+        destination.follow(&told, NOW);
+        assert_eq!(known(&destination), [name], "one after the other");
+        assert!(destination.certificates[0].is_hard_revoked());
+        destination.follow(&[bare(&second), bare(&third)], NOW);
+        let all = [name, second.certificate().fingerprint(), third.certificate().fingerprint()];
+        assert_eq!(known(&destination), all);
+        // It lasts, and from here on the usual rules hold.
+        let mut destination = Row::from(&destination).parse().unwrap();
+        assert_eq!(destination.follow(&[stolen], NOW).faults.len(), 1);
+        let next = SecretKey::generate("Clinic", NOW).unwrap();
+        let word = third.vouch(name, &next.certificate(), NOW).unwrap();
+        assert_eq!(destination.follow(&[word], NOW).changes.len(), 1);
+        assert_eq!(known(&destination).len(), 4);
     }
 }

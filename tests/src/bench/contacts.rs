@@ -10,7 +10,7 @@ use waypost_link::LinkInfo;
 use waypost_node::{
     ContactSummary, ConversationId, Ending, Grant, Host, Limits, Node, StoredNow, system_rng,
 };
-use waypost_openpgp::verify_confirmation;
+use waypost_openpgp::{Chain, verify_confirmation};
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::document::Document;
 use waypost_protocol::envelope;
@@ -18,7 +18,7 @@ use waypost_protocol::ids::{MessageId, PeerKey};
 use waypost_protocol::invite::CodeSecret;
 use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Identity, Introduction, Pattern};
-use waypost_protocol::succession::Link;
+use waypost_protocol::succession::{self, Link};
 use waypost_protocol::sync::{Accepts, Event, PeerHello, Served, WINDOW};
 use waypost_store::{
     Applied, Change, Freeing, NewDocument, Options, PeerClass, State, Store, StoreKey, Writer, WriterOptions,
@@ -236,7 +236,14 @@ impl Host for PartyHost<'_> {
         }
         let served = (!self.party.is_phone).then(|| Served::all(self.party.addressee.fingerprint()));
         let accepts = Accepts { destinations: served.into_iter().collect(), max_document: 1 << 30 };
-        Ok(Grant::deposits(accepts))
+        // As gateways do: each phone hears of the destination's certificates once.
+        let links = match self.party.is_phone {
+            true => Vec::new(),
+            false => Chain::new(self.party.addressee.certificate.clone()).links(),
+        };
+        let known = self.party.store.peer(peer).ok().flatten().and_then(|known| known.told);
+        let tells = if known == Some(succession::digest(&links)) { Vec::new() } else { links };
+        Ok(Grant { tells, ..Grant::deposits(accepts) })
     }
 
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
