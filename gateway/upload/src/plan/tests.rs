@@ -478,3 +478,67 @@ fn turns_that_were_shorter_than_their_charge_buy_no_more_than_what_was_left_of_i
     let form_at = form_at.expect("the form never had its turn");
     assert!(parts >= 3 && form_at <= 20 + 4, "{parts} parts, the form after step {form_at}");
 }
+
+#[test]
+fn confirmations_come_down_before_documents_that_wait_go_up() {
+    let documents: Vec<Waiting> = (1..50).map(|seq| waiting(seq, 1, 1)).collect();
+    let mut planner = Planner::new(Settings::default(), Some(info()), 1);
+    assert!(matches!(planner.next(at(0)), Step::Scan { .. }));
+    planner.handle(Input::Scanned { documents, more: false, owed: true }, at(0));
+    assert_eq!(planner.next(at(0)), Step::FetchConfirmations);
+    planner.handle(Input::Fetched(Ok(true)), at(1));
+    assert_eq!(batch(&mut planner, at(1)).len(), 49);
+    // The path goes away in the middle; the next window begins the same way.
+    planner.handle(Input::Uploaded(Err(lost())), at(2));
+    planner.handle(Input::PathDown, at(2));
+    planner.handle(Input::PathUp, at(500));
+    let first = loop {
+        match planner.next(at(500)) {
+            Step::Probe => planner.handle(Input::Info(Ok(info())), at(500)),
+            Step::Scan { .. } => {
+                let documents = (1..60).map(|seq| waiting(seq, 1, 1)).collect();
+                planner.handle(Input::Scanned { documents, more: false, owed: true }, at(500));
+            }
+            step => break step,
+        }
+    };
+    assert_eq!(first, Step::FetchConfirmations);
+}
+
+#[test]
+fn a_phone_whose_documents_are_asked_about_first_pays_for_them_once() {
+    // One phone has photos, which are asked about at their turn, another one forms, which are not.
+    let photos = (1..=40).map(|seq| {
+        let mut photo = waiting(seq, 1, 1);
+        photo.description.size = 5 << 20;
+        photo
+    });
+    let forms = (101..=700).map(|seq| {
+        let mut form = waiting(seq, 2, 1);
+        form.description.size = 200_000;
+        form
+    });
+    let mut planner = planner(photos.chain(forms).collect());
+    let mut sent: BTreeMap<PeerKey, u64> = BTreeMap::new();
+    while sent.values().sum::<u64>() < 100 << 20 {
+        let input = match planner.next(at(0)) {
+            Step::AskHave(asked) => {
+                Input::Had(Ok(asked.iter().map(|one| (one.seq, Fate::NotHeld)).collect()))
+            }
+            Step::Put(photo) => {
+                *sent.entry(photo.depositor).or_default() += photo.description.size;
+                Input::Uploaded(Ok(done([photo.seq.0])))
+            }
+            Step::Batch(documents) => {
+                for one in &documents {
+                    *sent.entry(one.depositor).or_default() += one.description.size;
+                }
+                Input::Uploaded(Ok(done(documents.iter().map(|one| one.seq.0))))
+            }
+            other => panic!("{other:?}"),
+        };
+        planner.handle(input, at(0));
+    }
+    let (photos, forms) = (sent[&PeerKey([1; 32])], sent[&PeerKey([2; 32])]);
+    assert!(photos * 10 > forms * 8 && forms * 10 > photos * 8, "{photos} {forms}");
+}
