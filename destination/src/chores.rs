@@ -20,7 +20,7 @@ const LEASE: Duration = Duration::from_secs(120);
 /// The shortest time between two looks for what other processes left behind.
 const SHORTEST_ROUND: Duration = Duration::from_secs(2);
 
-/// The shortest time between two looks for unfinished uploads that nobody goes on with.
+/// The shortest time between two looks for unfinished uploads, and content of logs, that nobody goes on with.
 const SWEEP: Duration = Duration::from_secs(60);
 
 /// Goes on until it is told to stop. Blocking; for a thread of its own. `takeover` is after how long other processes' work
@@ -57,6 +57,9 @@ pub(crate) fn run(
             last_sweep = Some(Instant::now());
             if let Err(error) = intake.partials().sweep() {
                 log::warn!("unfinished uploads that nobody goes on with cannot be removed: {error}");
+            }
+            if let Err(error) = intake.logs().tidy() {
+                log::warn!("room for content of remote logs that never came is freed later: {error}");
             }
         }
         if let Some(webhook) = webhook

@@ -156,7 +156,6 @@ impl Intake {
             self.confirm(&rows, None)?;
         }
         export_new(self.content(), self.store())?;
-        self.logs.tidy()?;
         Ok(())
     }
 

@@ -142,7 +142,17 @@ impl Logs {
         match self.records.content_sizes(&[*hash]).map_err(failed)?.pop().flatten() {
             None => Err(PlaceError::Missing(*hash)),
             Some(size) if offset >= size => Ok(Box::new(io::empty())),
-            Some(_) => self.content.logged(hash, offset),
+            Some(_) => match self.content.logged(hash, offset) {
+                // Its bytes are lost: whoever has them may put them again.
+                Err(PlaceError::Missing(hash)) => {
+                    self.records.forget_content(&hash).map_err(failed)?;
+                    log::error!(
+                        "content {hash} of a remote log is lost; it is taken again where somebody has it"
+                    );
+                    Err(PlaceError::Missing(hash))
+                }
+                found => found,
+            },
         }
     }
 

@@ -350,3 +350,24 @@ fn small_contents_come_several_in_one_answer_and_what_does_not_fit_is_left_to_be
     assert_eq!(whole, expected);
     assert_eq!(server.send("POST", "/v1/content/get", &[1; 33]).problem().0, 400);
 }
+
+#[test]
+fn content_whose_bytes_are_lost_is_not_said_to_be_there_and_may_be_put_again() {
+    let place = Place::new();
+    let server = place.run();
+    let bytes = noise(1, 3_000);
+    assert_eq!(put(&server, &bytes).status, 200);
+    match &place.shared {
+        Some(shared) => shared.remove(&format!("log/{}", ContentHash::of(&bytes))),
+        None => std::fs::remove_dir_all(place.home.path().join("log")).unwrap(),
+    }
+    let path = format!("/v1/content/{}", ContentHash::of(&bytes));
+    assert_eq!(server.curl(&path, &[]).problem().0, 404);
+    let asked = encode_ids(&[MessageId(ContentHash::of(&bytes).0)]);
+    assert!(!bit(&server.send("POST", "/v1/content/have", &asked).answer().held, 0));
+    let used = || place.command(&["gateways", "list"]).unwrap()["gateways"][0]["used"]["log_bytes"].clone();
+    assert_eq!(used(), 0);
+    assert_eq!(put(&server, &bytes).status, 200);
+    assert!(server.curl(&path, &[]).body == bytes);
+    assert_eq!(used(), 3_000);
+}

@@ -40,9 +40,9 @@ pub struct Upload {
 }
 
 impl Intake {
-    /// Takes a stream of documents, each after its length as a big-endian u32 (see [`LISTED_BIT`]), and confirms them when it ends. One
-    /// bad document holds back no other. An error is the stream's; what had come by then is stored and confirmed,
-    /// and asking again gives the confirmation.
+    /// Takes a stream of documents, each after its length as a big-endian u32 (see [`LISTED_BIT`]), and confirms them
+    /// when it ends. One bad document holds back no other. An error is the stream's; what had come by then is stored and
+    /// confirmed, and asking again gives the confirmation.
     pub fn batch(&self, client: i64, source: &mut impl Incoming, limits: BatchLimits) -> io::Result<Upload> {
         self.retry_unplaced();
         let mut batch = Batch::default();

@@ -53,7 +53,8 @@ pub trait LogRecords: Send + Sync {
     /// The bytes did not come: the room is free again.
     fn release_content(&self, client: i64, hashes: &[ContentHash]) -> Result<(), StoreError>;
 
-    /// Frees the room of what was to come for so long, and never did; its hashes, as far as they are not here.
+    /// Frees the room of what was to come for so long, and never did; its hashes, as far as they are not here and nobody
+    /// else is bringing them.
     fn release_abandoned(&self, age: Duration, now: UnixTime) -> Result<Vec<ContentHash>, StoreError>;
 
     /// Content is here no longer, and its room is free. False where it was not here. Its bytes are removed after that.
@@ -148,7 +149,8 @@ impl LogRecords for Mutex<Store> {
         for (hash, client) in rows {
             let hash = ContentHash(hash);
             release(&tx, client, &hash)?;
-            if size_of(&tx, &hash)?.is_none() {
+            let sql = "SELECT 1 FROM log_reserved WHERE hash = ?";
+            if size_of(&tx, &hash)?.is_none() && !tx.prepare_cached(sql)?.exists([hash.0])? {
                 gone.push(hash);
             }
         }
@@ -258,4 +260,31 @@ fn number(value: u64) -> i64 {
 
 fn positive(value: i64) -> u64 {
     u64::try_from(value).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::{ClientKind, Records as _};
+
+    #[test]
+    fn what_one_gateway_gave_up_is_not_removed_under_another_that_is_bringing_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Mutex::new(Store::open(&folder.path().join("store.sqlite")).unwrap());
+        let now = UnixTime(1_795_236_000);
+        let [one, other] =
+            ["one", "other"].map(|name| store.client_named(name, ClientKind::Gateway, now).unwrap());
+        let later = UnixTime(now.0 + 3_600);
+        let wanted = [(ContentHash([1; 32]), 100), (ContentHash([2; 32]), 10)];
+        assert_eq!(
+            store.reserve_content(one, &wanted, 10_000, now).unwrap(),
+            [Reserved::Room, Reserved::Room]
+        );
+        assert_eq!(store.reserve_content(other, &wanted[..1], 10_000, later).unwrap(), [Reserved::Room]);
+        let gone = store.release_abandoned(Duration::from_secs(3_000), later).unwrap();
+        assert_eq!(gone, [wanted[1].0], "the first one is on its way");
+        store.note_content(other, &wanted[..1]).unwrap();
+        assert_eq!(store.content_sizes(&[wanted[0].0]).unwrap(), [Some(100)]);
+        assert_eq!(store.release_abandoned(Duration::ZERO, UnixTime(later.0 + 1)).unwrap(), []);
+    }
 }

@@ -116,12 +116,24 @@ fn sorted(documents: &[&Document]) -> Vec<MessageId> {
     ids
 }
 
-/// A place that breaks off after so many bytes of content.
-struct Breaking(InMemory, u64);
+/// A place with which something goes wrong.
+struct Faulty {
+    place: InMemory,
+    /// It breaks off after so many bytes of content.
+    most: u64,
+    /// The answer to the next head is lost.
+    loses_answer: bool,
+}
 
-impl ContentStore for Breaking {
+impl Faulty {
+    fn new(place: InMemory) -> Self {
+        Faulty { place, most: u64::MAX, loses_answer: false }
+    }
+}
+
+impl ContentStore for Faulty {
     fn has(&mut self, hashes: &[ContentHash]) -> Result<Vec<bool>, PlaceError> {
-        self.0.has(hashes)
+        self.place.has(hashes)
     }
     fn put(
         &mut self,
@@ -129,18 +141,18 @@ impl ContentStore for Breaking {
         length: u64,
         content: &mut dyn std::io::Read,
     ) -> Result<(), PlaceError> {
-        self.0.put(hash, length, content)
+        self.place.put(hash, length, content)
     }
     fn get(&mut self, hash: &ContentHash, offset: u64) -> Result<Box<dyn std::io::Read + '_>, PlaceError> {
         use std::io::Read as _;
-        let most = self.1;
-        Ok(Box::new(self.0.get(hash, offset)?.take(most)))
+        let most = self.most;
+        Ok(Box::new(self.place.get(hash, offset)?.take(most)))
     }
 }
 
-impl NameSystem for Breaking {
+impl NameSystem for Faulty {
     fn resolve(&mut self, name: &LogKey) -> Result<Option<Bytes>, PlaceError> {
-        self.0.resolve(name)
+        self.place.resolve(name)
     }
     fn publish(
         &mut self,
@@ -148,7 +160,11 @@ impl NameSystem for Breaking {
         head: &Bytes,
         replaces: Option<ContentHash>,
     ) -> Result<(), PlaceError> {
-        self.0.publish(name, head, replaces)
+        self.place.publish(name, head, replaces)?;
+        match std::mem::take(&mut self.loses_answer) {
+            true => Err(PlaceError::Unreachable("the line is cut".into())),
+            false => Ok(()),
+        }
     }
 }
 
@@ -219,7 +235,7 @@ fn a_large_document_goes_on_where_it_was_cut_off_also_after_a_restart() {
     run(&mut here.work(), &mut place);
     let there = follower(&key, &here, "");
     place.costs = Default::default();
-    let mut breaking = Breaking(place, 1_000_000);
+    let mut breaking = Faulty { most: 1_000_000, ..Faulty::new(place) };
     let mut rounds = 0;
     while there.parts.store.document(&document.id()).unwrap().is_none() {
         run(&mut there.work(), &mut breaking);
@@ -271,61 +287,23 @@ fn a_place_that_fails_is_left_alone_longer_each_time_until_a_path_appears() {
     drop(here.folder);
 }
 
-/// A place whose answer to one head is lost.
-struct Forgetful(InMemory, bool);
-
-impl ContentStore for Forgetful {
-    fn has(&mut self, hashes: &[ContentHash]) -> Result<Vec<bool>, PlaceError> {
-        self.0.has(hashes)
-    }
-    fn put(
-        &mut self,
-        hash: &ContentHash,
-        length: u64,
-        content: &mut dyn std::io::Read,
-    ) -> Result<(), PlaceError> {
-        self.0.put(hash, length, content)
-    }
-    fn get(&mut self, hash: &ContentHash, offset: u64) -> Result<Box<dyn std::io::Read + '_>, PlaceError> {
-        self.0.get(hash, offset)
-    }
-}
-
-impl NameSystem for Forgetful {
-    fn resolve(&mut self, name: &LogKey) -> Result<Option<Bytes>, PlaceError> {
-        self.0.resolve(name)
-    }
-    fn publish(
-        &mut self,
-        name: &LogKey,
-        head: &Bytes,
-        replaces: Option<ContentHash>,
-    ) -> Result<(), PlaceError> {
-        self.0.publish(name, head, replaces)?;
-        match std::mem::take(&mut self.1) {
-            true => Err(PlaceError::Unreachable("the line is cut".into())),
-            false => Ok(()),
-        }
-    }
-}
-
 #[test]
 fn documents_that_stay_here_are_published_once_the_destination_has_them_in_whatever_order_and_each_once() {
     let key = key();
     let here = Kiosk::keeping(&key, 1, "publish = true", "keep = \"1h\"");
-    let mut place = Forgetful(InMemory::default(), true);
+    let mut place = Faulty { loses_answer: true, ..Faulty::new(InMemory::default()) };
     let documents: Vec<Document> = (0..6u8).map(|at| here.add(GROUP, &[at], |_| ())).collect();
     let mut work = here.work();
     run(&mut work, &mut place);
-    assert_eq!((work.status().published, place.0.names.len()), (0, 0));
+    assert_eq!((work.status().published, place.place.names.len()), (0, 0));
     // The answer to the first head is lost, and the daemon killed; what was held back is not forgotten.
     here.confirm(&key, &documents[3], Verdict::Opened);
     here.confirm(&key, &documents[5], Verdict::Rejected(Rejection::CannotOpen));
     work.try_now(Monotonic(Duration::from_secs(1)));
-    while place.1 {
+    while place.loses_answer {
         work.step(&mut place, Monotonic(Duration::from_secs(1)));
     }
-    assert!(!place.0.names.is_empty());
+    assert!(!place.place.names.is_empty());
     for (document, verdict) in [(&documents[0], Verdict::Held), (&documents[4], Verdict::Opened)] {
         here.confirm(&key, document, verdict);
         run(&mut here.work(), &mut place);
@@ -342,4 +320,32 @@ fn documents_that_stay_here_are_published_once_the_destination_has_them_in_whate
     let mut work = Work::new(here.parts.clone(), None, "stick".into());
     run(&mut work, &mut stick);
     assert_eq!(work.status().published, 5);
+}
+
+#[test]
+fn what_was_held_back_while_nothing_was_published_is_not_forgotten_with_the_answer_to_the_next_head() {
+    let key = key();
+    let here = Kiosk::keeping(&key, 1, "publish = true", "keep = \"1h\"");
+    let mut place = Faulty::new(InMemory::default());
+    let first = here.add(GROUP, b"first", |_| ());
+    here.confirm(&key, &first, Verdict::Opened);
+    let mut work = here.work();
+    run(&mut work, &mut place);
+    assert_eq!(work.status().published, 1);
+    // Both are held back by a step that publishes nothing; one of them is confirmed, and then the daemon is killed.
+    let [late, soon] = [b"late", b"soon"].map(|content| here.add(GROUP, content, |_| ()));
+    run(&mut work, &mut place);
+    here.confirm(&key, &soon, Verdict::Opened);
+    place.loses_answer = true;
+    work.try_now(Monotonic(Duration::from_secs(1)));
+    while place.loses_answer {
+        work.step(&mut place, Monotonic(Duration::from_secs(1)));
+    }
+    here.confirm(&key, &late, Verdict::Opened);
+    let mut work = here.work();
+    run(&mut work, &mut place);
+    assert_eq!(work.status().published, 3);
+    let there = follower(&key, &here, "");
+    run(&mut there.work(), &mut place);
+    assert_eq!(there.ids(), sorted(&[&first, &late, &soon]));
 }

@@ -206,3 +206,39 @@ impl Read for Outgoing<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn framed(contents: &[&[u8]]) -> Vec<u8> {
+        let frame =
+            |content: &&[u8]| [&u32::try_from(content.len()).unwrap().to_be_bytes(), *content].concat();
+        contents.iter().flat_map(frame).collect()
+    }
+
+    fn read(bytes: &[u8], sizes: &[u64]) -> io::Result<Vec<Option<Bytes>>> {
+        let wanted: Vec<_> = sizes.iter().map(|size| (ContentHash([7; 32]), *size)).collect();
+        read_contents(&mut &*bytes, &wanted)
+    }
+
+    #[test]
+    fn contents_come_after_their_lengths_and_absent_ones_are_empty() {
+        let found = read(&framed(&[b"one", b"", b"three"]), &[3, 10, 5]).unwrap();
+        assert_eq!(found, [Some(Bytes::from("one")), None, Some(Bytes::from("three"))]);
+    }
+
+    #[test]
+    fn a_log_that_lies_about_a_length_is_no_fault_of_the_place() {
+        // The first one is the one that is lied about: the others come by themselves.
+        assert_eq!(read(&framed(&[b"longer", b"two"]), &[3, 3]).unwrap(), [None, None]);
+        assert_eq!(read(&framed(&[b"one", b"longer"]), &[3, 3]).unwrap(), [Some(Bytes::from("one")), None]);
+    }
+
+    #[test]
+    fn a_line_that_breaks_costs_what_had_not_come() {
+        let bytes = framed(&[b"one", b"two"]);
+        assert_eq!(read(&bytes[..9], &[3, 3]).unwrap(), [Some(Bytes::from("one")), None]);
+        assert_eq!(read(&bytes[..5], &[3, 3]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
+    }
+}

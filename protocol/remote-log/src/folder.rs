@@ -220,16 +220,19 @@ fn create(path: &Path) -> io::Result<File> {
     OpenOptions::new().write(true).create_new(true).open(path)
 }
 
-/// Makes a folder where it is missing; a link in its place is not followed.
+/// Makes a folder where it is missing; a link in its place is not followed. Several may do so at a time.
 fn make_folder(path: &Path) -> io::Result<()> {
-    match fs::symlink_metadata(path) {
-        Ok(found) if found.is_dir() => Ok(()),
-        Ok(_) => Err(io::Error::new(io::ErrorKind::NotADirectory, "it is no folder; move it away")),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => {
-            fs::create_dir(path)?;
-            path.parent().map_or(Ok(()), sync_folder)
-        }
-        Err(error) => Err(error),
+    let is_new = match fs::create_dir(path) {
+        Ok(()) => true,
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => false,
+        Err(error) => return Err(error),
+    };
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return Err(io::Error::new(io::ErrorKind::NotADirectory, "it is no folder; move it away"));
+    }
+    match path.parent() {
+        Some(parent) if is_new => sync_folder(parent),
+        _ => Ok(()),
     }
 }
 

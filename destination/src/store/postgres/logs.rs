@@ -71,8 +71,12 @@ impl LogRecords for Postgres {
                 charge(&mut tx, row.try_get(1)?, -row.try_get::<i64, _>(2)?).await?;
             }
             let here = sizes(&mut tx, &hashes).await?;
-            tx.commit().await?;
             hashes.retain(|hash| !here.contains_key(hash));
+            let sql = "SELECT DISTINCT hash FROM log_reserved WHERE hash = ANY($1)";
+            let left: Vec<_> = hashes.iter().map(|hash| hash.0.to_vec()).collect();
+            let coming: Vec<Vec<u8>> = sqlx::query_scalar(sql).bind(&left).fetch_all(&mut *tx).await?;
+            hashes.retain(|hash| !coming.iter().any(|other| other[..] == hash.0));
+            tx.commit().await?;
             Ok(hashes)
         })
     }

@@ -298,3 +298,23 @@ fn a_document_that_found_no_room_is_found_again_where_its_page_was_written_anew(
         assert!(store.documents.len() == 105 && steps.len() < 20, "{mode:?}: {}", steps.len());
     }
 }
+
+#[test]
+fn several_contents_that_are_put_at_a_time_are_all_there() {
+    for _ in 0..50 {
+        let (_folder, place) = stick();
+        let start = std::sync::Barrier::new(8);
+        std::thread::scope(|scope| {
+            for n in 0..8u8 {
+                let (mut place, start) = (place.clone(), &start);
+                scope.spawn(move || {
+                    start.wait();
+                    let content = [n; 100];
+                    place.put(&ContentHash::of(&content), 100, &mut &content[..]).unwrap();
+                });
+            }
+        });
+        let hashes: Vec<_> = (0..8u8).map(|n| ContentHash::of(&[n; 100])).collect();
+        assert_eq!(place.clone().has(&hashes).unwrap(), [true; 8]);
+    }
+}
