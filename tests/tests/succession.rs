@@ -224,3 +224,24 @@ fn a_new_phone_takes_the_successors_of_a_revoked_key_from_the_code_and_from_nowh
     let ran = phone.run(&["sync", "--direct"]);
     assert_eq!((&ran.last()["opened"], &ran.last()["not_proven"]), (&1.into(), &0.into()), "{ran:#?}");
 }
+
+#[test]
+fn a_destination_that_was_removed_and_added_again_is_followed_again() {
+    let mut site = Site::start();
+    let said = change_key(&mut site.destination, &["succeed", "--new"]);
+    let (first, successor) = (site.destination.fingerprint().to_owned(), said["successor"].as_str().unwrap());
+    let code = site.destination.run(&["phone-code", "--token", "phones"]).last()["text"].clone();
+    // As a code of before says it.
+    let code = code.as_str().unwrap().replace(&format!("&s={successor}"), "");
+    let phone = site.new_phone("anna");
+    let authority = site.destination.authority();
+    for round in 0..2 {
+        phone.run(&["destination", "add", &code, "--yes", "--ca", authority.to_str().unwrap()]);
+        assert_eq!(known_to(&phone), [first.as_str()]);
+        phone.add(&[(&format!("form {round}.xml"), b"<form/>")]);
+        let ran = phone.run(&["sync", "--direct"]);
+        assert_eq!((&ran.last()["opened"], &ran.last()["not_proven"]), (&1.into(), &0.into()), "{ran:#?}");
+        assert_eq!(known_to(&phone), [first.as_str(), successor]);
+        phone.run(&["destination", "remove", &first]);
+    }
+}
