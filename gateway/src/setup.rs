@@ -113,6 +113,7 @@ pub fn hello(config: &Config, store: &Store, destinations: &Destinations) -> Pee
         name: config.name.as_str().to_owned(),
         has_backhaul: false,
         is_gateway: true,
+        advertising_key: None,
     }
 }
 

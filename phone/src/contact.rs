@@ -137,6 +137,7 @@ impl Phone {
             name: if anonymous { String::new() } else { self.name()? },
             has_backhaul: false,
             is_gateway: false,
+            advertising_key: None,
         };
         let limits =
             Limits { sessions: 4, per_address: 4, half_open: 4, handshake: HANDSHAKE, idle: idle.max(IDLE) };

@@ -2,6 +2,7 @@
 
 use data_encoding::BASE64;
 use serde::{Deserialize, Serialize};
+use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::ids::PeerKey;
 use waypost_protocol::invite::{CodeSecret, InviteError, Pairing};
 use waypost_protocol::session::Introduction;
@@ -65,6 +66,8 @@ pub struct Gateway {
     pub code: Option<CodeSecret>,
     /// When it was last met, by the phone's clock; `None`: never.
     pub last_seen: Option<UnixTime>,
+    /// With which its advertisements are recognised, once it has told.
+    pub advertising_key: Option<AdvertisingKey>,
 }
 
 impl Gateway {
@@ -78,6 +81,7 @@ impl Gateway {
             addresses: pairing.addresses.into_iter().take(MAX_ADDRESSES).collect(),
             code: Some(pairing.secret),
             last_seen: None,
+            advertising_key: None,
         })
     }
 
@@ -112,18 +116,20 @@ struct Row {
     addresses: Vec<String>,
     code: Option<String>,
     last_seen: Option<UnixTime>,
+    advertising_key: Option<String>,
 }
 
 impl From<Row> for Gateway {
     fn from(row: Row) -> Self {
-        let secret = |text: String| BASE64.decode(text.as_bytes()).ok()?.try_into().ok().map(CodeSecret::new);
+        let bytes = |text: String| BASE64.decode(text.as_bytes()).ok()?.try_into().ok();
         Gateway {
             key: row.key,
             name: row.name,
             role: row.role,
             addresses: row.addresses,
-            code: row.code.and_then(secret),
+            code: row.code.and_then(bytes).map(CodeSecret::new),
             last_seen: row.last_seen,
+            advertising_key: row.advertising_key.and_then(bytes).map(AdvertisingKey::new),
         }
     }
 }
@@ -137,6 +143,7 @@ impl From<&Gateway> for Row {
             addresses: gateway.addresses.clone(),
             code: gateway.code.as_ref().map(|code| BASE64.encode(code.expose())),
             last_seen: gateway.last_seen,
+            advertising_key: gateway.advertising_key.as_ref().map(|key| BASE64.encode(key.expose())),
         }
     }
 }
@@ -150,6 +157,7 @@ impl Phone {
         }
         if let Some(known) = self.gateway_by_key(&gateway.key)? {
             gateway.last_seen = known.last_seen;
+            gateway.advertising_key = known.advertising_key;
             for address in known.addresses {
                 if gateway.addresses.len() < MAX_ADDRESSES && !gateway.addresses.contains(&address) {
                     gateway.addresses.push(address);
@@ -190,6 +198,8 @@ impl Phone {
             if !hello.name.is_empty() {
                 gateway.name = plain(&hello.name);
             }
+            // One that serves this phone as a stranger does not tell its key again, and keeps it all the same.
+            gateway.advertising_key = hello.advertising_key.clone().or(gateway.advertising_key);
         }
         if accepted {
             gateway.code = None;

@@ -206,6 +206,23 @@ impl Host for PhoneHost<'_> {
         Ok(Grant { reads: self.reads, ..Grant::deposits(self.accepts.clone()) })
     }
 
+    fn knows(&self, peer: &PeerKey, pattern: Pattern) -> bool {
+        let known = match self.store.peer(peer) {
+            Ok(known) => known,
+            Err(error) => {
+                log::error!("cannot look up a phone: {error}");
+                return false;
+            }
+        };
+        match pattern {
+            // A code is looked up before anyone may come with it.
+            Pattern::Code(_) => true,
+            Pattern::Known | Pattern::Open => {
+                known.is_some_and(|known| !known.revoked && known.class.is_known())
+            }
+        }
+    }
+
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
         let named = confirmation.statement.destination();
         let checked = match self.destination(&named) {

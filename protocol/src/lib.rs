@@ -2,6 +2,7 @@
 //!
 //! `docs/protocol.md` is the specification; `tests/versions/` freezes the bytes.
 
+pub mod advertising;
 pub mod api;
 pub mod collection;
 pub mod confirmation;

@@ -106,6 +106,9 @@ pub struct Hello {
     /// Bit 0: has a path to a destination now. Bit 1: is a gateway.
     #[prost(uint32, tag = "7")]
     pub flags: u32,
+    /// With which this node's advertisements are recognised: 16 bytes, or empty. Told to peers that are known.
+    #[prost(bytes = "bytes", tag = "8")]
+    pub advertising_key: Bytes,
 }
 
 /// The opening of a chunked transfer; as an OFFER it may be answered by ACK, confirmation, refusal or [`Resume`].

@@ -219,6 +219,18 @@ fn a_peer_that_leaves_thousands_of_answers_untaken_is_cut_off() {
 }
 
 #[test]
+fn a_hello_with_an_advertising_key_of_another_length_ends_the_session() {
+    for length in [1, 15, 17, 32] {
+        let mut engine = Engine::new(parameters(false));
+        let mut hello = Payload::decode(&engine.hello()[..]).unwrap();
+        hello.hello.as_mut().unwrap().advertising_key = vec![1; length].into();
+        let input = Input::Frame(hello.encode_to_vec().into());
+        let heard = engine.handle_input(input, NOW, &Shelf::default());
+        assert!(matches!(heard, Err(ProtocolError::Id(_))), "{length}: {heard:?}");
+    }
+}
+
+#[test]
 fn a_second_hello_ends_the_session() {
     let mut side = Side::greeted(Shelf::default());
     let hello = Engine::encode_hello(&parameters(true).hello);

@@ -281,6 +281,31 @@ def check_codes_of_refusals(vectors):
         same(vector, {"code": code, "name": name}, "goodbye")
 
 
+# Section 8, advertising.
+
+
+def parse_advertisement(data):
+    if len(data) != 6 or data[0] >> 4 != 1:
+        raise Wrong("advertisement")
+    flags = {name: bool(data[0] >> bit & 1) for bit, name in enumerate(("backhaul", "wifi", "room", "gateway"))}
+    return flags, data[1:]
+
+
+def check_advertisements(vectors):
+    for vector in vectors["advertisements"]:
+        key = hmac.new(unhex(vector["static_private_key"]), b"waypost advertising key v1", hashlib.sha256).digest()[:16]
+        same(key.hex(), vector["advertising_key"], "advertising key")
+        random = unhex(vector["random"])
+        identifier = random + hmac.new(key, b"waypost advertising v1" + random, hashlib.sha256).digest()[:2]
+        same(identifier.hex(), vector["identifier"], "identifier")
+        flags, found = parse_advertisement(unhex(vector["bytes"]))
+        same(found, identifier, "identifier in an advertisement")
+        same(flags, {name: vector[name] for name in flags}, "flags of an advertisement")
+        first = 1 << 4 | sum(vector[name] << bit for bit, name in enumerate(flags))
+        same((bytes([first]) + identifier).hex(), vector["bytes"], "advertisement")
+    must_fail(parse_advertisement, vectors["advertisements_refused"], "bytes")
+
+
 # Section 4.
 
 PATTERNS = {"IK": 1, "IKpsk2": 2, "XX": 3}
@@ -515,7 +540,7 @@ def main(folder):
     vectors = json.loads((folder / "v1.json").read_text())
     checks = [
         check_documents, check_collections, check_envelopes, check_labels, check_confirmations, check_successions, check_payloads,
-        check_codes_of_refusals, check_openings, check_scanned_codes, check_handshakes,
+        check_codes_of_refusals, check_advertisements, check_openings, check_scanned_codes, check_handshakes,
     ]
     for check in checks:
         check(vectors)

@@ -60,7 +60,7 @@ def block(number, value, always=False):
 # A schema: field number to (name, kind). Kinds: int, signed, bytes, text, bool, ids (repeated bytes), or another schema, one or [many].
 METADATA = {1: ("parents", "ids"), 2: ("ephemeral", "bool")}
 MESSAGE = {6001: ("group_id", "bytes"), 6002: ("timestamp", "signed"), 6003: ("body", "bytes"), 6004: ("metadata", METADATA)}
-HELLO = {1: ("store_id", "bytes"), 2: ("serves", "ids"), 3: ("wants", "ids"), 4: ("max_document", "int"), 5: ("window", "int"), 6: ("name", "text"), 7: ("flags", "int")}
+HELLO = {1: ("store_id", "bytes"), 2: ("serves", "ids"), 3: ("wants", "ids"), 4: ("max_document", "int"), 5: ("window", "int"), 6: ("name", "text"), 7: ("flags", "int"), 8: ("advertising_key", "bytes")}
 START = {1: ("transfer", "int"), 2: ("id", "bytes"), 3: ("group_id", "bytes"), 4: ("timestamp", "signed"), 5: ("size", "int"), 6: ("destination", "bytes")}
 CHUNK = {1: ("transfer", "int"), 2: ("offset", "int"), 3: ("bytes", "bytes")}
 RESUME = {1: ("transfer", "int"), 2: ("committed", "int")}

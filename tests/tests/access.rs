@@ -156,6 +156,38 @@ fn an_open_gateway_takes_small_documents_of_anybody() {
     assert_eq!(site.destination.inbox(), [("large.jpg".into(), large), ("small.jpg".into(), small)].into());
 }
 
+/// With what the gateway says that its advertisements are recognised, if it says so.
+fn advertising_key(site: &Site, introduction: &Introduction, seed: u64) -> Option<Vec<u8>> {
+    let mut session = open(site, introduction, seed);
+    let hello = session.receive().unwrap().hello.unwrap();
+    Some(hello.advertising_key.to_vec()).filter(|key| !key.is_empty())
+}
+
+#[test]
+fn only_phones_that_are_known_learn_to_recognise_the_gateway_in_the_air() {
+    let site = Site::configured("[access]\nmode = \"open\"\n");
+    let known = known_to(&site.gateway);
+    // Whoever asks for it by the gateway's key alone is as much a stranger as one who knows nothing.
+    assert_eq!(advertising_key(&site, &Introduction::Open, 1), None);
+    assert_eq!(advertising_key(&site, &known, 1), None);
+    let told = advertising_key(&site, &introduced_to(&site.gateway), 2).unwrap();
+    assert_eq!(told.len(), 16);
+    for introduction in [&known, &Introduction::Open] {
+        assert_eq!(advertising_key(&site, introduction, 2), Some(told.clone()));
+    }
+    assert_eq!(advertising_key(&site, &introduced_to(&site.gateway), 1), Some(told));
+    site.gateway.run(&["peers", "revoke", &identity(2).public().to_string()]);
+    assert_eq!(advertising_key(&site, &known, 2), None);
+}
+
+#[test]
+fn a_listed_phone_learns_to_recognise_the_gateway_before_it_was_ever_there_and_others_do_not() {
+    let site = Site::configured(&listed(&[1]));
+    let known = known_to(&site.gateway);
+    assert!(advertising_key(&site, &known, 1).is_some());
+    assert_eq!(advertising_key(&site, &known, 2), None);
+}
+
 fn listed(seeds: &[u64]) -> String {
     let keys: Vec<String> = seeds.iter().map(|seed| format!("\"{}\"", identity(*seed).public())).collect();
     format!("[access]\nmode = \"listed\"\nlisted = [{}]\n", keys.join(", "))

@@ -1,16 +1,24 @@
-//! The pairing codes that the store remembers, as the handshake asks for them.
+//! What the handshake asks for: pairing codes that the store remembers, and what is told to whom.
 
-use waypost_protocol::ids::CodeId;
+use waypost_protocol::ids::{CodeId, PeerKey};
 use waypost_protocol::invite::CodeSecret;
-use waypost_protocol::session::Codes;
+use waypost_protocol::session::{Codes, Identity, Pattern};
+use waypost_protocol::sync::{Engine, PeerHello};
 use waypost_store::Store;
 
-/// Looks codes up in the store.
-pub(crate) struct StoredCodes<'a>(pub(crate) &'a Store);
+use crate::host::Host;
 
-impl Codes for StoredCodes<'_> {
+/// Looks codes up in the store, and asks the host who is known.
+pub(crate) struct Lookups<'a> {
+    pub(crate) store: &'a Store,
+    pub(crate) hello: &'a PeerHello,
+    pub(crate) identity: &'a Identity,
+    pub(crate) host: &'a dyn Host,
+}
+
+impl Codes for Lookups<'_> {
     fn secret(&self, id: &CodeId) -> Option<CodeSecret> {
-        match self.0.code(id) {
+        match self.store.code(id) {
             Ok(code) => code.map(|code| code.secret),
             Err(error) => {
                 log::error!(error:%; "cannot look up a pairing code");
@@ -18,4 +26,14 @@ impl Codes for StoredCodes<'_> {
             }
         }
     }
+
+    fn hello(&self, peer: &PeerKey, pattern: Pattern) -> Option<Vec<u8>> {
+        let is_known = self.host.knows(peer, pattern);
+        is_known.then(|| Engine::encode_hello(&told_to_known(self.hello, self.identity)))
+    }
+}
+
+/// The hello for peers that are known: they may recognise this node's advertisements.
+pub(crate) fn told_to_known(hello: &PeerHello, identity: &Identity) -> PeerHello {
+    PeerHello { advertising_key: Some(identity.advertising_key()), ..hello.clone() }
 }

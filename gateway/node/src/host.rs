@@ -97,6 +97,12 @@ pub trait Host {
     /// Whether an authenticated peer is served, and with which rights. What this writes down must be durable.
     fn admit(&mut self, peer: &PeerKey, pattern: Pattern, link: &LinkInfo) -> Result<Grant, Goodbye>;
 
+    /// Whether a peer is one that this node knows, or comes with a code that makes it one, so that it is told more than
+    /// passers-by are. It has not proven that it is there; nothing is to be changed.
+    fn knows(&self, _peer: &PeerKey, _pattern: Pattern) -> bool {
+        false
+    }
+
     /// Whether the destination signed this; the reason where not.
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String>;
 

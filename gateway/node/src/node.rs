@@ -12,13 +12,13 @@ use tokio::sync::mpsc;
 use waypost_link::{Link, LinkError};
 use waypost_protocol::ids::{GroupId, PeerKey};
 use waypost_protocol::refusal::{Goodbye, Reason};
-use waypost_protocol::session::{Codes, Identity, Introduction, Session, SessionError};
+use waypost_protocol::session::{Identity, Introduction, Session, SessionError};
 use waypost_protocol::sync::{Engine, Event, Input, Output, PeerHello, Persist, Stored, Ticket};
 use waypost_protocol::time::Monotonic;
 use waypost_store::{Applied, Change, ChangeError, Free, NewDocument, Store, Writer};
 
 use crate::clock::Clock;
-use crate::codes::StoredCodes;
+use crate::codes::{Lookups, told_to_known};
 use crate::conversation::{Conversation, Lost, Step};
 use crate::host::{Ending, Host, StoredNow};
 use crate::io::LinkTasks;
@@ -81,7 +81,8 @@ pub struct Node {
 }
 
 impl Node {
-    /// A node without links. `hello` is what it tells every peer.
+    /// A node without links. `hello` is what it tells every peer; the advertising key, which is of `identity`, goes to
+    /// those that are known.
     pub fn new(
         identity: Identity,
         hello: PeerHello,
@@ -126,7 +127,7 @@ impl Node {
         &self.writer
     }
 
-    /// Changes what peers that come from now on are told.
+    /// Changes what peers that come from now on are told. Those that are known are told the advertising key besides.
     pub fn set_hello(&mut self, hello: PeerHello) {
         self.hello = hello;
     }
@@ -204,7 +205,11 @@ impl Node {
 
     /// Opens a session over a link that this side opened.
     pub fn open(&mut self, link: Link, introduction: &Introduction) -> Result<ConversationId, SessionError> {
-        let hello = Engine::encode_hello(&self.hello);
+        let hello = match introduction {
+            Introduction::Known(_) | Introduction::Code(..) => told_to_known(&self.hello, &self.identity),
+            Introduction::Open => self.hello.clone(),
+        };
+        let hello = Engine::encode_hello(&hello);
         let session = Session::initiate(introduction, &self.identity, hello, &mut self.rng)?;
         let id = self.add(link, session);
         let now = self.clock.now();
@@ -323,8 +328,9 @@ impl Node {
 
     fn frame(&mut self, id: ConversationId, frame: &Bytes, now: Monotonic, host: &mut dyn Host) {
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let codes: &dyn Codes = &StoredCodes(&self.store);
-        match conversation.frame(frame, codes, now, &self.store) {
+        let lookups =
+            Lookups { store: &self.store, hello: &self.hello, identity: &self.identity, host: &*host };
+        match conversation.frame(frame, &lookups, now, &self.store) {
             Ok(Step::Nothing) => {}
             Ok(Step::Proven { peer, pattern, first }) => {
                 let established = self.conversations.values().filter(|one| one.is_established()).count();
@@ -481,7 +487,8 @@ impl Node {
         let change = match event {
             Event::Hello(hello) => {
                 let label = (!hello.name.is_empty()).then(|| hello.name.clone());
-                Change::PeerSeen { peer, store: Some(hello.store), label }
+                let advertising_key = hello.advertising_key.clone();
+                Change::PeerSeen { peer, store: Some(hello.store), label, advertising_key }
             }
             Event::HeldByPeer { store, id } => Change::PeerHolds { peer, store: *store, id: *id },
             Event::RefusedByPeer { store, id, reason } => {

@@ -10,6 +10,7 @@ use waypost_link::{LinkInfo, Throttle, memory_pair};
 use waypost_node::{
     ContactSummary, ConversationId, Ending, Grant, Host, Limits, Node, StoredNow, system_rng,
 };
+use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::confirmation::{Confirmation, Statement, Verdict};
 use waypost_protocol::document::Document;
 use waypost_protocol::envelope::{self, Header};
@@ -27,6 +28,8 @@ const DESTINATION: Fingerprint = Fingerprint::V4([9; 20]);
 struct TestHost {
     serves: Vec<Fingerprint>,
     refuses: Option<Goodbye>,
+    /// Whoever comes is known here.
+    knows: bool,
     freeing: Freeing,
     /// What peers are told that have not taken it before.
     tells: Vec<Link>,
@@ -41,6 +44,7 @@ impl TestHost {
         TestHost {
             serves,
             refuses: None,
+            knows: true,
             freeing,
             tells: Vec::new(),
             heard: Vec::new(),
@@ -60,6 +64,9 @@ impl Host for TestHost {
             }
             Some(reason) => Err(reason),
         }
+    }
+    fn knows(&self, _: &PeerKey, _: Pattern) -> bool {
+        self.knows
     }
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
         if confirmation.signature()[..] == b"good"[..] { Ok(()) } else { Err("forged".into()) }
@@ -84,6 +91,7 @@ struct Side {
     node: Node,
     host: TestHost,
     key: PeerKey,
+    advertising: AdvertisingKey,
     _folder: tempfile::TempDir,
 }
 
@@ -102,6 +110,7 @@ fn side(phone: bool, serves: Vec<Fingerprint>) -> Side {
         name: "test".into(),
         has_backhaul: false,
         is_gateway: !phone,
+        advertising_key: None,
     };
     let limits = Limits {
         sessions: 10,
@@ -110,10 +119,10 @@ fn side(phone: bool, serves: Vec<Fingerprint>) -> Side {
         handshake: Duration::from_secs(5),
         idle: Duration::from_secs(20),
     };
-    let key = identity.public();
+    let (key, advertising) = (identity.public(), identity.advertising_key());
     let node = Node::new(identity, hello, limits, store, writer, system_rng().unwrap());
     let freeing = if phone { Freeing::PHONE } else { Freeing::GATEWAY };
-    Side { node, host: TestHost::new(serves, freeing), key, _folder: folder }
+    Side { advertising, node, host: TestHost::new(serves, freeing), key, _folder: folder }
 }
 
 fn write_document(side: &Side, seed: u64, size: usize) -> MessageId {
@@ -130,9 +139,14 @@ fn write_document(side: &Side, seed: u64, size: usize) -> MessageId {
 
 /// One contact, until the phone's side is over.
 async fn contact(phone: &mut Side, gateway: &mut Side) -> ContactSummary {
+    let known = Introduction::Known(gateway.key);
+    contact_by(phone, gateway, &known).await
+}
+
+async fn contact_by(phone: &mut Side, gateway: &mut Side, introduction: &Introduction) -> ContactSummary {
     let (near, far) = memory_pair(Throttle::default());
     gateway.node.accept(far).unwrap();
-    let id = phone.node.open(near, &Introduction::Known(gateway.key)).unwrap();
+    let id = phone.node.open(near, introduction).unwrap();
     let so_far = phone.host.over.len();
     let run = async {
         while phone.host.over.len() == so_far {
@@ -273,7 +287,28 @@ async fn what_a_peer_was_told_of_certificates_is_remembered_for_its_store_and_un
     // Another store of the same phone has taken nothing.
     let digest = Some([7; 32]);
     gateway.node.store().apply_one(Change::ToldChains { peer: phone.key, digest }).unwrap();
-    let seen = Change::PeerSeen { peer: phone.key, store: Some(StoreId([9; 16])), label: None };
+    let seen = Change::PeerSeen {
+        peer: phone.key,
+        store: Some(StoreId([9; 16])),
+        label: None,
+        advertising_key: None,
+    };
     gateway.node.store().apply_one(seen).unwrap();
     assert_eq!(gateway.node.store().peer(&phone.key).unwrap().unwrap().told, None);
+}
+
+#[tokio::test]
+async fn peers_that_know_each_other_can_recognise_each_others_advertisements_and_strangers_cannot() {
+    let remembered = |at: &Side, of: &Side| at.node.store().peer(&of.key).unwrap().unwrap().advertising_key;
+    // (how the phone comes, whether the gateway knows it): what each has learnt of the other.
+    for (is_open, knows) in [(false, true), (false, false), (true, true), (true, false)] {
+        let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
+        gateway.host.knows = knows;
+        let how = if is_open { Introduction::Open } else { Introduction::Known(gateway.key) };
+        assert_eq!(contact_by(&mut phone, &mut gateway, &how).await.ending, Ending::NothingNew);
+        let told = (remembered(&phone, &gateway), remembered(&gateway, &phone));
+        let expected =
+            (knows.then(|| gateway.advertising.clone()), (!is_open).then(|| phone.advertising.clone()));
+        assert_eq!(told, expected, "open {is_open}, known {knows}");
+    }
 }

@@ -71,6 +71,27 @@ fn class_of(config: &Config, store: &Store, peer: &PeerKey, pattern: Pattern) ->
     }
 }
 
+/// Whether a peer is known, or shows the code that makes it known, and would be served. Changes nothing.
+pub(super) fn knows(config: &Config, store: &Store, peer: &PeerKey, pattern: Pattern) -> bool {
+    let known = match store.peer(peer) {
+        Ok(known) => known,
+        Err(error) => {
+            log::error!(error:%; "cannot look up a peer: {error}");
+            return false;
+        }
+    };
+    if config.access.mode == AccessMode::Listed && !config.access.listed.contains(peer) {
+        return false;
+    }
+    match pattern {
+        Pattern::Code(code) => matches!(store.code(&code), Ok(Some(code)) if code.class.is_known()),
+        Pattern::Known | Pattern::Open => {
+            let is_listed = config.access.mode == AccessMode::Listed;
+            known.map_or(is_listed, |known| !known.revoked && (is_listed || known.class.is_known()))
+        }
+    }
+}
+
 fn put(store: &Store, peer: &PeerKey, class: PeerClass) -> Result<(), Goodbye> {
     let put = Change::PutPeer { peer: *peer, class, label: None };
     store.apply_one(put).map(|_| ()).map_err(|error| refuse(&error))

@@ -57,6 +57,10 @@ impl Host for GatewayHost {
         Ok(Grant { tells: self.tells(peer), ..granted? })
     }
 
+    fn knows(&self, peer: &PeerKey, pattern: Pattern) -> bool {
+        access::knows(&self.config, &self.store, peer, pattern)
+    }
+
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
         self.destinations.verify(confirmation, self.time.now()).map_err(|error| error.to_string())?;
         self.time.heard(confirmation.statement.time());

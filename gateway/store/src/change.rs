@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::document::{Description, Document};
 use waypost_protocol::envelope::Header;
@@ -174,6 +175,9 @@ pub enum Change {
         store: Option<StoreId>,
         /// The name that it gives itself.
         label: Option<String>,
+        /// With which its advertisements are recognised; `None` leaves the one that is there, which lasts as long as
+        /// the peer's key.
+        advertising_key: Option<AdvertisingKey>,
     },
     /// Makes a peer known, or changes its class and label. A revoked peer stays revoked.
     PutPeer {
@@ -320,6 +324,11 @@ impl PeerClass {
     /// An unknown one has the fewest rights.
     pub(crate) fn from_code(code: u32) -> Self {
         Self::TABLE.iter().find(|(known, _)| *known == code).map_or(PeerClass::Open, |(_, class)| *class)
+    }
+
+    /// Whether the admin or a code of its own has made it known, so that it is told what passers-by are not.
+    pub fn is_known(self) -> bool {
+        !self.is_open()
     }
 
     /// Whether its documents share the small part of the store that is for everybody.

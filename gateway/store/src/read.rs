@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use heed::RoTxn;
+use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::document::Description;
 use waypost_protocol::envelope::Header;
@@ -152,6 +153,8 @@ pub struct PeerEntry {
     pub delivered: u64,
     /// Names the state of destinations' certificates that it has taken.
     pub told: Option<[u8; 32]>,
+    /// With which its advertisements are recognised, once it has told.
+    pub advertising_key: Option<AdvertisingKey>,
 }
 
 /// A document that is remembered as gone.
@@ -308,6 +311,13 @@ impl Store {
         let txn = self.inner.tables.read()?;
         let found = self.peer_row(&txn, key)?;
         found.map(|(number, row)| peer_entry(&key8(number), row)).transpose()
+    }
+
+    /// With which advertisements are recognised as those of peers that are known and not revoked, in the order in which
+    /// they became known.
+    pub fn advertising_keys(&self) -> Result<Vec<(PeerKey, AdvertisingKey)>, StoreError> {
+        let peers = self.peers()?.into_iter().filter(|peer| peer.class.is_known() && !peer.revoked);
+        Ok(peers.filter_map(|peer| Some((peer.key, peer.advertising_key?))).collect())
     }
 
     /// A pairing code, while it is valid: not too old, and unused, or used by the peer that it names.
@@ -572,6 +582,7 @@ fn peer_entry(key: &[u8], row: PeerRow) -> Result<PeerEntry, StoreError> {
         deposited_bytes: row.deposited_bytes,
         delivered: row.delivered,
         told: row.told.as_slice().try_into().ok(),
+        advertising_key: row.advertising_key(),
         label: row.label,
     })
 }

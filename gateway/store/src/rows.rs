@@ -1,6 +1,7 @@
 //! What is in the rows: protobuf messages, sealed. Field numbers are part of the schema version.
 
 use prost::Message;
+use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::document::Description;
 use waypost_protocol::envelope::{self, Header};
@@ -372,6 +373,9 @@ pub(crate) struct PeerRow {
     /// What it has taken of destinations' certificates; empty for nothing.
     #[prost(bytes = "vec", tag = "12")]
     pub told: Vec<u8>,
+    /// With which its advertisements are recognised; empty where it has not told.
+    #[prost(bytes = "vec", tag = "13")]
+    pub advertising_key: Vec<u8>,
 }
 
 impl PeerRow {
@@ -381,6 +385,10 @@ impl PeerRow {
 
     pub(crate) fn store(&self) -> Option<StoreId> {
         StoreId::from_slice(&self.store).ok()
+    }
+
+    pub(crate) fn advertising_key(&self) -> Option<AdvertisingKey> {
+        AdvertisingKey::from_slice(&self.advertising_key).ok()
     }
 }
 

@@ -54,7 +54,7 @@ enum Ask {
 }
 
 pub(crate) struct Kiosk {
-    identity: Identity,
+    pub(crate) identity: Identity,
     pub(crate) address: String,
     pub(crate) secret: CodeSecret,
     manners: Manners,
@@ -132,7 +132,7 @@ impl Kiosk {
         pairing.to_text()
     }
 
-    fn store(&self) -> &Store {
+    pub(crate) fn store(&self) -> &Store {
         self.store.as_ref().unwrap()
     }
 
@@ -186,7 +186,13 @@ impl Kiosk {
         let end = |stream: DuplexStream, outgoing| {
             let (reader, writer) = split(stream);
             let useful_frame = Throttle::default().useful_frame;
-            let info = LinkInfo { medium: Medium::Memory, address: "a relay".into(), outgoing, useful_frame };
+            let info = LinkInfo {
+                medium: Medium::Memory,
+                address: "a relay".into(),
+                group: String::new(),
+                outgoing,
+                useful_frame,
+            };
             Link::new(info, reader, writer)
         };
         let far = end(far, false);
@@ -251,6 +257,7 @@ async fn serve(
         name: "Test kiosk".into(),
         has_backhaul: false,
         is_gateway: true,
+        advertising_key: None,
     };
     let second = Duration::from_secs(1);
     let limits =
@@ -297,6 +304,11 @@ impl Host for TestHost {
         }
         let destinations = self.manners.serves.iter().copied().map(Served::all).collect();
         Ok(Grant::deposits(Accepts { destinations, max_document: self.manners.max_document }))
+    }
+
+    fn knows(&self, peer: &PeerKey, pattern: Pattern) -> bool {
+        let known = self.store.peer(peer).unwrap();
+        matches!(pattern, Pattern::Code(_)) || known.is_some_and(|known| known.class.is_known())
     }
 
     fn verify(&mut self, _: &Confirmation) -> Result<(), String> {

@@ -49,6 +49,49 @@ impl Own {
     }
 }
 
+fn block_on<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(future)
+}
+
+#[test]
+fn a_phone_learns_to_recognise_kiosks_and_phones_that_know_it_and_strangers_learn_nothing_of_it() {
+    let key = destination("Clinic");
+    let kiosk = Kiosk::start(Manners { open: true, ..Manners::serving(&key) });
+    let (own, other) = (Own::new(&key), Own::new(&key));
+    sync(&own, &kiosk, &Introduction::Open, &mut |_| {});
+    assert!(own.phone().store().advertising_keys().unwrap().is_empty());
+    assert!(kiosk.store().advertising_keys().unwrap().is_empty());
+
+    own.phone().introduce(&kiosk.pairing(), Role::Kiosk).unwrap();
+    sync(&own, &kiosk, &Introduction::Code(kiosk.key(), kiosk.secret.clone()), &mut |_| {});
+    let invited = other.phone().invite(Vec::new()).unwrap();
+    own.phone().introduce(&invited.to_text(), Role::Phone).unwrap();
+    let (near, far) = waypost_link::memory_pair(waypost_link::Throttle::default());
+    let how = Introduction::Code(invited.gateway, invited.secret);
+    block_on(async {
+        let (mut quiet, mut still) = (|_: Progress| {}, |_: Progress| {});
+        let serve = other.phone().serve_link(far, &mut quiet);
+        let sync = own.phone().sync_over(near, &how, SyncOptions::default(), &mut still);
+        let (served, synced) = tokio::join!(serve, sync);
+        (served.unwrap(), synced.unwrap())
+    });
+    let known = own.phone().gateways().unwrap();
+    let keys: Vec<_> = known.iter().map(|one| (one.role, one.key, one.advertising_key.clone())).collect();
+    let of_kiosk = kiosk.identity.advertising_key();
+    let learnt = own.phone().store().advertising_keys().unwrap();
+    let of_other = learnt.iter().find(|(peer, _)| *peer == other.phone().key()).unwrap().1.clone();
+    assert!(keys.contains(&(Role::Kiosk, kiosk.key(), Some(of_kiosk.clone()))), "{keys:?}");
+    assert!(keys.contains(&(Role::Phone, other.phone().key(), Some(of_other.clone()))), "{keys:?}");
+    let of_own = other.phone().store().advertising_keys().unwrap();
+    assert_eq!(of_own.iter().map(|(peer, _)| *peer).collect::<Vec<_>>(), [own.phone().key()]);
+    assert_eq!(kiosk.store().advertising_keys().unwrap(), of_own);
+    assert!(of_kiosk != of_other && of_own[0].1 != of_other && of_own[0].1 != of_kiosk);
+    // Being introduced once more forgets nothing.
+    own.phone().introduce(&kiosk.pairing(), Role::Kiosk).unwrap();
+    let again = own.phone().gateway_by_key(&kiosk.key()).unwrap().unwrap();
+    assert_eq!(again.advertising_key, Some(of_kiosk));
+}
+
 fn sync(own: &Own, kiosk: &Kiosk, how: &Introduction, on: &mut dyn FnMut(Progress)) -> SyncReport {
     sync_over(own, kiosk.link(), how, on)
 }

@@ -139,10 +139,16 @@ pub struct Session {
     fragments: Vec<u8>,
 }
 
-/// Where a responder looks up the codes that it gave out.
+/// What a responder looks up while a handshake goes on: the codes that it gave out, and what it tells whom.
 pub trait Codes {
     /// The secret of a code that is still valid.
     fn secret(&self, id: &CodeId) -> Option<CodeSecret>;
+
+    /// The hello for this peer, where it is another than the one for everybody. The message that names the peer may be a
+    /// replay; only the peer itself, with its secret of this handshake and the code's, can read what it is answered.
+    fn hello(&self, _peer: &PeerKey, _pattern: Pattern) -> Option<Vec<u8>> {
+        None
+    }
 }
 
 /// No codes at all.
@@ -247,7 +253,7 @@ impl Session {
             State::Initiating { noise, pattern, hello } => {
                 self.continue_initiating(*noise, pattern, hello, frame).map(Some)
             }
-            State::Responding { noise, pattern } => self.continue_responding(*noise, pattern, frame),
+            State::Responding { noise, pattern } => self.continue_responding(*noise, pattern, frame, codes),
             State::Unproven { noise, pattern, first } => self.prove(noise, pattern, first, frame).map(Some),
             State::Established(noise) => {
                 self.state = State::Established(noise);
@@ -340,8 +346,15 @@ impl Session {
         mut noise: HandshakeState,
         pattern: Pattern,
         frame: &[u8],
+        codes: &dyn Codes,
     ) -> Result<Option<Received>, SessionError> {
         let payload = noise::read(&mut noise, frame)?;
+        // Known from the first message of `IK` on, from the last one of `XX`: each time before the hello goes out.
+        if let Ok(peer) = noise::remote(&noise)
+            && let Some(hello) = codes.hello(&peer, pattern)
+        {
+            self.hello = hello;
+        }
         if !noise.is_handshake_finished() {
             let mut answer = vec![self.version];
             // An `XX` initiator is a stranger at this point; `IK`'s answer has our hello where it fits.

@@ -10,6 +10,7 @@ use snow::{Builder, HandshakeState};
 use zeroize::Zeroizing;
 
 use super::{Introduction, Opening, Pattern, SessionError};
+use crate::advertising::AdvertisingKey;
 use crate::ids::PeerKey;
 
 const IK: &str = "Noise_IK_25519_ChaChaPoly_SHA256";
@@ -49,6 +50,11 @@ impl Identity {
     /// The public half: this node's name to its peers.
     pub fn public(&self) -> PeerKey {
         self.public
+    }
+
+    /// With which this node's advertisements are recognised: told to peers that are known.
+    pub fn advertising_key(&self) -> AdvertisingKey {
+        AdvertisingKey::of_private(&self.private)
     }
 
     /// The private half, for storage.

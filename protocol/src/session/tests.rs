@@ -33,13 +33,20 @@ fn pair(introduction: &Introduction) -> (Session, Session) {
 /// Moves frames both ways until none is left; what each side received, and how many bytes the responder sent before it
 /// was sure of the initiator.
 fn settle(phone: &mut Session, gateway: &mut Session) -> Result<[Vec<Received>; 2], SessionError> {
-    let codes = OneCode(secret());
+    settle_with(phone, gateway, &OneCode(secret()))
+}
+
+fn settle_with(
+    phone: &mut Session,
+    gateway: &mut Session,
+    codes: &dyn Codes,
+) -> Result<[Vec<Received>; 2], SessionError> {
     let mut got = [Vec::new(), Vec::new()];
     loop {
         let mut moved = false;
         while let Some(frame) = phone.poll_frame() {
             moved = true;
-            got[1].extend(gateway.handle_frame(&frame, &codes)?);
+            got[1].extend(gateway.handle_frame(&frame, codes)?);
         }
         while let Some(frame) = gateway.poll_frame() {
             moved = true;
@@ -97,6 +104,35 @@ fn a_replayed_first_message_establishes_nothing_and_gets_at_most_1_kib() {
     phone.handle_frame(&original, &()).unwrap();
     let proof = phone.poll_frame().unwrap();
     assert!(matches!(replayed.handle_frame(&proof, &()), Err(SessionError::Frame(_))));
+}
+
+/// Has another hello for one peer, whichever way it comes.
+struct OwnHello(PeerKey, OneCode);
+
+impl Codes for OwnHello {
+    fn secret(&self, id: &CodeId) -> Option<CodeSecret> {
+        self.1.secret(id)
+    }
+    fn hello(&self, peer: &PeerKey, _: Pattern) -> Option<Vec<u8>> {
+        (*peer == self.0).then(|| b"hello, friend".to_vec())
+    }
+}
+
+#[test]
+fn a_peer_that_is_known_is_told_what_others_are_not_with_each_pattern() {
+    let key = identity(2).public();
+    for introduction in [Introduction::Known(key), Introduction::Code(key, secret()), Introduction::Open] {
+        for (known, expected) in [(1, &b"hello, friend"[..]), (7, b"gateway hello")] {
+            let codes = OwnHello(identity(known).public(), OneCode(secret()));
+            let (mut phone, mut gateway) = pair(&introduction);
+            let got = settle_with(&mut phone, &mut gateway, &codes).unwrap();
+            let said = got[0].iter().map(|received| match received {
+                Received::Established { first, .. } => first.clone(),
+                Received::Payload(payload) => payload.clone(),
+            });
+            assert_eq!(said.collect::<Vec<_>>().concat(), expected);
+        }
+    }
 }
 
 #[test]

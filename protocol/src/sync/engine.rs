@@ -346,6 +346,7 @@ impl Engine {
             name: String::new(),
             has_backhaul: false,
             is_gateway: false,
+            advertising_key: None,
         }
     }
 }

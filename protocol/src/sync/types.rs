@@ -5,6 +5,7 @@ use std::time::Duration;
 use bytes::Bytes;
 
 use super::Persist;
+use crate::advertising::AdvertisingKey;
 use crate::confirmation::Confirmation;
 use crate::envelope::Header;
 use crate::ids::{Fingerprint, GroupId, IdError, MessageId, PeerKey, Seq, StoreId};
@@ -193,6 +194,8 @@ pub struct PeerHello {
     pub has_backhaul: bool,
     /// Whether it is a gateway.
     pub is_gateway: bool,
+    /// With which its advertisements are recognised; `None` where it does not know this side.
+    pub advertising_key: Option<AdvertisingKey>,
 }
 
 const FLAG_BACKHAUL: u32 = 1;
@@ -221,6 +224,10 @@ impl PeerHello {
             name,
             has_backhaul: wire.flags & FLAG_BACKHAUL != 0,
             is_gateway: wire.flags & FLAG_GATEWAY != 0,
+            advertising_key: match wire.advertising_key.is_empty() {
+                true => None,
+                false => Some(AdvertisingKey::from_slice(&wire.advertising_key)?),
+            },
         })
     }
 
@@ -240,6 +247,11 @@ impl PeerHello {
             window: self.receive_window(),
             name: self.name.clone(),
             flags: flag(self.has_backhaul, FLAG_BACKHAUL) | flag(self.is_gateway, FLAG_GATEWAY),
+            advertising_key: self
+                .advertising_key
+                .as_ref()
+                .map(|key| Bytes::copy_from_slice(key.expose()))
+                .unwrap_or_default(),
         }
     }
 }

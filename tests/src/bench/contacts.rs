@@ -190,6 +190,7 @@ impl Party {
             name: if self.is_phone { "Ann's phone".into() } else { "Clinic kiosk".into() },
             has_backhaul: false,
             is_gateway: !self.is_phone,
+            advertising_key: None,
         };
         let limits =
             Limits { sessions: 4, per_address: 4, half_open: 4, handshake: PATIENCE, idle: PATIENCE };

@@ -23,6 +23,7 @@ fn describe(payload: &mvds::Payload) -> Value {
         json!({
             "store_id": hex(&h.store_id), "serves": ids(&h.serves), "wants": ids(&h.wants),
             "max_document": h.max_document, "window": h.window, "name": h.name, "flags": h.flags,
+            "advertising_key": hex(&h.advertising_key),
         })
     };
     let start = |s: &mvds::Start| {
@@ -79,6 +80,14 @@ fn describe(payload: &mvds::Payload) -> Value {
     fields.into()
 }
 
+fn phone_hello() -> mvds::Hello {
+    mvds::Hello {
+        store_id: Bytes::copy_from_slice(&counting::<16>(0x20)),
+        window: 65_536,
+        ..Default::default()
+    }
+}
+
 fn sample_payloads() -> Vec<(&'static str, mvds::Payload)> {
     let bytes_of = |first| Bytes::copy_from_slice(id(first).as_bytes());
     let group_bytes = || Bytes::copy_from_slice(group().as_bytes());
@@ -94,12 +103,9 @@ fn sample_payloads() -> Vec<(&'static str, mvds::Payload)> {
         window: 262_144,
         name: "Kiosk am Markt".into(),
         flags: 3,
-    };
-    let phone = mvds::Hello {
-        store_id: Bytes::copy_from_slice(&counting::<16>(0x20)),
-        window: 65_536,
         ..Default::default()
     };
+    let to_known = mvds::Hello { advertising_key: counting::<16>(0x30).to_vec().into(), ..phone_hello() };
     let start = mvds::Start {
         transfer: 1,
         id: bytes_of(5),
@@ -135,7 +141,8 @@ fn sample_payloads() -> Vec<(&'static str, mvds::Payload)> {
             },
         ),
         ("hello of a gateway", mvds::Payload { hello: Some(hello), ..empty() }),
-        ("hello of a phone", mvds::Payload { hello: Some(phone), ..empty() }),
+        ("hello of a phone", mvds::Payload { hello: Some(phone_hello()), ..empty() }),
+        ("hello to a peer that is known", mvds::Payload { hello: Some(to_known), ..empty() }),
         ("a start", mvds::Payload { starts: vec![start], ..empty() }),
         ("a chunk", mvds::Payload { chunks: vec![chunk.clone()], ..empty() }),
         ("a first chunk", mvds::Payload { chunks: vec![mvds::Chunk { offset: 0, ..chunk }], ..empty() }),

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use prost::Message as _;
 use serde_json::{Value, json};
+use waypost_protocol::advertising::{Advertisement, AdvertisingKey, Identifier};
 use waypost_protocol::collection::{CollectionKey, confirmations_group, successions_group};
 use waypost_protocol::confirmation::{Confirmation, Rejection, Statement, Verdict};
 use waypost_protocol::content::Label;
@@ -59,6 +60,8 @@ pub(crate) fn make() -> Value {
         "pairing_codes": pairings(),
         "destination_codes": destinations(),
         "labels": labels(),
+        "advertisements": advertisements(),
+        "advertisements_refused": advertisements_refused(),
     })
 }
 
@@ -374,6 +377,41 @@ fn destinations() -> Vec<Value> {
     vec![one(least), one(full)]
 }
 
+fn advertisements() -> Vec<Value> {
+    let one = |private: [u8; 32], random: [u8; 3], flags: [bool; 4]| {
+        let key = AdvertisingKey::of_private(&private);
+        let identifier = Identifier::from_random(&key, random);
+        let [has_backhaul, offers_wifi, has_room, is_gateway] = flags;
+        let made = Advertisement { has_backhaul, offers_wifi, has_room, is_gateway, identifier };
+        json!({
+            "static_private_key": hex(&private),
+            "advertising_key": hex(key.expose()),
+            "random": hex(&random),
+            "backhaul": has_backhaul,
+            "wifi": offers_wifi,
+            "room": has_room,
+            "gateway": is_gateway,
+            "identifier": hex(identifier.as_bytes()),
+            "bytes": hex(&made.encode()),
+        })
+    };
+    vec![
+        one(counting(0x71), [0, 1, 2], [true, false, true, true]),
+        one(counting(0x71), [0xff, 0xfe, 0xfd], [false, true, false, true]),
+        one(counting(0x11), [0, 1, 2], [false; 4]),
+    ]
+}
+
+fn advertisements_refused() -> Vec<Value> {
+    let cases: [(&str, &[u8]); 4] = [
+        ("5 bytes", &[0x1d, 0, 1, 2, 3]),
+        ("7 bytes", &[0x1d, 0, 1, 2, 3, 4, 5]),
+        ("version 0", &[0x0d, 0, 1, 2, 3, 4]),
+        ("version 2", &[0x2d, 0, 1, 2, 3, 4]),
+    ];
+    cases.map(|(why, bytes)| json!({ "why": why, "bytes": hex(bytes) })).into()
+}
+
 fn labels() -> Vec<Value> {
     let one = |label: Label| {
         json!({
@@ -450,5 +488,16 @@ pub(crate) fn check(frozen: &Value) {
             (label.encode().unwrap(), at),
             (unhex(&vector["line"]).to_vec(), unhex(&vector["line"]).len())
         );
+    }
+    for vector in list(&frozen["advertisements"]) {
+        let found = Advertisement::parse(&unhex(&vector["bytes"])).unwrap();
+        assert!(
+            found.identifier.is_of(&AdvertisingKey::from_slice(&unhex(&vector["advertising_key"])).unwrap())
+        );
+        let flags = [found.has_backhaul, found.offers_wifi, found.has_room, found.is_gateway];
+        assert_eq!(json!(flags), json!(["backhaul", "wifi", "room", "gateway"].map(|flag| &vector[flag])));
+    }
+    for vector in list(&frozen["advertisements_refused"]) {
+        assert!(Advertisement::parse(&unhex(&vector["bytes"])).is_err(), "{}", vector["why"]);
     }
 }

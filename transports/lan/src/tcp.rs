@@ -86,7 +86,8 @@ fn link(stream: TcpStream, address: String, outgoing: bool) -> Link {
     if let Err(error) = SockRef::from(&stream).set_tcp_keepalive(&keepalive) {
         log::debug!("{address}: no TCP keepalive: {error}");
     }
-    let info = LinkInfo { medium: Medium::Lan, address, outgoing, useful_frame: USEFUL_FRAME };
+    let info =
+        LinkInfo { medium: Medium::Lan, address, group: String::new(), outgoing, useful_frame: USEFUL_FRAME };
     let (reader, writer) = stream.into_split();
     Link::new(info, reader, writer)
 }

@@ -27,6 +27,10 @@ pub enum Medium {
     Memory,
     /// TCP on a local network.
     Lan,
+    /// Bluetooth LE, a connection-oriented L2CAP channel.
+    BleL2cap,
+    /// Bluetooth LE, a GATT characteristic.
+    BleGatt,
 }
 
 impl std::fmt::Display for Medium {
@@ -34,6 +38,8 @@ impl std::fmt::Display for Medium {
         f.write_str(match self {
             Medium::Memory => "memory",
             Medium::Lan => "lan",
+            Medium::BleL2cap => "ble",
+            Medium::BleGatt => "ble-gatt",
         })
     }
 }
@@ -45,9 +51,12 @@ pub struct LinkInfo {
     pub medium: Medium,
     /// The other end, as the medium names it, for logs and limits; proves nothing.
     pub address: String,
+    /// What it shares with other links that are limited together: the Bluetooth adapter, for example `hci0`. Empty where
+    /// nothing is shared.
+    pub group: String,
     /// Whether this side opened it.
     pub outgoing: bool,
-    /// The longest frame worth sending on it, in bytes: 16 KiB on TCP.
+    /// The longest frame worth sending on it, in bytes: 16 KiB on TCP, 4 KiB on Bluetooth LE.
     pub useful_frame: usize,
 }
 
@@ -56,7 +65,7 @@ impl LinkInfo {
     pub fn host(&self) -> &str {
         match self.medium {
             Medium::Lan => self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host),
-            Medium::Memory => &self.address,
+            Medium::Memory | Medium::BleL2cap | Medium::BleGatt => &self.address,
         }
     }
 }
@@ -188,8 +197,13 @@ mod tests {
 
     #[tokio::test]
     async fn a_link_that_ends_within_a_frame_is_lost_and_one_that_ends_between_is_closed() {
-        let info =
-            LinkInfo { medium: Medium::Memory, address: "test".into(), outgoing: false, useful_frame: 100 };
+        let info = LinkInfo {
+            medium: Medium::Memory,
+            address: "test".into(),
+            group: String::new(),
+            outgoing: false,
+            useful_frame: 100,
+        };
         let whole: &[u8] = &[0, 2, 7, 8];
         let mut link = Link::new(info.clone(), whole, tokio::io::sink());
         assert_eq!(link.reader.next().await.unwrap().as_deref(), Some(&[7, 8][..]));

@@ -28,6 +28,7 @@ pub fn memory_pair(throttle: Throttle) -> (Link, Link) {
         let info = LinkInfo {
             medium: Medium::Memory,
             address: address.into(),
+            group: String::new(),
             outgoing,
             useful_frame: throttle.useful_frame,
         };

@@ -1,5 +1,6 @@
 //! Peers: who they are, and what their stores hold or refused.
 
+use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::ids::{MessageId, PeerKey, StoreId};
 use waypost_protocol::refusal::Reason;
 
@@ -19,6 +20,7 @@ impl Tx<'_> {
         key: &PeerKey,
         store: Option<&StoreId>,
         label: Option<&str>,
+        advertising_key: Option<&AdvertisingKey>,
     ) -> Result<Applied, ChangeError> {
         let wall = self.store.inner.uptime.wall().0;
         let (_, row) = self.peer_or_new(key)?;
@@ -29,6 +31,9 @@ impl Tx<'_> {
         // What an admin wrote stays.
         if let Some(label) = label.filter(|_| row.label.is_empty()) {
             row.label = shortened(label);
+        }
+        if let Some(key) = advertising_key {
+            row.advertising_key = key.expose().to_vec();
         }
         Ok(Applied::Done)
     }

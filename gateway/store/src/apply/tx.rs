@@ -120,7 +120,9 @@ impl<'e> Tx<'e> {
             Change::ToldChains { peer, digest } => self.told_chains(peer, digest.as_ref()),
             Change::PeerHolds { peer, store, id } => self.answer(peer, store, id, None),
             Change::PeerRefuses { peer, store, id, reason } => self.answer(peer, store, id, Some(*reason)),
-            Change::PeerSeen { peer, store, label } => self.peer_seen(peer, store.as_ref(), label.as_deref()),
+            Change::PeerSeen { peer, store, label, advertising_key } => {
+                self.peer_seen(peer, store.as_ref(), label.as_deref(), advertising_key.as_ref())
+            }
             Change::PutPeer { peer, class, label } => self.put_peer(peer, *class, label.as_deref()),
             Change::Revoke { peer } => self.revoke(peer),
             Change::AddCode { secret, class, valid, reusable } => {

@@ -289,7 +289,13 @@ fn step(kit: &Kit, model: &mut Model, pool: &[Document], op: Op) {
         }
         Op::Seen { peer: n, store } => {
             model.epoch(n, store);
-            kit.apply(Change::PeerSeen { peer: peer(n), store: Some(store_id(store)), label: None }).unwrap();
+            kit.apply(Change::PeerSeen {
+                peer: peer(n),
+                store: Some(store_id(store)),
+                label: None,
+                advertising_key: None,
+            })
+            .unwrap();
         }
         Op::Delivered { peer: n } => {
             let due = kit.store().confirmations_due(&peer(n), None, 1).unwrap();

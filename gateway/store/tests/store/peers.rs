@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::invite::CodeSecret;
 use waypost_protocol::refusal::Reason;
@@ -61,13 +62,25 @@ fn with_another_store_id_everything_unconfirmed_is_offered_again() {
     assert!(outgoing(&kit, &to(peer(1), store_id(1))).is_empty());
     // Even before anything is written about it.
     assert_eq!(outgoing(&kit, &to(peer(1), store_id(7))), [1, 2]);
-    kit.apply(Change::PeerSeen { peer: peer(1), store: Some(store_id(7)), label: None }).unwrap();
+    kit.apply(Change::PeerSeen {
+        peer: peer(1),
+        store: Some(store_id(7)),
+        label: None,
+        advertising_key: None,
+    })
+    .unwrap();
     assert_eq!(outgoing(&kit, &to(peer(1), store_id(7))), [1, 2]);
     assert!(kit.store().document(&documents[0].id()).unwrap().unwrap().held_by.is_empty());
     kit.apply(holds(1, 7, &documents[0])).unwrap();
     assert_eq!(outgoing(&kit, &to(peer(1), store_id(7))), [2]);
     // What was cleared stays cleared, also when the first store comes back.
-    kit.apply(Change::PeerSeen { peer: peer(1), store: Some(store_id(1)), label: None }).unwrap();
+    kit.apply(Change::PeerSeen {
+        peer: peer(1),
+        store: Some(store_id(1)),
+        label: None,
+        advertising_key: None,
+    })
+    .unwrap();
     assert_eq!(outgoing(&kit, &to(peer(1), store_id(1))), [1, 2]);
     kit.assert_sound();
 }
@@ -85,7 +98,13 @@ fn only_what_a_peer_serves_and_can_take_is_sent_in_order_over_destinations() {
         );
     }
     let mut recipient = to(peer(0), store_id(9));
-    kit.apply(Change::PeerSeen { peer: peer(0), store: Some(store_id(9)), label: None }).unwrap();
+    kit.apply(Change::PeerSeen {
+        peer: peer(0),
+        store: Some(store_id(9)),
+        label: None,
+        advertising_key: None,
+    })
+    .unwrap();
     assert_eq!(outgoing(&kit, &recipient), [3, 5], "not back to who brought it");
     recipient.key = peer(9);
     recipient.serves = vec![A, B, A];
@@ -180,14 +199,45 @@ fn a_code_is_void_when_its_time_is_over() {
 }
 
 #[test]
+fn advertisements_are_recognised_of_peers_that_are_known_and_not_revoked() {
+    let mut kit = Kit::new();
+    let key = |n: u8| Some(AdvertisingKey::new([n; 16]));
+    let classes = [
+        (1, PeerClass::Paired),
+        (2, PeerClass::Listed),
+        (3, PeerClass::Gateway),
+        (4, PeerClass::Poster),
+        (5, PeerClass::Open),
+        (6, PeerClass::Paired),
+        (7, PeerClass::Paired),
+    ];
+    for (n, class) in classes {
+        kit.apply(Change::PutPeer { peer: peer(n), class, label: None }).unwrap();
+        let advertising_key = key(n).filter(|_| n != 7);
+        kit.apply(Change::PeerSeen { peer: peer(n), store: None, label: None, advertising_key }).unwrap();
+    }
+    kit.apply(Change::Revoke { peer: peer(6) }).unwrap();
+    // One that does not tell it again has not changed it; neither has another store of the same peer.
+    let store = Some(store_id(9));
+    kit.apply(Change::PeerSeen { peer: peer(1), store, label: None, advertising_key: None }).unwrap();
+    kit.reopen();
+    let found = kit.store().advertising_keys().unwrap();
+    assert_eq!(found, [1, 2, 3].map(|n| (peer(n), key(n).unwrap())));
+}
+
+#[test]
 fn peers_are_listed_with_what_they_brought() {
     let kit = Kit::new();
     kit.stored(&document(1, 10), Some(peer(1)));
     kit.stored(&document(2, 10), Some(peer(1)));
     kit.put(&document(2, 10), Some(peer(2))).unwrap();
     kit.clock.advance(5);
-    let seen =
-        |label: &str| Change::PeerSeen { peer: peer(1), store: Some(store_id(1)), label: Some(label.into()) };
+    let seen = |label: &str| Change::PeerSeen {
+        peer: peer(1),
+        store: Some(store_id(1)),
+        label: Some(label.into()),
+        advertising_key: None,
+    };
     kit.apply(seen("Ben")).unwrap();
     kit.apply(seen("Impostor")).unwrap();
     let peers = kit.store().peers().unwrap();

@@ -50,7 +50,13 @@ fn offered(kit: &Kit, to: &Recipient, limit: usize) -> Vec<Document> {
 }
 
 fn seen(kit: &Kit, n: u8, store: u8) {
-    kit.apply(Change::PeerSeen { peer: peer(n), store: Some(store_id(store)), label: None }).unwrap();
+    kit.apply(Change::PeerSeen {
+        peer: peer(n),
+        store: Some(store_id(store)),
+        label: None,
+        advertising_key: None,
+    })
+    .unwrap();
 }
 
 fn received(document: &Document, from: u8, free: Free) -> Change {

@@ -75,7 +75,8 @@ fn nothing_planted_can_be_found_in_the_file() {
     let peer = peer(0xc4);
     kit.apply(Change::PutPeer { peer, class: PeerClass::Paired, label: Some("PLANTEDLABEL".into()) })
         .unwrap();
-    kit.apply(Change::PeerSeen { peer, store: Some(store_id(0xc6)), label: None }).unwrap();
+    kit.apply(Change::PeerSeen { peer, store: Some(store_id(0xc6)), label: None, advertising_key: None })
+        .unwrap();
     let valid = Some(Duration::from_secs(9));
     let secret = CodeSecret::new([0xc5; 16]);
     kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, reusable: false })
