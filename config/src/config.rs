@@ -9,7 +9,9 @@ use crate::backhaul::{self, Backhaul};
 use crate::destination::{Destination, Draft};
 use crate::quantity::{Period, Size};
 use crate::setting::section;
-use crate::value::{AccessMode, FileName, GroupList, HostPort, LogLevel, LogMode, LogPlace, Name};
+use crate::value::{
+    AccessMode, AdapterName, FileName, GroupList, HostPort, LogLevel, LogMode, LogPlace, Name,
+};
 
 section! {
     /// The configuration of a Waypost gateway.
@@ -26,6 +28,8 @@ section! {
         [] limits: Limits = Limits::default();
         /// Phones over Wi-Fi or cable.
         [] lan: Lan = Lan::default();
+        /// Phones over Bluetooth.
+        [] ble: Ble = Ble::default();
         /// How documents get to their destinations.
         [] upload: Upload = Upload::default();
         /// Documents on USB sticks.
@@ -132,6 +136,30 @@ section! {
         /// Addresses that pairing codes tell phones, most likely first, each with its port. Empty, those of the network
         /// interfaces. Longer lists make larger QR codes.
         [reload] addresses: Vec<HostPort> = Vec::new();
+    }
+}
+
+section! {
+    /// Phones over Bluetooth LE, by the system's Bluetooth service (BlueZ). Where there is none, or no adapter, this is said
+    /// in the log and in `waypost status`, and everything else goes on. docs/bluetooth.md has the settings of BlueZ itself.
+    pub struct Ble {
+        /// Whether phones are served over Bluetooth.
+        [restart] enabled: bool = true;
+        /// The adapters to use: "best" for the one that can do most, "all", or names such as "hci0" and addresses as
+        /// `bluetoothctl list` shows them. An adapter may come and go.
+        #[schemars(with = "Vec<String>")]
+        [restart] adapters: Vec<AdapterName> = vec![AdapterName::best()];
+        /// Phones that are served at the same time on each adapter. More are told their place in the queue, over one more
+        /// link, so that this should be one less than the adapter holds; those of Raspberry Pis hold about 8. While others
+        /// wait, each is served for a while and comes again.
+        [restart] links: u32 = 7, within 1, 32;
+        /// Whether the gateway also looks for paired phones that wait to be called, and calls them. Costs scanning:
+        /// `call_window` in every `call_interval`, during which the adapter hears less of everyone else.
+        [restart] call: bool = false;
+        /// How often it looks.
+        [restart] call_interval: Period = Period::secs(60), within Period::secs(10), Period::minutes(60);
+        /// For how long. A phone that advertises as the reference phone does is heard within 2 seconds.
+        [restart] call_window: Period = Period::secs(4), within Period::secs(1), Period::secs(10);
     }
 }
 

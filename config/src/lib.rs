@@ -33,5 +33,6 @@ pub use quantity::{Period, QuantityError, Size};
 pub use schema::schema;
 pub use source::{MAX_DROP_INS, MAX_FILE, Source, drop_in_directory};
 pub use value::{
-    AccessMode, Cost, FileName, GroupList, HostPort, HttpsUrl, Keep, LogLevel, LogMode, LogPlace, Name,
+    AccessMode, AdapterName, Cost, FileName, GroupList, HostPort, HttpsUrl, Keep, LogLevel, LogMode,
+    LogPlace, Name,
 };

@@ -72,6 +72,35 @@ text_value!(
     FileName
 );
 
+text_value!(
+    /// A Bluetooth adapter: "best", "all", its name (`hci0`) or its address (`AA:BB:CC:DD:EE:FF`).
+    #[schemars(extend("pattern" = "^(best|all|hci[0-9]+|([0-9A-Fa-f]{2}:){5}[0-9A-Fa-f]{2})$"))]
+    AdapterName
+);
+
+impl AdapterName {
+    /// Whichever can do most.
+    pub(crate) fn best() -> Self {
+        AdapterName("best".to_owned())
+    }
+}
+
+impl Leaf for AdapterName {
+    const EXPECTED: &'static str = "\"best\", \"all\", or an adapter's name or address";
+    fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
+        let name = text(value)?.trim();
+        let is_name = name.strip_prefix("hci").is_some_and(|number| number.parse::<u16>().is_ok());
+        let octets: Vec<&str> = name.split(':').collect();
+        let is_octet =
+            |octet: &&str| octet.len() == 2 && octet.bytes().all(|digit| digit.is_ascii_hexdigit());
+        let is_address = octets.len() == 6 && octets.iter().all(is_octet);
+        match matches!(name, "best" | "all") || is_name || is_address {
+            true => Ok(AdapterName(name.to_owned())),
+            false => Err("`bluetoothctl list` shows addresses; names are hci0, hci1, …".to_owned()),
+        }
+    }
+}
+
 impl FileName {
     /// What a stick has that is meant for gateways.
     pub(crate) fn marker() -> Self {

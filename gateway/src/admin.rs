@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use crate::remote_log::LogStatus;
 use serde::{Deserialize, Serialize};
+use waypost_ble::AdapterStatus;
 use waypost_openpgp::Chain;
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, StoreId};
@@ -133,6 +134,8 @@ pub struct Status {
     pub running: u64,
     /// Addresses that LAN links come to.
     pub listening: Vec<String>,
+    /// Each Bluetooth adapter that is used; one entry without a name where none is there.
+    pub bluetooth: Vec<AdapterStatus>,
     /// Phones in conversation now.
     pub sessions: usize,
     /// Contacts since the start.

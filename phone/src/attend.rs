@@ -10,7 +10,9 @@ use waypost_protocol::ids::PeerKey;
 use waypost_store::{Filter, PeerClass};
 
 use crate::Phone;
+use crate::bluetooth::{Air, GLANCE, Who};
 use crate::contact::{SyncError, SyncOptions};
+use crate::gateway::Role;
 use crate::report::{Ending, SyncReport};
 
 /// The first pause after something has changed; each further one is twice as long.
@@ -107,15 +109,16 @@ impl Phone {
     }
 
     /// Meets known kiosks whenever they are there, and destinations over the internet when no kiosk is, for ever.
-    /// `contact` is told each contact that was one.
+    /// `contact` is told each contact that was one. `air`: the Bluetooth adapter over which kiosks are looked for as well.
     pub async fn attend(
         &self,
         bell: Option<&Bell>,
+        air: Option<&str>,
         contact: &mut dyn FnMut(&SyncReport),
     ) -> Result<(), SyncError> {
         let mut schedule = Schedule::new();
         loop {
-            let reports = self.round().await?;
+            let reports = self.round(air).await?;
             // Refusals alone are no news: they are repeated at each contact.
             let moved = reports.iter().any(SyncReport::moved);
             let settled = !reports.is_empty() && !reports.iter().any(SyncReport::is_passing);
@@ -138,11 +141,14 @@ impl Phone {
     }
 
     /// Every known kiosk that is there; where none is, the destinations themselves.
-    async fn round(&self) -> Result<Vec<SyncReport>, SyncError> {
+    async fn round(&self, air: Option<&str>) -> Result<Vec<SyncReport>, SyncError> {
         // Confirmations alone are worth a look, but not a link that is held open.
         let wait = if self.has_ready()? { STAY } else { Duration::ZERO };
         let options = SyncOptions { wait, ..SyncOptions::default() };
         let mut reports = self.sync_known(true, options, &mut |_| {}).await?;
+        if let (Some(adapter), false) = (air, reports.iter().any(|report| report.key.is_some())) {
+            reports.push(self.glance(adapter, options).await?);
+        }
         if reports.iter().any(|report| report.key.is_some()) || !self.has_waiting()? {
             return Ok(reports);
         }
@@ -156,6 +162,22 @@ impl Phone {
         }
         reports.retain(|report| report.ending != Ending::NotReached);
         Ok(reports)
+    }
+
+    /// Listens for a known kiosk on Bluetooth for a moment, and meets it.
+    async fn glance(&self, adapter: &str, options: SyncOptions) -> Result<SyncReport, SyncError> {
+        let mut kiosks = self.gateways()?;
+        kiosks.retain(|gateway| gateway.role == Role::Kiosk);
+        if kiosks.is_empty() {
+            return Ok(SyncReport::not_begun("", Ending::NotReached, ""));
+        }
+        match Air::open(adapter, false).await {
+            Ok(air) => self.sync_over_air(&air, Who::Any(&kiosks), GLANCE, options, &mut |_| {}).await,
+            Err(error) => {
+                log::info!("{error}");
+                Ok(SyncReport::not_begun("", Ending::NotReached, error.to_string()))
+            }
+        }
     }
 
     /// Whether documents are here that no kiosk has: those that another phone carries may come by it or by this one.

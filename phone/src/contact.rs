@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use tokio::time::Instant;
-use waypost_link::Link;
+use waypost_link::{Link, Medium};
 use waypost_node::{ConversationId, KeyFileError, Limits, Node, system_rng};
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Introduction, SessionError};
 use waypost_protocol::sync::{MAX_HELLO_ENTRIES, PeerHello, WINDOW};
-use waypost_store::StoreError;
+use waypost_store::{PeerClass, StoreError};
 
 use crate::Phone;
 use crate::destination::Destination;
@@ -67,6 +67,8 @@ impl Phone {
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SyncReport, SyncError> {
         let is_open = matches!(introduction, Introduction::Open);
+        // An address on the air means nothing the next time.
+        let is_lasting = link.info.medium == Medium::Lan;
         // Whoever is not known is not told what this phone reads.
         let wants = if options.carry || is_open { Vec::new() } else { self.subscriptions()? };
         let mut host = PhoneHost::new(self, options.carry, &wants, progress)?;
@@ -80,7 +82,8 @@ impl Phone {
             (report.ending, report.why) = (Ending::Finished, String::new());
         }
         if let (Some(key), false) = (report.key, is_open) {
-            self.met(&key, &report.address, hello.as_ref(), accepted)?;
+            let address = if is_lasting { report.address.as_str() } else { "" };
+            self.met(&key, address, hello.as_ref(), accepted)?;
         }
         Ok(report)
     }
@@ -100,6 +103,27 @@ impl Phone {
         };
         converse(&mut node, &mut host, id, options, LINGER).await;
         Ok(self.conclude(host).0)
+    }
+
+    /// Syncs over a link that a known kiosk opened, as if this phone had.
+    pub async fn serve_kiosk(
+        &self,
+        link: Link,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<SyncReport, SyncError> {
+        let wants = self.subscriptions()?;
+        let mut host = PhoneHost::new(self, false, &wants, progress)?;
+        host.admits = PeerClass::Gateway;
+        let mut node = self.node(false, &wants, false, IDLE)?;
+        let Some(id) = node.accept(link) else {
+            return Ok(SyncReport::not_begun("", Ending::Failed, "too many links"));
+        };
+        converse(&mut node, &mut host, id, SyncOptions::default(), LINGER).await;
+        let (report, hello) = self.conclude(host);
+        if let Some(key) = report.key {
+            self.met(&key, "", hello.as_ref(), true)?;
+        }
+        Ok(report)
     }
 
     /// The report, and what the peer said of itself.

@@ -68,6 +68,8 @@ pub struct Gateway {
     pub last_seen: Option<UnixTime>,
     /// With which its advertisements are recognised, once it has told.
     pub advertising_key: Option<AdvertisingKey>,
+    /// The PSM that it had the last time, over Bluetooth.
+    pub psm: Option<u16>,
 }
 
 impl Gateway {
@@ -82,6 +84,7 @@ impl Gateway {
             code: Some(pairing.secret),
             last_seen: None,
             advertising_key: None,
+            psm: None,
         })
     }
 
@@ -117,6 +120,8 @@ struct Row {
     code: Option<String>,
     last_seen: Option<UnixTime>,
     advertising_key: Option<String>,
+    #[serde(default)]
+    psm: Option<u16>,
 }
 
 impl From<Row> for Gateway {
@@ -130,6 +135,7 @@ impl From<Row> for Gateway {
             code: row.code.and_then(bytes).map(CodeSecret::new),
             last_seen: row.last_seen,
             advertising_key: row.advertising_key.and_then(bytes).map(AdvertisingKey::new),
+            psm: row.psm,
         }
     }
 }
@@ -144,6 +150,7 @@ impl From<&Gateway> for Row {
             code: gateway.code.as_ref().map(|code| BASE64.encode(code.expose())),
             last_seen: gateway.last_seen,
             advertising_key: gateway.advertising_key.as_ref().map(|key| BASE64.encode(key.expose())),
+            psm: gateway.psm,
         }
     }
 }
@@ -206,6 +213,14 @@ impl Phone {
         }
         gateway.last_seen = Some(self.wall());
         self.put_gateway(&gateway)
+    }
+
+    /// Writes down at which PSM a peer was reached over Bluetooth.
+    pub(crate) fn remember_psm(&self, key: &PeerKey, psm: Option<u16>) -> Result<(), SettingError> {
+        match self.gateway_by_key(key)? {
+            Some(gateway) => self.put_gateway(&Gateway { psm, ..gateway }),
+            None => Ok(()),
+        }
     }
 
     /// Forgets a peer. What it was given stays known, so that nothing is sent to it twice after another pairing.

@@ -40,6 +40,8 @@ pub(crate) struct PhoneHost<'p> {
     /// What comes is a subscription, and not to be carried on.
     reads: bool,
     progress: &'p mut dyn FnMut(Progress),
+    /// Who may open a link to this phone.
+    pub(crate) admits: PeerClass,
     /// Peers that count as phones.
     phones: Vec<PeerKey>,
     /// Verdicts on the phone's documents that were verified and are on their way into the store.
@@ -72,6 +74,7 @@ impl<'p> PhoneHost<'p> {
                 false => subscribe::accepts(wants),
             },
             reads: !carry,
+            admits: PeerClass::Paired,
             phones: phone
                 .store()
                 .peers()?
@@ -340,7 +343,7 @@ impl Host for PhoneHost<'_> {
 }
 
 impl PhoneHost<'_> {
-    /// Another phone comes to this one: with the code that its user was shown, or known from then.
+    /// Somebody comes to this phone: a phone with the code that its user was shown, or known from then; or a kiosk.
     fn admit_phone(&mut self, peer: &PeerKey, pattern: Pattern) -> Result<(), Goodbye> {
         let failed = |error: &dyn std::fmt::Display| {
             log::error!("cannot look up or write down a phone: {error}");
@@ -353,9 +356,10 @@ impl PhoneHost<'_> {
         match pattern {
             Pattern::Open => Err(Goodbye::NotPaired),
             Pattern::Known => match known.map(|known| known.class) {
-                Some(PeerClass::Paired) => Ok(()),
+                Some(class) if class == self.admits => Ok(()),
                 _ => Err(Goodbye::NotPaired),
             },
+            Pattern::Code(_) if self.admits != PeerClass::Paired => Err(Goodbye::NotPaired),
             Pattern::Code(code) => {
                 let consume = Change::ConsumeCode { code, peer: *peer, label: None };
                 self.phone.writer().apply(consume).map_err(|error| match error {

@@ -2,6 +2,7 @@
 //! deletes its copies only on the destination's verified word.
 
 mod attend;
+mod bluetooth;
 mod contact;
 mod destination;
 mod direct;
@@ -20,6 +21,7 @@ mod subscribe;
 pub mod words;
 
 pub use attend::Bell;
+pub use bluetooth::{Air, BluetoothError, LOOK, Nearby, OnAir, Who};
 pub use contact::{MAX_CARRIED, SyncError, SyncOptions};
 pub use destination::{DeleteOn, Destination, DestinationError, Reader, USUAL_COLLECTION};
 pub use documents::{DocumentsError, Listed, ReceivedDocument, Standing, rejection_words};

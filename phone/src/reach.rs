@@ -2,12 +2,14 @@
 
 use std::time::Duration;
 
+use waypost_ble::HangUp;
 use waypost_lan::{Found, browse, connect};
 use waypost_link::Link;
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::Introduction;
 
 use crate::Phone;
+use crate::bluetooth;
 use crate::contact::{SyncError, SyncOptions};
 use crate::gateway::{Gateway, Role};
 use crate::report::{Ending, Progress, SyncReport};
@@ -26,6 +28,12 @@ pub enum Search<'a> {
     Known,
     /// Only at this address.
     At(&'a str),
+}
+
+/// A link that was opened, and what has to end after it.
+pub(crate) struct Opened {
+    pub(crate) link: Link,
+    pub(crate) after: Option<HangUp>,
 }
 
 impl Phone {
@@ -108,14 +116,29 @@ impl Phone {
         options: SyncOptions,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SyncReport, SyncError> {
+        let open = async || match connect(address, CONNECT).await {
+            Ok(link) => Ok(Opened { link, after: None }),
+            Err(error) => Err(error.to_string()),
+        };
+        self.meet_by(gateway, options, progress, open).await
+    }
+
+    /// Tries each way of opening a session, each over a link of its own.
+    pub(crate) async fn meet_by(
+        &self,
+        gateway: &Gateway,
+        options: SyncOptions,
+        progress: &mut dyn FnMut(Progress),
+        mut open: impl AsyncFnMut() -> Result<Opened, String>,
+    ) -> Result<SyncReport, SyncError> {
         let options = SyncOptions { carry: options.carry || gateway.role == Role::Phone, ..options };
         let mut last = None;
         for introduction in gateway.introductions() {
-            let link = match connect(address, CONNECT).await {
-                Ok(link) => link,
-                Err(error) => {
+            let Opened { link, after } = match open().await {
+                Ok(opened) => opened,
+                Err(why) => {
                     return Ok(last.unwrap_or_else(|| {
-                        SyncReport::not_begun(&gateway.label(), Ending::NotReached, error.to_string())
+                        SyncReport::not_begun(&gateway.label(), Ending::NotReached, why)
                     }));
                 }
             };
@@ -136,6 +159,7 @@ impl Phone {
                 report.why = Goodbye::BadCode.to_string();
             }
             last = Some(report);
+            bluetooth::end(after).await;
         }
         Ok(last.unwrap_or_else(|| not_reached(gateway, &[])))
     }

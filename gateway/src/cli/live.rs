@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use anyhow::{Context, anyhow, bail};
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
+use waypost_ble::AdapterStatus;
 use waypost_config::{Config, load, printable};
 
 use super::output;
@@ -55,6 +56,20 @@ pub(super) fn unexpected() -> anyhow::Error {
     anyhow!("the running gateway is of another version; restart it")
 }
 
+/// One adapter in words.
+fn bluetooth(one: &AdapterStatus) -> String {
+    if one.name.is_empty() {
+        return printable(&one.why);
+    }
+    let links = match one.links {
+        0 => String::new(),
+        1 => ", 1 link".to_owned(),
+        more => format!(", {more} links"),
+    };
+    let why = if one.why.is_empty() { String::new() } else { format!(": {}", printable(&one.why)) };
+    format!("{} {} {}{links}{why}", one.name, one.address, one.state)
+}
+
 pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     let Answer::Status(status) = ask_live(path, &Request::Status)? else { return Err(unexpected()) };
     if json {
@@ -70,6 +85,9 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     ));
     output::line(&format!("key          {key}"));
     output::line(&format!("listening    {}", status.listening.join(", ")));
+    for one in &status.bluetooth {
+        output::line(&format!("bluetooth    {}", bluetooth(one)));
+    }
     output::line(&format!("phones       {sessions} connected, {} contacts since the start", status.contacts));
     output::line(&format!(
         "documents    {waiting} waiting, {opened} opened, {held} held, {rejected} rejected by their destination"

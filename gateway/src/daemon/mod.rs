@@ -2,7 +2,9 @@
 
 mod access;
 mod backhaul;
+mod bluetooth;
 mod bundles;
+mod callers;
 mod follow;
 mod host;
 mod requests;
@@ -22,14 +24,16 @@ use waypost_lan::{Announcement, Listener};
 use waypost_link::Link;
 use waypost_node::{Node, NodeEvent, system_rng};
 use waypost_protocol::refusal::Goodbye;
-use waypost_protocol::session::Identity;
+use waypost_protocol::session::{Identity, Introduction};
 use waypost_protocol::time::Monotonic;
-use waypost_store::{Writer, WriterOptions};
+use waypost_store::{Store, Writer, WriterOptions};
 
 pub(crate) use self::uploads::largest_body;
 
 use self::backhaul::Backhauls;
+use self::bluetooth::{Bluetooth, Facts};
 use self::bundles::Bundles;
+use self::callers::{Called, Caller, Schedule};
 use self::host::GatewayHost;
 use self::time::TrustedTime;
 use self::uploads::{Shared, Upload, UploadNews};
@@ -58,12 +62,14 @@ enum Event {
     Node(NodeEvent),
     Deadline,
     Link(Box<Link>),
+    Called(Box<Called>),
     Asked(Asked),
     Upload(UploadNews),
     Networks(Networks),
     Bundle(Box<Job>),
     Mounts,
     Minute,
+    Visible,
     Sweep,
     Reload,
     Stop,
@@ -85,6 +91,9 @@ pub struct Daemon {
     shared: Shared,
     listening: Vec<String>,
     links: mpsc::Receiver<Link>,
+    /// Phones that were called over Bluetooth.
+    called: mpsc::Receiver<Called>,
+    bluetooth: Option<Bluetooth>,
     asked: mpsc::Receiver<Asked>,
     news: mpsc::Receiver<UploadNews>,
     /// Where the kernel tells of networks; nothing where it does not.
@@ -177,7 +186,7 @@ impl Daemon {
         let (asked_in, asked) = mpsc::channel(8);
         let (links_in, links) = mpsc::channel(16);
         let control = control::listen(&config.control.socket, asked_in)?;
-        let (listening, port) = listen(&config, links_in).await;
+        let (listening, port) = listen(&config, links_in.clone()).await;
         let announcement =
             port.filter(|_| config.lan.advertise).and_then(|port| announce(&config, &identity, port));
         let time = TrustedTime::load(store.clone(), writer.clone());
@@ -202,6 +211,10 @@ impl Daemon {
         let bundles = Bundles::new(&config);
         let signer = remote_log::signer(&config)?;
         let shared = Shared { store, writer, clock: node.clock(), time, way, news: news_in, signer };
+        let (called_in, called) = mpsc::channel(1);
+        let caller = caller(&config, &shared.store, called_in);
+        let (key, now) = (identity.advertising_key(), node.clock().now());
+        let bluetooth = Bluetooth::start(&config, key, system_rng()?, now, links_in, caller);
         let mut daemon = Daemon {
             path: path.to_owned(),
             config,
@@ -215,6 +228,8 @@ impl Daemon {
             shared,
             listening,
             links,
+            called,
+            bluetooth,
             asked,
             news,
             watch: watch_networks(),
@@ -291,6 +306,11 @@ impl Daemon {
                 Event::Link(link) => {
                     self.node.accept(*link);
                 }
+                Event::Called(called) => {
+                    if let Err(error) = self.node.open(called.link, &Introduction::Known(called.peer)) {
+                        log::warn!(peer:% = called.peer, error:%; "no session with a phone that was called: {error}");
+                    }
+                }
                 Event::Asked(asked) => self.answer(asked),
                 Event::Upload(UploadNews::Confirmed) => self.host.new_confirmations = true,
                 Event::Upload(UploadNews::Fetched) => self.host.new_documents = true,
@@ -299,6 +319,7 @@ impl Daemon {
                 Event::Networks(networks) => self.networks_changed(networks),
                 Event::Bundle(job) => self.bundle_done(&job),
                 Event::Mounts => self.look_for_sticks(),
+                Event::Visible => self.tell_everyone(),
                 Event::Sweep => self.sweep(),
                 Event::Reload => {
                     self.reload();
@@ -329,6 +350,13 @@ impl Daemon {
                 None => std::future::pending().await,
             }
         };
+        let renew = self.bluetooth.as_ref().map(|bluetooth| clock.instant(bluetooth.renew_at()));
+        let renew = async {
+            match renew {
+                Some(at) => tokio::time::sleep_until(at).await,
+                None => std::future::pending().await,
+            }
+        };
         let networks = async {
             match &mut self.watch {
                 Some(watch) => watch.changed().await,
@@ -345,6 +373,8 @@ impl Daemon {
             event = self.bundles.next() => event,
             () = minute => Event::Minute,
             Some(link) = self.links.recv() => Event::Link(Box::new(link)),
+            Some(called) = self.called.recv() => Event::Called(Box::new(called)),
+            () = renew => Event::Visible,
             () = wait => Event::Deadline,
             () = tokio::time::sleep_until(clock.instant(self.next_sweep)) => Event::Sweep,
         }
@@ -376,6 +406,22 @@ impl Daemon {
             self.uploads.iter().for_each(|upload| upload.uploader.path_down());
         }
         self.networks = networks;
+        self.tell_everyone();
+    }
+
+    /// Says over Bluetooth how things stand.
+    fn tell_everyone(&mut self) {
+        let Some(bluetooth) = &mut self.bluetooth else { return };
+        let room = match self.shared.store.usage() {
+            Ok(usage) => usage.room,
+            Err(error) => {
+                log::warn!(error:%; "the store does not say how much room it has: {error}");
+                0
+            }
+        };
+        // Where the kernel does not tell, a path is found by trying only.
+        let has_backhaul = self.watch.is_none() || !self.networks.outward().is_empty();
+        bluetooth.tell(Facts { has_backhaul, room }, self.config.name.as_str(), self.node.clock().now());
     }
 
     /// Another backhaul may be used now.
@@ -405,11 +451,13 @@ impl Daemon {
             }
         };
         self.next_sweep = self.node.clock().now() + wait;
+        self.tell_everyone();
     }
 
     /// Takes no more links, lets what is under way end, and leaves everything durable.
     async fn stop(mut self) {
         log::info!("gateway is stopping");
+        self.bluetooth = None;
         self.links.close();
         self.node.end_all(Goodbye::Stopping);
         let until = tokio::time::Instant::now() + DRAIN / 2;
@@ -432,6 +480,15 @@ impl Daemon {
         self.shared.writer.stop();
         log::info!("gateway has stopped");
     }
+}
+
+/// Calls phones, where the configuration says so: from one adapter, so that one only scans.
+fn caller(config: &Config, store: &Store, called: mpsc::Sender<Called>) -> Option<Caller> {
+    let ble = &config.ble;
+    let adapter = bluetooth::adapters(config).into_iter().next()?;
+    let schedule =
+        Schedule { adapter, interval: ble.call_interval.duration(), window: ble.call_window.duration() };
+    (ble.enabled && ble.call).then(|| Caller::start(schedule, store.clone(), called))
 }
 
 fn watch_networks() -> Option<Watch> {
@@ -548,6 +605,7 @@ impl Daemon {
         self.start_uploads(upload_changed);
         self.look_for_sticks();
         self.start_folder_log();
+        self.tell_everyone();
         log::info!(changed = changes.len(); "configuration read again");
         for change in &changes {
             let when = if change.needs_restart { "needs restart" } else { "in effect" };

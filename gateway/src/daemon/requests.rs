@@ -13,6 +13,7 @@ use waypost_store::{Change, PeerClass};
 use waypost_upload::PathState;
 
 use super::Daemon;
+use super::bluetooth::Bluetooth;
 use crate::admin::{self, Answer, DestinationStatus, Request, Status};
 use crate::control::Asked;
 use crate::destinations::stored_chain;
@@ -110,6 +111,7 @@ impl Daemon {
             store: self.shared.store.store_id(),
             running: self.node.clock().now().0.as_secs(),
             listening: self.listening.clone(),
+            bluetooth: self.bluetooth.as_ref().map(Bluetooth::status).unwrap_or_default(),
             sessions: self.node.sessions(),
             contacts: self.host.contacts,
             link_bytes: self.host.link_bytes,

@@ -231,11 +231,24 @@ pub(crate) struct Pair {
     #[arg(value_name = "TEXT")]
     pub(crate) text: String,
     /// Where the kiosk is, instead of what the code says
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "ble")]
     pub(crate) address: Option<String>,
+    #[command(flatten)]
+    pub(crate) bluetooth: Bluetooth,
     /// Only remembers it; the first sync pairs
     #[arg(long)]
     pub(crate) later: bool,
+}
+
+/// Which Bluetooth adapter, and how it is used.
+#[derive(ClapArgs)]
+pub(crate) struct Bluetooth {
+    /// Over Bluetooth
+    #[arg(long)]
+    pub(crate) ble: bool,
+    /// The Bluetooth adapter, by its name (hci0) or its address
+    #[arg(long, value_name = "ADAPTER", env = "WAYPOST_PHONE_ADAPTER", default_value = "best")]
+    pub(crate) adapter: String,
 }
 
 #[derive(ClapArgs)]
@@ -246,8 +259,10 @@ pub(crate) struct Gateways {
     /// Also asks the local network
     #[arg(long)]
     pub(crate) lan: bool,
+    #[command(flatten)]
+    pub(crate) bluetooth: Bluetooth,
     /// For so long
-    #[arg(long, value_name = "N", default_value_t = 3, requires = "lan")]
+    #[arg(long, value_name = "N", default_value_t = 3)]
     pub(crate) seconds: u64,
 }
 
@@ -303,16 +318,21 @@ pub(crate) struct Sync {
     #[arg(long, value_name = "GATEWAY")]
     pub(crate) to: Option<String>,
     /// At this address, instead of those that are known
-    #[arg(long, value_name = "HOST:PORT")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with = "ble")]
     pub(crate) address: Option<String>,
+    #[command(flatten)]
+    pub(crate) bluetooth: Bluetooth,
+    /// Over GATT, also where an L2CAP channel is to be had
+    #[arg(long, requires = "ble")]
+    pub(crate) gatt: bool,
     /// Straight to the destinations, over the internet
-    #[arg(long, conflicts_with_all = ["to", "address", "unverified", "phone"])]
+    #[arg(long, conflicts_with_all = ["to", "address", "unverified", "phone", "ble"])]
     pub(crate) direct: bool,
     /// Stays, or comes again, so long until everything is confirmed
     #[arg(long, value_name = "DURATION", value_parser = humantime::parse_duration)]
     pub(crate) wait: Option<Duration>,
-    /// With whoever answers at --address; hands over sealed documents, nothing else
-    #[arg(long, requires = "address", conflicts_with_all = ["to", "phone"])]
+    /// With whoever answers at --address, or the nearest with --ble; hands over sealed documents, nothing else
+    #[arg(long, conflicts_with_all = ["to", "phone"])]
     pub(crate) unverified: bool,
     /// With another phone: the text that its `listen` shows, or its name once they have met
     #[arg(long, value_name = "TEXT|NAME", conflicts_with = "to")]
@@ -327,6 +347,11 @@ pub(crate) struct Listen {
     /// Where to listen
     #[arg(long, value_name = "HOST:PORT", default_value = ANYWHERE)]
     pub(crate) listen: String,
+    #[command(flatten)]
+    pub(crate) bluetooth: Bluetooth,
+    /// For a kiosk that calls phones, instead of other phones
+    #[arg(long, requires = "ble")]
+    pub(crate) kiosk: bool,
     /// Ends after one contact
     #[arg(long)]
     pub(crate) once: bool,
@@ -334,6 +359,8 @@ pub(crate) struct Listen {
 
 #[derive(ClapArgs)]
 pub(crate) struct Run {
+    #[command(flatten)]
+    pub(crate) bluetooth: Bluetooth,
     /// Other phones may come as well, to this address
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = ANYWHERE)]
     pub(crate) listen: Option<String>,

@@ -4,8 +4,10 @@ use std::io::Read as _;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use serde_json::json;
-use waypost_phone::{Phone, Role, Search, SyncOptions, words};
+use data_encoding::HEXLOWER;
+use serde_json::{Value, json};
+use waypost_phone::{Air, LOOK, Nearby, Phone, Role, Search, SyncOptions, Who, words};
+use waypost_protocol::advertising::Advertisement;
 use waypost_protocol::invite::MAX_TEXT;
 
 use super::args::{Gateways, GatewaysCommand, Pair};
@@ -33,7 +35,15 @@ pub(super) fn pair(phone: &Phone, pair: &Pair, out: &Out) -> anyhow::Result<Done
     let search = pair.address.as_deref().map_or(Search::Everywhere, Search::At);
     let options = SyncOptions { timeout: Some(PAIRING), until_accepted: true, ..SyncOptions::default() };
     let mut view = View::new(phone, *out)?;
-    let report = block_on(phone.sync_with(&gateway, search, options, &mut |event| view.show(event)))??;
+    let mut show = |event| view.show(event);
+    let report = match pair.bluetooth.ble {
+        true => block_on(async {
+            let air = Air::open(&pair.bluetooth.adapter, false).await?;
+            let who = Who::Any(std::slice::from_ref(&gateway));
+            anyhow::Ok(phone.sync_over_air(&air, who, LOOK, options, &mut show).await?)
+        })??,
+        false => block_on(phone.sync_with(&gateway, search, options, &mut show))??,
+    };
     view.end();
     let gateway = phone.gateway_by_key(&gateway.key)?.unwrap_or(gateway);
     let why =
@@ -70,7 +80,7 @@ pub(super) fn run(phone: &Phone, gateways: Gateways, out: &Out) -> anyhow::Resul
     if known.is_empty() {
         out.say("no kiosk is known yet; next: waypost-phone pair TEXT");
     }
-    let mut near = Vec::new();
+    let mut near: Vec<Value> = Vec::new();
     if gateways.lan {
         let span = Duration::from_secs(gateways.seconds.min(60));
         for found in block_on(waypost_lan::browse(span))?? {
@@ -87,7 +97,69 @@ pub(super) fn run(phone: &Phone, gateways: Gateways, out: &Out) -> anyhow::Resul
             out.say("near: no kiosk answers on this network");
         }
     }
+    if gateways.bluetooth.ble {
+        near.extend(over_air(phone, &gateways, out)?);
+    }
     let known: Vec<_> = known.iter().map(show::gateway_object).collect();
     out.object(&json!({ "known": known, "near": near }));
     Ok(Done::Whole)
+}
+
+/// Who is near on Bluetooth.
+fn over_air(phone: &Phone, gateways: &Gateways, out: &Out) -> anyhow::Result<Vec<Value>> {
+    let window = Duration::from_secs(gateways.seconds.clamp(1, 60));
+    let near = block_on(async {
+        let air = Air::open(&gateways.bluetooth.adapter, false).await?;
+        anyhow::Ok(phone.look_around(&air, window, |_, _| false).await?)
+    })??;
+    near.iter().for_each(|one| out.say(format!("near: {}", nearby(one))));
+    if near.is_empty() {
+        out.say("near: nobody answers over Bluetooth");
+    }
+    Ok(near.iter().map(nearby_object).collect())
+}
+
+/// Somebody near, in one line.
+fn nearby(one: &Nearby) -> String {
+    let name = one.name();
+    let mut parts = vec![match &one.known {
+        Some(known) => format!("{}, known here", known.label()),
+        None if name.is_empty() => "without a name, not known here".to_owned(),
+        None => format!("{name}, not known here: scan its QR code to pair"),
+    }];
+    parts.extend(one.sighting.signal.map(|signal| format!("{signal} dBm")));
+    match &one.said {
+        Some(said) => {
+            let identifier = HEXLOWER.encode(said.identifier.as_bytes());
+            parts.push(format!("identifier {identifier}"));
+            parts.extend(
+                flags(said).into_iter().filter(|(_, is_set)| *is_set).map(|(name, _)| name.replace('_', " ")),
+            );
+        }
+        None => parts.push("of another version".to_owned()),
+    }
+    parts.push(format!("heard {:.1} s ago", one.sighting.seen.elapsed().as_secs_f32()));
+    parts.join(", ")
+}
+
+fn flags(said: &Advertisement) -> [(&'static str, bool); 4] {
+    [
+        ("gateway", said.is_gateway),
+        ("backhaul", said.has_backhaul),
+        ("wifi", said.offers_wifi),
+        ("has_room", said.has_room),
+    ]
+}
+
+fn nearby_object(one: &Nearby) -> Value {
+    let flags: Option<serde_json::Map<String, Value>> = one
+        .said
+        .as_ref()
+        .map(|said| flags(said).into_iter().map(|(name, is_set)| (name.to_owned(), is_set.into())).collect());
+    json!({
+        "medium": "ble", "name": one.name(), "address": one.sighting.address, "signal": one.sighting.signal,
+        "identifier": one.said.map(|said| HEXLOWER.encode(said.identifier.as_bytes())), "flags": flags,
+        "seconds_ago": one.sighting.seen.elapsed().as_secs_f32(),
+        "known": one.known.as_ref().map(|known| known.key), "known_name": one.known.as_ref().map(|known| &known.name),
+    })
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
 use waypost_phone::{
-    Ending, Gateway, Phone, Progress, Role, Search, SyncOptions, SyncReport, rejection_words, words,
+    Air, Ending, Gateway, LOOK, Phone, Progress, Role, Search, SyncOptions, SyncReport, Who, rejection_words,
+    words,
 };
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::ids::MessageId;
@@ -15,12 +16,16 @@ use waypost_store::{DocumentEntry, Filter, Store};
 
 use super::args::Sync;
 use super::output::Out;
-use super::{Done, block_on, show};
+use super::{Done, Usage, block_on, show};
 
 /// Between two contacts of one sync.
 const AGAIN: Duration = Duration::from_secs(1);
 
 pub(super) fn run(phone: &Phone, sync: &Sync, out: &Out) -> anyhow::Result<Done> {
+    if sync.unverified && sync.address.is_none() && !sync.bluetooth.ble {
+        let message = "--unverified needs --address HOST:PORT, or --ble for whichever kiosk is nearest";
+        return Err(Usage(message.to_owned()).into());
+    }
     let other = match &sync.phone {
         Some(text) if text.trim().starts_with("waypost://") => Some(phone.introduce(text, Role::Phone)?),
         Some(name) => Some(phone.gateway(name)?),
@@ -64,6 +69,9 @@ fn contact(
     if sync.direct {
         return deliver(phone, &mut show);
     }
+    if sync.bluetooth.ble {
+        return over_air(phone, sync, other, options, &mut show);
+    }
     let search = sync.address.as_deref().map_or(Search::Everywhere, Search::At);
     match (other, &sync.address) {
         (Some(other), _) => Ok(block_on(phone.sync_with(other, search, options, &mut show))??),
@@ -103,6 +111,33 @@ fn contact(
             Ok(report)
         }
     }
+}
+
+/// One contact over Bluetooth.
+fn over_air(
+    phone: &Phone,
+    sync: &Sync,
+    other: Option<&Gateway>,
+    options: SyncOptions,
+    show: &mut dyn FnMut(Progress),
+) -> anyhow::Result<SyncReport> {
+    let wanted = match other {
+        Some(other) => vec![other.clone()],
+        None => phone.gateways()?.into_iter().filter(|one| one.role == Role::Kiosk).collect(),
+    };
+    let who = if sync.unverified { Who::Stranger } else { Who::Any(&wanted) };
+    if wanted.is_empty() && !sync.unverified {
+        let why = "no kiosk is known yet; pair with one: waypost-phone pair TEXT --ble, or give --unverified";
+        return Ok(SyncReport::not_begun("", Ending::NotReached, why));
+    }
+    let adapter = &sync.bluetooth.adapter;
+    Ok(block_on(async {
+        let air = match Air::open(adapter, sync.gatt).await {
+            Ok(air) => air,
+            Err(error) => return Ok(SyncReport::not_begun("", Ending::NotReached, error.to_string())),
+        };
+        phone.sync_over_air(&air, who, LOOK, options, show).await
+    })??)
 }
 
 fn deliver(phone: &Phone, show: &mut dyn FnMut(Progress)) -> anyhow::Result<SyncReport> {

@@ -8,25 +8,45 @@ use anyhow::Context as _;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
 use serde_json::json;
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use waypost_lan::Listener;
 use waypost_link::Link;
-use waypost_phone::{Bell, CODE_VALID, Ending, Phone, SyncReport, addresses_of};
+use waypost_phone::{Bell, CODE_VALID, Ending, OnAir, Phone, SyncReport, addresses_of};
 
-use super::args::{ANYWHERE, Listen, Run};
+use super::args::{ANYWHERE, Bluetooth, Listen, Run};
 use super::output::Out;
 use super::sync::{View, summary};
 use super::{Done, block_on, told_to_stop};
 
 pub(super) fn listen(phone: &Phone, listen: &Listen, out: &Out) -> anyhow::Result<Done> {
     let done = block_on(async {
-        let listener = bind(&listen.listen).await?;
-        let mut door = Door::open(&listener, CODE_VALID, || invite(phone, &listener, out))?;
+        let (source, addresses, _on_air) = match listen.bluetooth.ble {
+            true => {
+                let (source, on_air) = air(phone, &listen.bluetooth, out).await?;
+                (source, Vec::new(), Some(on_air))
+            }
+            false => {
+                let (source, addresses) = lan(&listen.listen).await?;
+                (source, addresses, None)
+            }
+        };
+        let show = || match listen.kiosk {
+            true => {
+                waiting(out);
+                Ok(())
+            }
+            false => invite(phone, &addresses, listen.bluetooth.ble, out),
+        };
+        let mut door = Door::open(source, CODE_VALID, show)?;
         let serve = async {
             loop {
                 let link = door.next().await?;
                 let mut view = View::new(phone, *out)?;
-                let report = phone.serve_link(link, &mut |event| view.show(event)).await?;
+                let report = match listen.kiosk {
+                    true => phone.serve_kiosk(link, &mut |event| view.show(event)).await?,
+                    false => phone.serve_link(link, &mut |event| view.show(event)).await?,
+                };
                 view.end();
                 tell(&report, out);
                 if listen.once && report.key.is_some() {
@@ -59,10 +79,11 @@ pub(super) fn run(phone: &Phone, run: &Run, out: &Out) -> anyhow::Result<Done> {
                 None
             }
         };
-        let listener = match &run.listen {
-            Some(address) => Some(bind(address).await?),
+        let mut source = match &run.listen {
+            Some(address) => Some(lan(address).await?),
             None => None,
         };
+        let air = if run.bluetooth.ble { Some(run.bluetooth.adapter.as_str()) } else { None };
         let news = RefCell::new(News::default());
         let contact = |report: &SyncReport| {
             if news.borrow_mut().is_in(report) {
@@ -70,8 +91,8 @@ pub(super) fn run(phone: &Phone, run: &Run, out: &Out) -> anyhow::Result<Done> {
             }
         };
         let serve = async {
-            let Some(listener) = &listener else { return std::future::pending().await };
-            let mut door = Door::open(listener, CODE_VALID, || invite(phone, listener, out))?;
+            let Some((source, addresses)) = source.take() else { return std::future::pending().await };
+            let mut door = Door::open(source, CODE_VALID, || invite(phone, &addresses, false, out))?;
             loop {
                 let link = door.next().await?;
                 let report = phone.serve_link(link, &mut |_| {}).await?;
@@ -82,7 +103,7 @@ pub(super) fn run(phone: &Phone, run: &Run, out: &Out) -> anyhow::Result<Done> {
         let mut told = &contact;
         out.say("running; stop with Ctrl-C");
         tokio::select! {
-            ended = phone.attend(bell.as_ref(), &mut told) => ended.map_err(anyhow::Error::from),
+            ended = phone.attend(bell.as_ref(), air, &mut told) => ended.map_err(anyhow::Error::from),
             ended = serve => ended,
             stopped = told_to_stop() => stopped.map_err(anyhow::Error::from),
         }
@@ -90,41 +111,87 @@ pub(super) fn run(phone: &Phone, run: &Run, out: &Out) -> anyhow::Result<Done> {
     Ok(Done::Whole)
 }
 
-async fn bind(address: &str) -> anyhow::Result<Listener> {
+/// Where links come from.
+enum Source {
+    Lan(Listener),
+    Air(mpsc::Receiver<Link>),
+}
+
+impl Source {
+    /// Whoever comes next.
+    async fn next(&mut self) -> Link {
+        loop {
+            match self {
+                Source::Lan(listener) => match listener.accept().await {
+                    Ok(link) => return link,
+                    Err(error) => {
+                        log::warn!("a connection failed: {error}");
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                },
+                Source::Air(links) => match links.recv().await {
+                    Some(link) => return link,
+                    // Its sender goes on for as long as the phone is on the air.
+                    None => std::future::pending().await,
+                },
+            }
+        }
+    }
+}
+
+/// Links from the network, and the addresses that others come to.
+async fn lan(address: &str) -> anyhow::Result<(Source, Vec<String>)> {
     let bound = match Listener::bind(address).await {
         // No IPv6 on this machine.
         Err(_) if address == ANYWHERE => Listener::bind("0.0.0.0:0").await,
         bound => bound,
     };
-    bound.with_context(|| format!("--listen {address}"))
+    let listener = bound.with_context(|| format!("--listen {address}"))?;
+    let addresses = addresses_of(&listener).context("this machine's addresses")?;
+    Ok((Source::Lan(listener), addresses))
+}
+
+/// Links from the air, for as long as what is returned with them lives.
+async fn air(phone: &Phone, bluetooth: &Bluetooth, out: &Out) -> anyhow::Result<(Source, OnAir)> {
+    let (links_in, links) = mpsc::channel(4);
+    let mut on_air = phone.be_visible(&bluetooth.adapter, links_in)?;
+    on_air.ready().await.map_err(anyhow::Error::msg)?;
+    out.say("others can find this phone over Bluetooth");
+    Ok((Source::Air(links), on_air))
+}
+
+/// Says that a kiosk may come.
+fn waiting(out: &Out) {
+    out.say("waiting for a kiosk that calls phones; stop with Ctrl-C");
+    out.object(&json!({ "event": "listening", "for": "kiosk" }));
 }
 
 /// Makes a code for one other phone and shows it.
-fn invite(phone: &Phone, listener: &Listener, out: &Out) -> anyhow::Result<()> {
-    let addresses = addresses_of(listener).context("this machine's addresses")?;
-    let text = phone.invite(addresses.clone())?.to_text();
+fn invite(phone: &Phone, addresses: &[String], ble: bool, out: &Out) -> anyhow::Result<()> {
+    let text = phone.invite(addresses.to_vec())?.to_text();
     if let Ok(code) = QrCode::new(text.as_bytes()) {
         out.say(code.render::<Dense1x2>().build());
     }
     out.say(&text);
     let minutes = CODE_VALID.as_secs() / 60;
-    out.say(format!("for one other phone, within {minutes} minutes: waypost-phone sync --phone TEXT"));
+    let how = if ble { " --ble" } else { "" };
+    out.say(format!("for one other phone, within {minutes} minutes: waypost-phone sync{how} --phone TEXT"));
     out.object(&json!({ "event": "listening", "text": text, "addresses": addresses }));
     Ok(())
 }
 
 /// Where other phones come in: a code lies before it, a new one once a phone has come or the last is over.
-struct Door<'a, S> {
-    listener: &'a Listener,
+struct Door<S> {
+    source: Source,
     valid: Duration,
     show: S,
     until: Instant,
 }
 
-impl<'a, S: FnMut() -> anyhow::Result<()>> Door<'a, S> {
+impl<S: FnMut() -> anyhow::Result<()>> Door<S> {
     /// Shows the first code. Each is valid for so long.
-    fn open(listener: &'a Listener, valid: Duration, show: S) -> anyhow::Result<Self> {
-        let mut door = Door { listener, valid, show, until: Instant::now() };
+    fn open(source: Source, valid: Duration, show: S) -> anyhow::Result<Self> {
+        let mut door = Door { source, valid, show, until: Instant::now() };
         door.renew()?;
         Ok(door)
     }
@@ -138,7 +205,7 @@ impl<'a, S: FnMut() -> anyhow::Result<()>> Door<'a, S> {
     /// Whoever comes next.
     async fn next(&mut self) -> anyhow::Result<Link> {
         loop {
-            match tokio::time::timeout_at(self.until, next(self.listener)).await {
+            match tokio::time::timeout_at(self.until, self.source.next()).await {
                 Ok(link) => return Ok(link),
                 Err(_) => self.renew()?,
             }
@@ -180,18 +247,6 @@ impl News {
     }
 }
 
-async fn next(listener: &Listener) -> Link {
-    loop {
-        match listener.accept().await {
-            Ok(link) => return link,
-            Err(error) => {
-                log::warn!("a connection failed: {error}");
-                tokio::time::sleep(Duration::from_millis(200)).await;
-            }
-        }
-    }
-}
-
 /// One plain line for a contact.
 fn tell(report: &SyncReport, out: &Out) {
     let mut object = serde_json::to_value(report).unwrap_or_default();
@@ -228,7 +283,7 @@ mod tests {
                 shown.set(shown.get() + 1);
                 Ok(())
             };
-            let mut door = Door::open(&listener, Duration::from_millis(200), show).unwrap();
+            let mut door = Door::open(Source::Lan(listener), Duration::from_millis(200), show).unwrap();
             assert_eq!(shown.get(), 1);
             let stay = async {
                 loop {

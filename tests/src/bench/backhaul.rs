@@ -58,7 +58,7 @@ fn one(bench: &Bench, destination: &Destination, seed: u64) -> Outcome<Duration>
     }
     let configuration = format!(
         "[store]\npath = \"store\"\n[identity]\nkey_file = \"identity.key\"\n[lan]\nlisten = [\"127.0.0.1:0\"]\n\
-         advertise = false\n[control]\nsocket = \"control.sock\"\n[[destination]]\nname = \"clinic\"\nurl = \"{}\"\n\
+         advertise = false\n[ble]\nenabled = false\n[control]\nsocket = \"control.sock\"\n[[destination]]\nname = \"clinic\"\nurl = \"{}\"\n\
          certificate = \"clinic.pgp\"\nca_file = \"ca.pem\"\ntoken_file = \"token\"\n",
         destination.url
     );

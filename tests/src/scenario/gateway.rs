@@ -278,6 +278,9 @@ key_file = "identity.key"
 listen = ["127.0.0.1:0"]
 advertise = false
 
+[ble]
+enabled = false
+
 [upload]
 probe_interval = "1s"
 max_backoff = "1s"

@@ -238,6 +238,7 @@ fn configuration(work: &Path, destination: SocketAddr) -> anyhow::Result<String>
                 ("advertise", Setting::Boolean(false)),
             ]),
         ),
+        ("ble", table(vec![("enabled", Setting::Boolean(false))])),
         ("upload", table(vec![("probe_interval", text("1s")), ("max_backoff", text("1s"))])),
         ("control", table(vec![("socket", path(gateway.join("control.sock"))?)])),
         (

@@ -1,0 +1,136 @@
+//! One adapter's life: switched on, set up, served, and brought back when it is switched off, hangs or fails.
+
+use std::time::Duration;
+
+use bluer::{Adapter, AdapterEvent, AdapterProperty, Session};
+use futures_util::StreamExt;
+
+use crate::adapter;
+use crate::bluez::{BleError, call, is_blocked, within};
+use crate::peripheral::Shared;
+use crate::serve::{Service, Stopped};
+use crate::status::State;
+
+/// How often it is looked whether an adapter that is off or blocked may be used again.
+const WAIT: Duration = Duration::from_secs(10);
+/// The first pause after something has failed; each further one is twice as long.
+const PAUSE: Duration = Duration::from_secs(1);
+/// The longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// Switching an adapter off that does not answer takes the kernel a while.
+const POWER: Duration = Duration::from_secs(30);
+/// How long an adapter stays off when it is switched off and on again.
+const STAY_OFF: Duration = Duration::from_secs(1);
+
+/// Why an adapter is attended no more.
+#[derive(Debug)]
+pub(crate) enum Ended {
+    /// It is not there.
+    Gone,
+    /// The service does not answer.
+    Service(String),
+}
+
+/// Attends one adapter for as long as it is there.
+pub(crate) async fn attend(session: Session, name: String, shared: Shared) -> Ended {
+    let Ok(adapter) = session.adapter(&name) else { return Ended::Gone };
+    let mut life = Life { session, adapter, name, address: String::new(), shared, pause: PAUSE };
+    loop {
+        let trouble = match life.once().await {
+            Ok(()) => {
+                life.pause = PAUSE;
+                continue;
+            }
+            Err(trouble) => trouble,
+        };
+        match trouble {
+            BleError::NoAdapter(_) => return Ended::Gone,
+            BleError::NoService(why) => return Ended::Service(why),
+            BleError::Off(_) => life.wait(State::Off, &trouble).await,
+            BleError::Blocked(_) => life.wait(State::Blocked, &trouble).await,
+            other => life.recover(&other).await,
+        }
+    }
+}
+
+struct Life {
+    session: Session,
+    adapter: Adapter,
+    name: String,
+    address: String,
+    shared: Shared,
+    pause: Duration,
+}
+
+impl Life {
+    /// From off to served, until something ends that. `Ok`: begin again at once.
+    async fn once(&mut self) -> Result<(), BleError> {
+        self.address = adapter::own_address(&self.adapter).await?.0.to_string();
+        self.switch_on().await?;
+        self.set(State::Starting, "");
+        let mut service = Service::start(&self.session, &self.adapter, &self.shared).await?;
+        self.set(State::Ready, "");
+        self.pause = PAUSE;
+        match service.serve().await {
+            Stopped::Off => Ok(()),
+            Stopped::Gone => Err(BleError::NoAdapter(self.name.clone())),
+            Stopped::Restarted => {
+                log::warn!(adapter = self.name.as_str(); "the Bluetooth service was restarted; the adapter is set up again");
+                Ok(())
+            }
+            Stopped::Trouble(error) => Err(error),
+        }
+    }
+
+    async fn switch_on(&self) -> Result<(), BleError> {
+        if call("read the adapter's state", self.adapter.is_powered()).await? {
+            return Ok(());
+        }
+        if is_blocked(&self.name) {
+            return Err(BleError::Blocked(self.name.clone()));
+        }
+        match within(POWER, "switch the adapter on", self.adapter.set_powered(true)).await {
+            Err(BleError::Failed { why, .. }) => {
+                log::debug!("{}: {why}", self.name);
+                Err(BleError::Off(self.name.clone()))
+            }
+            done => done,
+        }
+    }
+
+    fn set(&self, state: State, why: &str) {
+        self.shared.board.set(&self.name, &self.address, state, why);
+    }
+
+    /// Waits until it is switched on, or a while.
+    async fn wait(&self, state: State, trouble: &BleError) {
+        self.set(state, &trouble.to_string());
+        let on = async {
+            let Ok(events) = self.adapter.events().await else { return };
+            tokio::pin!(events);
+            while let Some(event) = events.next().await {
+                if matches!(event, AdapterEvent::PropertyChanged(AdapterProperty::Powered(true))) {
+                    return;
+                }
+            }
+        };
+        // Whatever comes first: it is looked again.
+        let _ = tokio::time::timeout(WAIT, on).await;
+    }
+
+    /// It does not do what it should: off and on again.
+    async fn recover(&mut self, trouble: &BleError) {
+        let state = if matches!(trouble, BleError::Hung(_)) { State::Hung } else { State::Failed };
+        self.set(state, &format!("{trouble}; it is switched off and on again"));
+        tokio::time::sleep(self.pause).await;
+        self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+        for (doing, on) in [("switch the adapter off", false), ("switch the adapter on", true)] {
+            if let Err(error) = within(POWER, doing, self.adapter.set_powered(on)).await {
+                log::warn!(adapter = self.name.as_str(); "{error}");
+            }
+            if !on {
+                tokio::time::sleep(STAY_OFF).await;
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! Being found and called: for each adapter that is meant, the service, its L2CAP listener and the advertisement, for as
+//! long as the adapter works, and again when it works again.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bluer::Session;
+use futures_util::StreamExt;
+use tokio::sync::{mpsc, watch};
+use tokio::task::JoinHandle;
+use waypost_link::Link;
+
+use crate::adapter::{self, Which};
+use crate::bluez::{BleError, call};
+use crate::care::{self, Ended};
+use crate::status::{AdapterStatus, Board};
+
+/// How soon adapters are looked for again where some are missing.
+const LOOK_SOON: Duration = Duration::from_secs(5);
+/// How soon where all is well. Adapters that come or go are noticed at once, unless the service is killed.
+const LOOK: Duration = Duration::from_secs(60);
+
+/// What everyone near is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Visible {
+    /// The name; a legacy packet has room for 29 bytes of it.
+    pub name: String,
+    /// Manufacturer's data of the advertisement, at most 6 bytes.
+    pub data: Vec<u8>,
+}
+
+/// How to be found.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// On which adapters.
+    pub adapters: Vec<Which>,
+    /// Links at most on each adapter. One more is taken for a moment, to be told that there is no room.
+    pub links: usize,
+    /// Whether to advertise slowly while nobody is here.
+    pub sparing: bool,
+}
+
+/// What all adapters' tasks need.
+#[derive(Clone)]
+pub(crate) struct Shared {
+    pub(crate) options: Arc<Options>,
+    pub(crate) visible: watch::Receiver<Visible>,
+    pub(crate) links: mpsc::Sender<Link>,
+    pub(crate) board: Board,
+}
+
+/// Being found; ends when it is dropped.
+pub struct Peripheral {
+    task: JoinHandle<()>,
+    board: Board,
+}
+
+impl Peripheral {
+    /// Begins. Links that others open go to `links`; `visible` may change at any time.
+    pub fn start(options: Options, visible: watch::Receiver<Visible>, links: mpsc::Sender<Link>) -> Self {
+        let board = Board::default();
+        let shared = Shared { options: Arc::new(options), visible, links, board: board.clone() };
+        Peripheral { task: tokio::spawn(attend(shared)), board }
+    }
+
+    /// Each adapter's state, the adapters by name.
+    pub fn status(&self) -> Vec<AdapterStatus> {
+        self.board.all()
+    }
+
+    /// Waits until some state has changed.
+    pub async fn changed(&mut self) {
+        self.board.changed().await;
+    }
+}
+
+impl Drop for Peripheral {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+/// Tasks that end with the one who holds them.
+#[derive(Default)]
+struct Tasks(BTreeMap<String, JoinHandle<Ended>>);
+
+impl Drop for Tasks {
+    fn drop(&mut self) {
+        self.0.values().for_each(JoinHandle::abort);
+    }
+}
+
+/// Holds the connection to the service for as long as it lasts, for ever.
+async fn attend(shared: Shared) {
+    let mut told = Told::default();
+    loop {
+        let trouble = match call("reach the Bluetooth service", Session::new()).await {
+            Ok(session) => with_session(&session, &shared, &mut told).await,
+            Err(BleError::Failed { why, .. } | BleError::NoService(why)) => BleError::NoService(why),
+            Err(other) => other,
+        };
+        told.say(&trouble);
+        shared.board.only(AdapterStatus::none(&trouble.to_string()));
+        tokio::time::sleep(LOOK_SOON).await;
+    }
+}
+
+/// Has a task for each adapter that is meant and there, until the service does not answer.
+async fn with_session(session: &Session, shared: &Shared, told: &mut Told) -> BleError {
+    let events = match call("watch the adapters", session.events()).await {
+        Ok(events) => events,
+        Err(error) => return error,
+    };
+    tokio::pin!(events);
+    let mut tasks = Tasks::default();
+    loop {
+        let names = match adapter::choose(session, &shared.options.adapters).await {
+            Ok(names) => names,
+            Err(error) => return error,
+        };
+        tasks.0.retain(|name, task| {
+            if task.is_finished() || !names.contains(name) {
+                task.abort();
+                shared.board.remove(name);
+                return false;
+            }
+            true
+        });
+        let is_missing = names.is_empty();
+        for name in names {
+            told.all_is_well();
+            let begin = || tokio::spawn(care::attend(session.clone(), name.clone(), shared.clone()));
+            tasks.0.entry(name.clone()).or_insert_with(begin);
+        }
+        if is_missing {
+            let wanted: Vec<String> = shared.options.adapters.iter().map(ToString::to_string).collect();
+            let missing = BleError::NoAdapter(wanted.join(", "));
+            told.say(&missing);
+            shared.board.only(AdapterStatus::none(&missing.to_string()));
+        } else {
+            shared.board.remove("");
+        }
+        let again = if is_missing { LOOK_SOON } else { LOOK };
+        let ended = async {
+            let all = tasks.0.values_mut().map(|task| Box::pin(async move { task.await.ok() }));
+            match all.collect::<futures_util::stream::FuturesUnordered<_>>().next().await {
+                Some(ended) => ended,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            ended = ended => match ended {
+                Some(Ended::Service(why)) => return BleError::NoService(why),
+                // It comes back under the same name: not in a tight loop.
+                Some(Ended::Gone) | None => tokio::time::sleep(Duration::from_millis(500)).await,
+            },
+            event = events.next() => if event.is_none() {
+                return BleError::NoService("the connection to it was lost".into());
+            },
+            () = tokio::time::sleep(again) => {}
+        }
+    }
+}
+
+/// Says each thing once, until it is well again.
+#[derive(Default)]
+struct Told(Option<String>);
+
+impl Told {
+    fn say(&mut self, trouble: &BleError) {
+        let text = trouble.to_string();
+        if self.0.as_ref() != Some(&text) {
+            log::warn!("no phones over Bluetooth: {text}");
+            self.0 = Some(text);
+        }
+    }
+
+    fn all_is_well(&mut self) {
+        self.0 = None;
+    }
+}

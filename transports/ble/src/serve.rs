@@ -1,0 +1,438 @@
+//! What an adapter that works offers: the GATT service, the L2CAP listener, the advertisement; and the links that come.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bluer::adv::{Advertisement, AdvertisementHandle, SecondaryChannel};
+use bluer::gatt::CharacteristicWriter;
+use bluer::gatt::local::{
+    Application, ApplicationHandle, Characteristic, CharacteristicControl, CharacteristicControlEvent,
+    CharacteristicNotify, CharacteristicNotifyMethod, CharacteristicRead, CharacteristicWrite,
+    CharacteristicWriteIoRequest, CharacteristicWriteMethod, ReqError, Service as GattService,
+    characteristic_control,
+};
+use bluer::l2cap::StreamListener;
+use bluer::{Adapter, AdapterEvent, AdapterProperty, Address, Session};
+use futures_util::StreamExt;
+use tokio::sync::Notify;
+use tokio::time::Instant;
+use waypost_link::{Link, LinkInfo, Medium};
+
+use crate::adapter;
+use crate::bluez::{BleError, call};
+use crate::central::disconnected;
+use crate::channel::{self, Channel};
+use crate::guarded::Guarded;
+use crate::info::{INFO, Info, RX, SERVICE, TX};
+use crate::peripheral::{Shared, Visible};
+use crate::{COMPANY, USEFUL_FRAME, gatt_stream};
+
+/// Advertising intervals: while nobody is here, and while somebody is or was a moment ago.
+const IDLE_INTERVAL: Duration = Duration::from_millis(1022);
+const ACTIVE_INTERVAL: Duration = Duration::from_millis(152);
+/// How long it stays active after the last link.
+const STAY_ACTIVE: Duration = Duration::from_secs(60);
+/// How often the advertisement is registered again while links are up: with extended advertising nobody else can
+/// connect after somebody has, until it is.
+const AGAIN_WITH_LINKS: Duration = Duration::from_secs(2);
+/// How often otherwise: it shows whether the adapter still answers.
+const AGAIN: Duration = Duration::from_secs(60);
+/// Whoever is connected for so long without a link is disconnected.
+const IDLE: Duration = Duration::from_secs(15);
+/// How long a phone may take between asking for notifications and its first value.
+const HALF_GATT: Duration = Duration::from_secs(10);
+/// A legacy packet's room for a name: 31 bytes less length and type.
+const LEGACY_NAME: usize = 29;
+/// Names in extended packets.
+const LONGEST_NAME: usize = 64;
+
+/// Why an adapter is served no more.
+pub(crate) enum Stopped {
+    /// It was switched off.
+    Off,
+    /// It is not there.
+    Gone,
+    /// The service knows nothing of it any more.
+    Restarted,
+    /// Something does not work.
+    Trouble(BleError),
+}
+
+/// Links of an adapter by the peer's address.
+#[derive(Default)]
+struct Links {
+    up: Mutex<HashMap<Address, usize>>,
+    changed: Notify,
+}
+
+impl Links {
+    fn count(&self) -> usize {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
+    }
+
+    fn has(&self, address: Address) -> bool {
+        self.up.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&address)
+    }
+}
+
+/// A link that is up. Dropped with it.
+struct Up(Arc<Links>, Address);
+
+impl Up {
+    fn new(links: &Arc<Links>, address: Address) -> Self {
+        *links.up.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default() += 1;
+        links.changed.notify_one();
+        Up(links.clone(), address)
+    }
+}
+
+impl Drop for Up {
+    fn drop(&mut self) {
+        let mut up = self.0.up.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(count) = up.get_mut(&self.1) {
+            *count -= 1;
+            if *count == 0 {
+                up.remove(&self.1);
+            }
+        }
+        drop(up);
+        self.0.changed.notify_one();
+    }
+}
+
+/// The GATT link is taken for as long as this lives.
+struct Taken(Arc<AtomicBool>);
+
+impl Drop for Taken {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::Release);
+    }
+}
+
+pub(crate) struct Service {
+    adapter: Adapter,
+    shared: Shared,
+    listener: StreamListener,
+    _application: ApplicationHandle,
+    rx: CharacteristicControl,
+    tx: CharacteristicControl,
+    links: Arc<Links>,
+    gatt_taken: Arc<AtomicBool>,
+    /// A phone that has asked for notifications and has not written yet.
+    half: Option<(CharacteristicWriter, Instant)>,
+    advertised: Vec<AdvertisementHandle>,
+    /// Connected to the adapter, as far as is known, and since when without a link.
+    near: HashMap<Address, Instant>,
+    active_until: Instant,
+}
+
+impl Service {
+    pub(crate) async fn start(_: &Session, adapter: &Adapter, shared: &Shared) -> Result<Self, BleError> {
+        // Nobody pairs with the adapter: sessions are secured by themselves.
+        if let Err(error) = call("forbid pairing", adapter.set_pairable(false)).await {
+            log::debug!("{}: {error}", adapter.name());
+        }
+        let (address, kind) = adapter::own_address(adapter).await?;
+        let (listener, psm) = channel::listen(address, kind).map_err(|error| BleError::Failed {
+            doing: "listen for L2CAP channels",
+            why: error.to_string(),
+        })?;
+        let gatt_taken = Arc::new(AtomicBool::new(false));
+        let ((rx, rx_handle), (tx, tx_handle)) = (characteristic_control(), characteristic_control());
+        let taken = gatt_taken.clone();
+        let info = move || Info { psm: Some(psm), gatt_taken: taken.load(Ordering::Acquire) }.encode();
+        let read = CharacteristicRead {
+            read: true,
+            fun: Box::new(move |request| {
+                let value = info().get(usize::from(request.offset)..).map(<[u8]>::to_vec);
+                Box::pin(async move { value.ok_or(ReqError::InvalidOffset) })
+            }),
+            ..CharacteristicRead::default()
+        };
+        let write = CharacteristicWrite {
+            write_without_response: true,
+            method: CharacteristicWriteMethod::Io,
+            ..CharacteristicWrite::default()
+        };
+        let notify = CharacteristicNotify {
+            notify: true,
+            method: CharacteristicNotifyMethod::Io,
+            ..CharacteristicNotify::default()
+        };
+        let characteristics = vec![
+            Characteristic { uuid: INFO, read: Some(read), ..Characteristic::default() },
+            Characteristic {
+                uuid: RX,
+                write: Some(write),
+                control_handle: rx_handle,
+                ..Characteristic::default()
+            },
+            Characteristic {
+                uuid: TX,
+                notify: Some(notify),
+                control_handle: tx_handle,
+                ..Characteristic::default()
+            },
+        ];
+        let service = GattService { uuid: SERVICE, primary: true, characteristics, ..GattService::default() };
+        let application = Application { services: vec![service], ..Application::default() };
+        let application = call("offer the service", adapter.serve_gatt_application(application)).await?;
+        Ok(Service {
+            adapter: adapter.clone(),
+            shared: shared.clone(),
+            listener,
+            _application: application,
+            rx,
+            tx,
+            links: Arc::default(),
+            gatt_taken,
+            half: None,
+            advertised: Vec::new(),
+            near: HashMap::new(),
+            active_until: Instant::now() + STAY_ACTIVE,
+        })
+    }
+
+    /// Serves until something ends it.
+    pub(crate) async fn serve(&mut self) -> Stopped {
+        match self.until_stopped().await {
+            Ok(stopped) => stopped,
+            Err(error) => Stopped::Trouble(error),
+        }
+    }
+
+    async fn until_stopped(&mut self) -> Result<Stopped, BleError> {
+        let events = call("watch the adapter", self.adapter.events()).await?;
+        tokio::pin!(events);
+        self.advertise().await?;
+        let mut again = Instant::now() + AGAIN;
+        let links = self.links.clone();
+        loop {
+            let limit = again.min(Instant::now() + if self.near.is_empty() { AGAIN } else { IDLE / 3 });
+            tokio::select! {
+                accepted = self.listener.accept() => match accepted {
+                    Ok((stream, from)) => self.channel(Channel::new(stream), from.addr),
+                    // Of one connection; where the adapter is the reason, it shows soon.
+                    Err(error) => {
+                        log::warn!("{}: a channel could not be taken: {error}", self.adapter.name());
+                        tokio::time::sleep(Duration::from_millis(200)).await;
+                    }
+                },
+                Some(event) = self.tx.next() => self.subscribed(event),
+                Some(event) = self.rx.next() => self.written(event).await,
+                event = events.next() => match event {
+                    None => return Ok(Stopped::Gone),
+                    Some(AdapterEvent::PropertyChanged(AdapterProperty::Powered(false))) => return Ok(Stopped::Off),
+                    Some(AdapterEvent::DeviceAdded(address)) => {
+                        self.near.entry(address).or_insert_with(Instant::now);
+                    }
+                    Some(_) => {}
+                },
+                () = links.changed.notified() => {
+                    self.active_until = Instant::now() + STAY_ACTIVE;
+                    self.shared.board.links(self.adapter.name(), self.links.count());
+                    again = again.min(Instant::now() + AGAIN_WITH_LINKS);
+                }
+                changed = self.shared.visible.changed() => {
+                    if changed.is_err() {
+                        // Whoever is visible is about to end.
+                        std::future::pending::<()>().await;
+                    }
+                    again = Instant::now();
+                }
+                () = tokio::time::sleep_until(limit) => {}
+            }
+            if self.half.as_ref().is_some_and(|(_, since)| since.elapsed() > HALF_GATT) {
+                self.half = None;
+            }
+            self.end_idle().await;
+            if again <= Instant::now() {
+                if !call("read the adapter's state", self.adapter.is_powered()).await? {
+                    return Ok(Stopped::Off);
+                }
+                if call("read what is advertised", self.adapter.active_advertising_instances()).await? == 0 {
+                    return Ok(Stopped::Restarted);
+                }
+                self.advertise().await?;
+                again = Instant::now() + if self.links.count() > 0 { AGAIN_WITH_LINKS } else { AGAIN };
+            }
+        }
+    }
+
+    /// Registers the advertisements, those of before being taken back.
+    async fn advertise(&mut self) -> Result<(), BleError> {
+        let visible = self.shared.visible.borrow_and_update().clone();
+        let is_active =
+            !self.shared.options.sparing || self.links.count() > 0 || Instant::now() < self.active_until;
+        let interval = if is_active { ACTIVE_INTERVAL } else { IDLE_INTERVAL };
+        let had_some = !self.advertised.is_empty();
+        self.advertised.clear();
+        if had_some {
+            // They are taken back by tasks that begin now.
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let legacy = advertisement(&visible, interval, LEGACY_NAME);
+        self.advertised.push(call("advertise", self.adapter.advertise(legacy)).await?);
+        if adapter::is_extended(&self.adapter).await {
+            let extended = Advertisement {
+                secondary_channel: Some(SecondaryChannel::OneM),
+                ..advertisement(&visible, interval, LONGEST_NAME)
+            };
+            // Old phones see the legacy one; nothing depends on this.
+            match call("advertise in extended packets", self.adapter.advertise(extended)).await {
+                Ok(handle) => self.advertised.push(handle),
+                Err(error) => log::debug!("{}: {error}", self.adapter.name()),
+            }
+        }
+        Ok(())
+    }
+
+    /// Whether one more link may come. One above the limit may, to be told so within its session.
+    fn has_room(&self, from: Address) -> bool {
+        let has_room = self.links.count() <= self.shared.options.links;
+        if !has_room {
+            log::info!(adapter = self.adapter.name(), address:% = from; "no room for one more link");
+        }
+        has_room
+    }
+
+    fn channel(&mut self, channel: Channel, from: Address) {
+        if !self.has_room(from) {
+            return;
+        }
+        let guarded = Guarded::new(channel, Up::new(&self.links, from));
+        let (reader, writer) = tokio::io::split(guarded);
+        self.hand_over(Link::new(self.link_info(from, Medium::BleL2cap), reader, writer));
+    }
+
+    /// A phone asks for notifications.
+    fn subscribed(&mut self, event: CharacteristicControlEvent) {
+        let CharacteristicControlEvent::Notify(writer) = event else { return };
+        // Dropped, the notifications of whoever comes second end at once.
+        if !self.gatt_taken.load(Ordering::Acquire) {
+            self.half = Some((writer, Instant::now()));
+        }
+    }
+
+    /// A phone writes its first value.
+    async fn written(&mut self, event: CharacteristicControlEvent) {
+        let CharacteristicControlEvent::Write(request) = event else { return };
+        let from = request.device_address();
+        match self.half.take_if(|(writer, _)| writer.device_address() == from) {
+            Some((writer, _)) if self.has_room(from) => {
+                if let Err(error) = self.gatt(request, writer).await {
+                    log::warn!("{}: no GATT link: {error}", self.adapter.name());
+                }
+            }
+            _ => request.reject(ReqError::NotPermitted),
+        }
+    }
+
+    async fn gatt(
+        &mut self,
+        request: CharacteristicWriteIoRequest,
+        writer: CharacteristicWriter,
+    ) -> Result<(), BleError> {
+        let from = request.device_address();
+        let device = self.adapter.device(from).map_err(|_| BleError::Unreachable(from.to_string()))?;
+        let events = call("watch the connection", device.events()).await?;
+        let values = request
+            .accept()
+            .map_err(|error| BleError::Failed { doing: "take what is written", why: error.to_string() })?;
+        self.gatt_taken.store(true, Ordering::Release);
+        let guard = (Up::new(&self.links, from), Taken(self.gatt_taken.clone()));
+        let room = writer.mtu();
+        let (reader, writer) = gatt_stream::stream(values, writer, room, disconnected(events), guard);
+        self.hand_over(Link::new(self.link_info(from, Medium::BleGatt), reader, writer));
+        Ok(())
+    }
+
+    fn link_info(&self, from: Address, medium: Medium) -> LinkInfo {
+        LinkInfo {
+            medium,
+            address: from.to_string(),
+            group: self.adapter.name().to_owned(),
+            outgoing: false,
+            useful_frame: USEFUL_FRAME,
+        }
+    }
+
+    fn hand_over(&mut self, link: Link) {
+        log::debug!(adapter = self.adapter.name(), address = link.info.address.as_str(), medium:% = link.info.medium; "link");
+        // More at once than the program takes are turned away: each waits for its answer only.
+        if self.shared.links.try_send(link).is_err() {
+            log::warn!("{}: too many links at once; one was turned away", self.adapter.name());
+        }
+    }
+
+    /// Disconnects whoever holds a place of the adapter without a link.
+    async fn end_idle(&mut self) {
+        let now = Instant::now();
+        let mut over = Vec::new();
+        for (address, since) in &mut self.near {
+            if self.links.has(*address) {
+                *since = now;
+            } else if now.duration_since(*since) > IDLE {
+                over.push(*address);
+            }
+        }
+        for address in over {
+            self.near.remove(&address);
+            let Ok(device) = self.adapter.device(address) else { continue };
+            let is_idle =
+                device.is_connected().await.unwrap_or(false) && !device.is_paired().await.unwrap_or(true);
+            if is_idle {
+                log::info!(adapter = self.adapter.name(), address:%; "connected without a link for {} s; disconnected", IDLE.as_secs());
+                if let Err(error) = call("disconnect", device.disconnect()).await {
+                    log::debug!("{error}");
+                }
+            }
+        }
+    }
+}
+
+/// What is advertised, with so many bytes of the name.
+fn advertisement(visible: &Visible, interval: Duration, name: usize) -> Advertisement {
+    Advertisement {
+        service_uuids: [SERVICE].into(),
+        manufacturer_data: BTreeMap::from([(COMPANY, visible.data.clone())]),
+        discoverable: Some(true),
+        local_name: Some(shortened(&visible.name, name).to_owned()),
+        min_interval: Some(interval),
+        max_interval: Some(interval + interval / 8),
+        ..Advertisement::default()
+    }
+}
+
+/// The longest beginning of a text that has at most so many bytes.
+fn shortened(text: &str, bytes: usize) -> &str {
+    let end = (0..=bytes.min(text.len())).rev().find(|end| text.is_char_boundary(*end)).unwrap_or(0);
+    text.get(..end).unwrap_or("")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_cut_between_characters() {
+        assert_eq!(shortened("Clinic", 29), "Clinic");
+        assert_eq!(shortened("Ségou", 2), "S");
+        assert_eq!(shortened("Ségou", 3), "Sé");
+        assert_eq!(shortened("", 3), "");
+    }
+
+    #[test]
+    fn links_are_counted_by_address_until_they_are_dropped() {
+        let links = Arc::new(Links::default());
+        let (one, other) = (Address::new([1; 6]), Address::new([2; 6]));
+        let (a, b, c) = (Up::new(&links, one), Up::new(&links, one), Up::new(&links, other));
+        assert_eq!(links.count(), 3);
+        drop(a);
+        assert!(links.has(one) && links.count() == 2);
+        drop((b, c));
+        assert!(!links.has(one) && !links.has(other) && links.count() == 0);
+    }
+}

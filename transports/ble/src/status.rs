@@ -1,0 +1,135 @@
+//! What an admin is shown of each adapter, and the log lines when it changes.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+
+/// How an adapter is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum State {
+    /// There is none, or the Bluetooth service does not run.
+    Missing,
+    /// Switched off by rfkill or a hardware switch.
+    Blocked,
+    /// Switched off.
+    Off,
+    /// Being set up.
+    Starting,
+    /// Others can find it and connect.
+    Ready,
+    /// It does not answer; it is switched off and on again.
+    Hung,
+    /// Something else does not work; it is tried again.
+    Failed,
+}
+
+impl std::fmt::Display for State {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            State::Missing => "missing",
+            State::Blocked => "blocked",
+            State::Off => "off",
+            State::Starting => "starting",
+            State::Ready => "ready",
+            State::Hung => "hung",
+            State::Failed => "failed",
+        })
+    }
+}
+
+/// An adapter, as `waypost status` shows it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AdapterStatus {
+    /// The kernel's name, such as `hci0`; empty where there is no adapter.
+    pub name: String,
+    /// Its address; empty where there is no adapter.
+    pub address: String,
+    /// How it is.
+    pub state: State,
+    /// What to do about it, or why it is so; empty where all is well.
+    pub why: String,
+    /// Links that are up.
+    pub links: usize,
+}
+
+impl AdapterStatus {
+    pub(crate) fn none(why: &str) -> Self {
+        let (name, address) = (String::new(), String::new());
+        AdapterStatus { name, address, state: State::Missing, why: why.to_owned(), links: 0 }
+    }
+}
+
+/// Where tasks write their adapter's state.
+#[derive(Clone)]
+pub(crate) struct Board {
+    adapters: Arc<Mutex<BTreeMap<String, AdapterStatus>>>,
+    changes: (watch::Sender<u64>, watch::Receiver<u64>),
+}
+
+impl Default for Board {
+    fn default() -> Self {
+        Board { adapters: Arc::default(), changes: watch::channel(0) }
+    }
+}
+
+impl Board {
+    /// States as they are.
+    pub(crate) fn all(&self) -> Vec<AdapterStatus> {
+        self.adapters.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+    }
+
+    pub(crate) async fn changed(&mut self) {
+        // The board has a sender itself, so that this never fails.
+        let _ = self.changes.1.changed().await;
+    }
+
+    /// An adapter is in a state; said in the log where that is new.
+    pub(crate) fn set(&self, name: &str, address: &str, state: State, why: &str) {
+        self.change(|all| {
+            let links = all.get(name).map_or(0, |one| one.links);
+            let now = AdapterStatus { name: name.into(), address: address.into(), state, why: why.into(), links };
+            let before = all.insert(name.to_owned(), now);
+            if before.as_ref().is_some_and(|before| before.state == state && before.why == why) {
+                return;
+            }
+            match state {
+                State::Ready => {
+                    log::info!(adapter = name, address; "Bluetooth adapter {name} is ready; phones can find it");
+                }
+                State::Starting => log::debug!(adapter = name; "Bluetooth adapter {name} is being set up"),
+                _ => log::warn!(adapter = name, state:%, why; "Bluetooth adapter {name} is {state}: {why}"),
+            }
+        });
+    }
+
+    /// So many links are up on an adapter.
+    pub(crate) fn links(&self, name: &str, count: usize) {
+        self.change(|all| {
+            if let Some(one) = all.get_mut(name) {
+                one.links = count;
+            }
+        });
+    }
+
+    /// An adapter is not used any more.
+    pub(crate) fn remove(&self, name: &str) {
+        self.change(|all| {
+            if all.remove(name).is_some() && !name.is_empty() {
+                log::info!(adapter = name; "Bluetooth adapter {name} is not used any more");
+            }
+        });
+    }
+
+    /// There is nothing but this.
+    pub(crate) fn only(&self, status: AdapterStatus) {
+        self.change(|all| *all = [(status.name.clone(), status)].into());
+    }
+
+    fn change(&self, change: impl FnOnce(&mut BTreeMap<String, AdapterStatus>)) {
+        change(&mut self.adapters.lock().unwrap_or_else(PoisonError::into_inner));
+        self.changes.0.send_modify(|count| *count += 1);
+    }
+}
