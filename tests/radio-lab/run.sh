@@ -1,0 +1,93 @@
+#!/usr/bin/env bash
+# Runs scenarios with real BlueZ and a real kernel on virtual radios, in one emulated machine: all of them, or those named.
+#   tests/radio-lab/run.sh [SCENARIO…]
+# Exit status: 0 all passed, 1 not so, 77 where there is no QEMU and none can be installed; 1 also then with
+# WAYPOST_RADIO_LAB=required.
+set -euo pipefail
+cd "$(dirname "$0")/../.."
+here=tests/radio-lab
+target=${CARGO_TARGET_DIR:-target}
+lab=$target/radio-lab
+started=$SECONDS
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+if ! "$here/host.sh"; then
+    [ "${WAYPOST_RADIO_LAB:-}" != required ] || exit 1
+    exit 77
+fi
+mkdir -p "$lab"
+exec 9>"$lab/lock"
+flock 9
+
+scenarios=("$@")
+if [ $# -eq 0 ]; then
+    for file in "$here"/scenarios/*.py; do
+        scenarios+=("$(basename "$file" .py)")
+    done
+fi
+limit=180
+for name in "${scenarios[@]}"; do
+    file=$here/scenarios/$name.py
+    [ -e "$file" ] || fail "there is no scenario $name; there are: $(cd "$here/scenarios" && echo *.py)"
+    own=$(sed -n 's/^LIMIT = \([0-9]*\).*/\1/p' "$file")
+    # Each is set up and cleaned away besides.
+    limit=$((limit + ${own:-120} + 30))
+done
+
+# The guest: a folder of its own for each state of what it is made of.
+phase=$SECONDS
+made_of=$(find "$here/guest" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+guest=$lab/guest-$made_of
+if [ ! -d "$guest" ]; then
+    rm -rf "$lab"/guest-*
+    "$here/guest/build.sh" "$guest.new"
+    mv "$guest.new" "$guest"
+fi
+echo "guest: $((SECONDS - phase)) s"
+
+# What goes into it, newly each time: the programs, this folder, the files that admins are given.
+phase=$SECONDS
+"${CARGO:-cargo}" build --locked --quiet -p waypost-gateway -p waypost-phone -p waypost-destination
+share=$lab/share
+mkdir -p "$share/bin"
+for program in waypost waypost-phone waypost-destination; do
+    built=$target/debug/$program
+    [ "$share/bin/$program" -nt "$built" ] || strip -o "$share/bin/$program" "$built"
+done
+rm -rf "$share/lab" "$share/scenarios" "$share/systemd" "$lab/results"
+cp -r "$here/lab" "$here/scenarios" "$share/"
+cp -r systemd "$share/"
+printf '%s\n' "${scenarios[@]}" >"$share/scenarios.txt"
+mkdir -p "$lab/results"
+echo "programs: $((SECONDS - phase)) s"
+
+# Emulation, also where there is KVM: the same on every machine. The first serial line is the console, the second what
+# the scenarios report.
+phase=$SECONDS
+console=$lab/results/console.txt
+status=0
+timeout "$limit" qemu-system-x86_64 \
+    -machine q35 -accel tcg,thread=multi -cpu max -smp 2 -m 2048 \
+    -nodefaults -no-user-config -no-reboot -display none -monitor none -nic none \
+    -kernel "$guest/kernel" -initrd "$guest/initrd" \
+    -append "console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on panic=-1 tsc=reliable no_timer_check systemd.unit=radio-lab.target systemd.show_status=no" \
+    -drive "file=$guest/root.img,if=virtio,format=raw,snapshot=on" \
+    -device virtio-rng-pci \
+    -fsdev "local,id=share,path=$share,security_model=none,readonly=on" -device virtio-9p-pci,fsdev=share,mount_tag=share \
+    -fsdev "local,id=results,path=$lab/results,security_model=none" -device virtio-9p-pci,fsdev=results,mount_tag=results \
+    -serial "file:$console" -serial stdio </dev/null 2>"$lab/results/qemu.txt" || status=$?
+echo "scenarios: $((SECONDS - phase)) s"
+echo "radio lab: $((SECONDS - started)) s; outputs, logs and captures of each scenario: $lab/results"
+
+if [ ! -s "$lab/results/summary.txt" ]; then
+    [ $status -ne 124 ] || echo "the guest was still busy after $limit s" >&2
+    echo "the guest ended without a result; its console said last:" >&2
+    tail -n 40 "$console" "$lab/results/qemu.txt" >&2 || true
+    exit 1
+fi
+cat "$lab/results/summary.txt"
+grep -q ' 0 failed$' "$lab/results/summary.txt"
