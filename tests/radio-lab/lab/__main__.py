@@ -1,4 +1,155 @@
+"""Runs the scenarios of /share/scenarios.txt one after the other, each in a process of its own, and says how each ended."""
+
+import importlib.util
+import json
 import os
-open('/dev/ttyS1','w').write('hello from the guest, up %s\n' % open('/proc/uptime').read())
-os.system('systemd-analyze blame > /results/blame.txt; systemd-analyze critical-chain radio-lab.service > /results/chain.txt; journalctl -b -o short-monotonic > /results/journal.txt; systemctl list-units --no-pager > /results/units.txt; cp /etc/bluetooth/main.conf /results/; /usr/libexec/bluetooth/bluetoothd --help > /results/bluetoothd-help.txt; cp /usr/lib/systemd/system/bluetooth.service /results')
-open('/results/summary.txt','w').write('0 passed, 0 failed\n')
+import re
+import shutil
+import subprocess
+import sys
+import termios
+import time
+import traceback
+from pathlib import Path
+
+# Loaded once: every scenario, its controllers and its other hosts are forks of this process, and find bumble there.
+import bumble.device  # noqa: F401
+
+from . import Lab, bluez
+
+SHARE, RESULTS, WORK = Path("/share"), Path("/results"), Path("/tmp/scenario")
+GROUP = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text(encoding="ascii").strip().split("::/")[1] / "scenario"
+LIMIT = 120
+
+
+def main():
+    say = reporter()
+    say(f"guest is ready after {uptime():.1f} s")
+    prepare()
+    names = (SHARE / "scenarios.txt").read_text().split()
+    failed = 0
+    for name in names:
+        begun = time.monotonic()
+        wrong = attempt(name)
+        took = time.monotonic() - begun
+        say(f"{'FAIL' if wrong else 'ok  '} {name:32} {took:6.1f} s")
+        for line in notes(name) + (wrong or "").splitlines():
+            say(f"     {line}")
+        failed += bool(wrong)
+    (RESULTS / "summary.txt").write_text(f"{len(names) - failed} passed, {failed} failed\n")
+
+
+def prepare():
+    subprocess.run(["modprobe", "--all", "hci_vhci", "uhid"], check=True)
+    subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
+    # Programs are read once, rather than page by page from the host.
+    shutil.copytree(SHARE / "bin", "/tmp/bin")
+    bluez.install()
+
+
+def attempt(name):
+    """Runs one, and cleans up after it; answers what was wrong."""
+    shutil.rmtree(WORK, ignore_errors=True)
+    WORK.mkdir()
+    begun = time.time()
+    scenario = load(name)
+    limit = getattr(scenario, "LIMIT", LIMIT)
+    GROUP.mkdir(exist_ok=True)
+    reading, writing = os.pipe()
+    child = os.fork()
+    if child == 0:
+        os.close(reading)
+        wrong = perform(scenario)
+        os.write(writing, (wrong or "").encode()[:60000])
+        os._exit(1 if wrong else 0)
+    os.close(writing)
+    ended = wait(child, limit)
+    # Everything that it started is in there.
+    (GROUP / "cgroup.kill").write_text("1")
+    if ended is None:
+        os.waitpid(child, 0)
+    bluez.stop_and_forget()
+    with os.fdopen(reading, "rb") as pipe:
+        wrong = pipe.read().decode(errors="replace")
+    if ended is None:
+        wrong = f"not done after {limit} s\n{wrong}"
+    elif ended != 0 and not wrong:
+        wrong = f"its process ended with status {ended}"
+    if wrong:
+        wrong += "\n" + last_lines()
+    collect(name, begun)
+    return wrong
+
+
+def load(name):
+    spec = importlib.util.spec_from_file_location(name, SHARE / f"scenarios/{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def perform(scenario):
+    """In the scenario's own process: runs it; answers what was wrong."""
+    (GROUP / "cgroup.procs").write_text(str(os.getpid()))
+    os.setsid()
+    try:
+        lab = Lab(WORK, getattr(scenario, "CONTROLLERS", 4), getattr(scenario, "LEGACY", ()), getattr(scenario, "MAIN_CONF", None))
+        scenario.run(lab)
+        return None
+    except BaseException:
+        kind, error, trace = sys.exc_info()
+        frames = [f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}" for frame in traceback.extract_tb(trace)]
+        return "\n".join([f"{kind.__name__}: {error}", *frames[-6:]])
+
+
+def wait(child, seconds):
+    """Its exit status; nothing if it is still busy after that time."""
+    until = time.monotonic() + seconds
+    while time.monotonic() < until:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    return None
+
+
+def last_lines():
+    shown = []
+    for log in sorted((WORK / "results").glob("*.log")):
+        lines = log.read_text(errors="replace").splitlines()[-8:]
+        shown += [f"-- {log.name}", *(line[:240] for line in lines)] if lines else []
+    return "\n".join(shown)
+
+
+def notes(name):
+    file = RESULTS / name / "notes.txt"
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+
+def collect(name, begun):
+    """Moves what is to be kept out of the guest."""
+    to = RESULTS / name
+    shutil.copytree(WORK / "results", to, dirs_exist_ok=True)
+    journal = subprocess.run(["journalctl", "--output=short-precise", f"--since=@{begun:.3f}", "--no-pager"], capture_output=True, text=True, check=False).stdout
+    (to / "journal.txt").write_text(journal)
+    (to / "bluetoothd.txt").write_text("".join(line for line in journal.splitlines(keepends=True) if re.search(r" bluetoothd\[\d+\]: ", line)))
+
+
+def reporter():
+    """Writes lines to the second serial line, which is what the host prints."""
+    line = os.open("/dev/ttyS1", os.O_WRONLY | os.O_NOCTTY)
+    settings = termios.tcgetattr(line)
+    settings[1] &= ~termios.OPOST
+    termios.tcsetattr(line, termios.TCSANOW, settings)
+    return lambda text: os.write(line, f"{text}\n".encode())
+
+
+def uptime():
+    return float(Path("/proc/uptime").read_text(encoding="ascii").split()[0])
+
+
+try:
+    main()
+except BaseException:
+    reporter()(traceback.format_exc())
+    raise

@@ -1,0 +1,69 @@
+"""What went between hosts and controllers, as btmon wrote it down (btsnoop, with the kernel's monitor opcodes)."""
+
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+COMMAND, EVENT, DATA_SENT, DATA_RECEIVED = 2, 3, 4, 5
+# Microseconds from the format's epoch to 1970.
+EPOCH = 0x00DCDDB30F2F8000
+
+LE_SET_ADVERTISING_DATA, LE_SET_SCAN_RESPONSE = 0x2008, 0x2009
+LE_SET_EXTENDED_ADVERTISING_DATA, LE_SET_EXTENDED_SCAN_RESPONSE = 0x2037, 0x2038
+
+
+@dataclass
+class Packet:
+    """One packet; `kind` is COMMAND, EVENT, DATA_SENT or DATA_RECEIVED, or another of the monitor's opcodes."""
+
+    time: float
+    index: int
+    kind: int
+    data: bytes
+
+    @property
+    def opcode(self):
+        """Of a command."""
+        return int.from_bytes(self.data[:2], "little")
+
+
+class Capture:
+    """Reads a capture, also while it grows."""
+
+    def __init__(self, path):
+        self.path = Path(path)
+
+    def packets(self, index=None, kind=None):
+        """All of them in order; of one adapter (by the kernel's number), of one kind."""
+        raw = self.path.read_bytes()
+        assert raw[:8] == b"btsnoop\0", f"{self.path} is no capture"
+        at = 16
+        while at + 24 <= len(raw):
+            _, length, flags, _ = (int.from_bytes(raw[at + i:at + i + 4], "big") for i in (0, 4, 8, 12))
+            time = (int.from_bytes(raw[at + 16:at + 24], "big") - EPOCH) / 1e6
+            if at + 24 + length > len(raw):
+                break
+            packet = Packet(time, flags >> 16, flags & 0xFFFF, raw[at + 24:at + 24 + length])
+            at += 24 + length
+            if index in (None, packet.index) and kind in (None, packet.kind):
+                yield packet
+
+    def commands(self, opcode, index=None):
+        """The parameters of every such command."""
+        return [packet.data[3:] for packet in self.packets(index, COMMAND) if packet.opcode == opcode]
+
+    def advertised(self, index):
+        """The last advertising data and scan response that an adapter was given, from whichever commands it knows."""
+        found = {}
+        for packet in self.packets(index, COMMAND):
+            if packet.opcode in (LE_SET_ADVERTISING_DATA, LE_SET_SCAN_RESPONSE):
+                # length, then 31 bytes
+                found[packet.opcode & 1] = packet.data[4:4 + packet.data[3]]
+            elif packet.opcode in (LE_SET_EXTENDED_ADVERTISING_DATA, LE_SET_EXTENDED_SCAN_RESPONSE):
+                # handle, operation, fragment preference, length
+                found[packet.opcode + 1 & 1] = packet.data[7:7 + packet.data[6]]
+        return found.get(0, b""), found.get(1, b"")
+
+    def text(self):
+        """All of it as btmon tells it."""
+        return subprocess.run(["btmon", "-r", self.path], capture_output=True, text=True, check=True).stdout

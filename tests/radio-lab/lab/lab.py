@@ -1,0 +1,99 @@
+"""What a scenario has in its hands."""
+
+import subprocess
+from pathlib import Path
+
+from . import air, bluez
+from .capture import Capture
+from .processes import Process
+from .programs import Destination, Kiosk, Phone
+from .radio import Radio
+from .waiting import wait_until
+
+
+class Lab:
+    """Radios, BlueZ and programs of one scenario. Everything begins anew with each scenario and ends with it."""
+
+    def __init__(self, folder, controllers, legacy, main_conf):
+        self.state = folder / "state"
+        self.results = folder / "results"
+        for each in (self.state, self.results):
+            each.mkdir(parents=True)
+        self.legacy = set(legacy)
+        self.controllers = controllers
+        self.start_capture()
+        air.fork(controllers, self.legacy, self.results / "controllers.log")
+        self.radio = Radio()
+        self.bluez = bluez.Bluez(self.radio)
+        self.adapters = {f"hci{number}": bluez.Adapter(self.bluez, f"hci{number}") for number in range(controllers)}
+        bluez.configure(main_conf)
+        self.bluez.start(self.adapters.values())
+        self.servers = {}
+        self.kiosks = 0
+
+    # Radios and BlueZ
+
+    def adapter(self, name):
+        """`hci0` … by the name of the controller."""
+        return self.adapters[name]
+
+    @property
+    def bus(self):
+        """A connection to BlueZ, a new one after each restart of it."""
+        return self.bluez.bus
+
+    def bluetooth(self, main_conf=None, arguments=""):
+        """Restarts bluetoothd with other settings: main.conf as `{section: {key: value}}` (None takes a key away), arguments."""
+        bluez.configure(main_conf, arguments)
+        self.bluez.restart(self.adapters.values())
+
+    def restart_bluetoothd(self, kill=False):
+        self.bluez.restart([one for one in self.adapters.values() if one.exists()], kill)
+
+    def independent(self, name="independent", address="00:AA:02:00:00:01"):
+        """A controller for a host that is not BlueZ; answers the path of its H4 socket (see independent.py)."""
+        return self.radio.add(name, address=address)
+
+    def start_capture(self):
+        path = self.results / "hci.btsnoop"
+        self.monitor = Process(self.results / "btmon.log", ["btmon", "-w", path])
+        wait_until("btmon writes", lambda: path.exists() and path.stat().st_size >= 16)
+
+    def capture(self):
+        return Capture(self.results / "hci.btsnoop")
+
+    # Programs
+
+    def destination(self, port=8443, running=True):
+        """The destination server at this port of loopback: made and started at first."""
+        if port not in self.servers:
+            self.servers[port] = Destination(self, port)
+            if running:
+                self.servers[port].start()
+        return self.servers[port]
+
+    def kiosk(self, adapter="hci0", config="", destination=None, running=True):
+        """A gateway with this adapter; `config` is TOML that comes after the lab's own."""
+        self.kiosks += 1
+        kiosk = Kiosk(self, self.adapter(adapter), destination or self.destination(), config, 4179 + self.kiosks)
+        if running:
+            kiosk.start()
+        return kiosk
+
+    def phone(self, name, adapter="hci1", destination=None):
+        """A phone that has the destination, and no gateway yet."""
+        return Phone(self, name, self.adapter(adapter), destination or self.destination(running=False))
+
+    def start(self, name, *command, **environment):
+        """Any other program, with its log."""
+        return Process(self.results / f"{name}.log", command, environment)
+
+    def run(self, *command):
+        """Any other command that must succeed; answers what it printed."""
+        return subprocess.run(list(map(str, command)), capture_output=True, text=True, check=True).stdout
+
+    def note(self, text):
+        """A line for the results, shown beside the scenario's when it ends."""
+        with (self.results / "notes.txt").open("a", encoding="utf-8") as file:
+            file.write(f"{text}\n")
+        Path("/dev/kmsg").write_text(f"lab: {text}\n")

@@ -1,0 +1,186 @@
+"""The project's programs: kiosk, phone, destination. Each is a folder of its own below the scenario's."""
+
+import json
+import shutil
+import subprocess
+from pathlib import Path
+
+from .processes import Process
+
+BIN = Path("/tmp/bin")
+TEMPLATES = Path("/tmp/templates")
+
+
+class Ran:
+    """What a command that ended has said: `said` its JSON objects, `status`, `errors` its standard error."""
+
+    def __init__(self, command, log, seconds, check):
+        done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
+        self.status, self.errors = done.returncode, done.stderr.decode(errors="replace")
+        with log.open("ab") as file:
+            file.write(f"$ {' '.join(map(str, command[0:1] + command[3:]))}\n".encode() + done.stdout + done.stderr + f"= {done.returncode}\n".encode())
+        self.said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith((b"{", b"["))]
+        if check and self.status != 0:
+            raise AssertionError(f"`{Path(command[0]).name} {' '.join(map(str, command[3:]))}` ended with status {self.status}: {self.errors.strip() or self.said[-1:]}")
+
+    @property
+    def last(self):
+        return self.said[-1]
+
+    def events(self, name):
+        return [one for one in self.said if one.get("event") == name]
+
+
+class Destination:
+    """A destination server on loopback."""
+
+    def __init__(self, lab, port=8443):
+        self.lab, self.port = lab, port
+        self.home = lab.state / f"destination-{port}"
+        self.log = lab.results / f"destination-{port}.log"
+        self.process = None
+        # Keys take seconds to make, under emulation: once for each guest.
+        template = TEMPLATES / self.home.name
+        if not template.exists():
+            shutil.rmtree(self.home, ignore_errors=True)
+            self.run("init", "--name", "Clinic", "--url", f"https://127.0.0.1:{port}", "--self-signed", "127.0.0.1", "--collection", "forms")
+            (self.home / "token.txt").write_text(self.run("gateways", "add", "kiosk").last["token"])
+            TEMPLATES.mkdir(exist_ok=True)
+            shutil.copytree(self.home, template)
+        elif not self.home.exists():
+            shutil.copytree(template, self.home)
+
+    def run(self, *arguments, seconds=60, check=True):
+        return Ran([BIN / "waypost-destination", "--home", self.home, "--json", *arguments], self.log, seconds, check)
+
+    def start(self):
+        self.process = Process(self.log, [BIN / "waypost-destination", "--home", self.home, "--json", "run", "--listen", f"127.0.0.1:{self.port}"])
+        self.process.wait_for('"ready":true')
+
+    def stop(self):
+        return self.process.stop()
+
+    @property
+    def token(self):
+        return (self.home / "token.txt").read_text()
+
+    def code(self):
+        """With which phones add it."""
+        return self.run("phone-code").last["text"]
+
+    def inbox(self):
+        """`{name: bytes}` of all files that arrived and were opened, in all collections."""
+        folder = self.home / "inbox"
+        return {str(path.relative_to(folder / path.relative_to(folder).parts[0])): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+class Kiosk:
+    """A gateway: `waypost run`, and its commands."""
+
+    def __init__(self, lab, adapter, destination, config, port):
+        self.lab, self.adapter = lab, adapter
+        self.name = f"kiosk-{port}"
+        self.folder = lab.state / self.name
+        self.log = lab.results / f"{self.name}.log"
+        self.process = None
+        self.folder.mkdir()
+        for name, source in (("certificate.pgp", "certificate.pgp"), ("ca.pem", "tls/ca.pem"), ("token", "token.txt")):
+            shutil.copy(destination.home / source, self.folder / name)
+        (self.folder / "gateway.toml").write_text(CONFIGURATION.format(port=port, destination=destination.port) + config)
+
+    def configure(self, name, text):
+        """Adds or replaces a drop-in of the configuration (TOML), from the next start or reload on."""
+        folder = self.folder / "gateway.d"
+        folder.mkdir(exist_ok=True)
+        (folder / name).with_suffix(".toml").write_text(text)
+
+    def start(self):
+        self.process = Process(self.log, self.command("run"))
+        self.process.wait_for("gateway is running")
+
+    def stop(self):
+        return self.process.stop()
+
+    def kill9(self):
+        self.process.kill9()
+
+    def command(self, *arguments):
+        return [BIN / "waypost", "--config", self.folder / "gateway.toml", "--json", *arguments]
+
+    def run(self, *arguments, seconds=60, check=True):
+        return Ran(self.command(*arguments), self.lab.results / f"{self.name}-commands.log", seconds, check)
+
+    def status(self):
+        return self.run("status").last
+
+    def code(self):
+        """A new pairing code's text."""
+        return self.run("pair").last["text"]
+
+    def documents(self):
+        return self.run("documents", "list").last["documents"]
+
+
+class Phone:
+    """A phone: nothing but its folder, each command a process of its own. It has an adapter of its own."""
+
+    def __init__(self, lab, name, adapter, destination):
+        self.lab, self.name, self.adapter = lab, name, adapter
+        self.home = lab.state / name
+        self.log = lab.results / f"{name}.log"
+        self.run("init", "--name", name)
+        if destination:
+            self.run("destination", "add", destination.code(), "--yes")
+
+    def command(self, *arguments):
+        return [BIN / "waypost-phone", "--home", self.home, "--json", *arguments]
+
+    def run(self, *arguments, seconds=90, check=True):
+        """Runs a command, which must succeed unless `check=False`."""
+        return Ran(self.command(*arguments), self.log, seconds, check)
+
+    def start(self, *arguments):
+        """Starts a command that goes on (`sync`, `run`, `listen`) while the scenario does something else."""
+        return Process(self.log, self.command(*arguments))
+
+    def pair(self, kiosk):
+        paired = self.run("pair", kiosk.code())
+        assert paired.last["report"]["key"], paired.last
+
+    def add(self, *batches):
+        """Seals files, `[(name, bytes)]`; answers their ids."""
+        folder = self.lab.state / f"{self.name}-files"
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir()
+        paths = []
+        for name, content in (one for batch in batches for one in batch):
+            (folder / name).write_bytes(content)
+            paths.append(folder / name)
+        added = self.run("add", "--base", folder, *paths)
+        return [one["id"] for one in added.events("added")]
+
+    def sync(self, *arguments, **more):
+        """One contact; answers the report."""
+        return self.run("sync", *arguments, **more).last
+
+    def list(self, *arguments):
+        return self.run("list", *arguments).last["documents"]
+
+
+CONFIGURATION = """name = "Lab kiosk"
+store.path = "store"
+store.reserve = "16MiB"
+identity.key_file = "identity.key"
+control.socket = "control.sock"
+lan.listen = ["127.0.0.1:{port}"]
+lan.advertise = false
+upload.probe_interval = "1s"
+upload.max_backoff = "1s"
+
+[[destination]]
+name = "clinic"
+url = "https://127.0.0.1:{destination}"
+certificate = "certificate.pgp"
+token_file = "token"
+ca_file = "ca.pem"
+"""
