@@ -1,6 +1,7 @@
 # The two commands are `make demo` and `make test`; both set up what they need.
 #   make demo [FOLDER=path] [JSON=1]   the way of a folder's files: phone, kiosk, server, and back
 #   make test                          every test
+#   make test-radio [SCENARIOS="a b"]  scenarios with real Bluetooth on virtual radios, as `make test` runs them too
 #   make lint                          format, notices, clippy, documentation, all warnings denied
 #   make deny                          licences, bans and sources of all dependencies, by cargo-deny
 #   make bench [FIGURES="a b"]         the figures of docs/performance.md
@@ -22,7 +23,7 @@ PROGRAMS := -p waypost-gateway -p waypost-phone -p waypost-destination
 # Test programs that need root get it, or say how they would.
 AS_ROOT := --config "target.'cfg(unix)'.runner = [\"$$PWD/tests/tools/run-test.sh\"]"
 
-.PHONY: setup build demo test lint bench deny
+.PHONY: setup build demo test test-radio lint bench deny
 
 setup:
 	@tests/tools/setup.sh
@@ -37,6 +38,11 @@ demo: setup
 test: setup
 	@tests/tools/step.sh "build" $(CARGO) build --locked --workspace --all-targets
 	@tests/tools/step.sh "unit tests and scenarios" $(CARGO) $(AS_ROOT) test --locked --workspace --no-fail-fast
+	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh || [ $$? -eq 77 ]
+
+# Each by its name in tests/radio-lab/scenarios.
+test-radio: setup
+	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh $(SCENARIOS)
 
 lint: setup
 	@tests/tools/step.sh "format" $(CARGO) fmt --all --check

@@ -56,7 +56,8 @@ class Lab:
 
     def start_capture(self):
         path = self.results / "hci.btsnoop"
-        self.monitor = Process(self.results / "btmon.log", ["btmon", "-w", path])
+        # It tells everything on its standard output besides, which nobody reads.
+        self.monitor = Process(Path("/dev/null"), ["btmon", "-w", path])
         wait_until("btmon writes", lambda: path.exists() and path.stat().st_size >= 16)
 
     def capture(self):
