@@ -26,6 +26,9 @@ const IDLE: Duration = Duration::from_secs(60);
 /// How long the side that opened a session has for closing it.
 const LINGER: Duration = Duration::from_secs(5);
 
+/// How long the last frames of a link may take to leave.
+const LAST_WORDS: Duration = Duration::from_secs(5);
+
 /// Why a contact could not be made or written down.
 #[derive(Debug, thiserror::Error)]
 pub enum SyncError {
@@ -208,4 +211,5 @@ async fn converse(
             () = sleep => node.handle_deadline(host),
         }
     }
+    node.settle(LAST_WORDS).await;
 }

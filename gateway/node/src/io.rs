@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
+use tokio_util::task::TaskTracker;
 use waypost_link::{FrameReader, FrameWriter, Link, LinkError};
 
 use crate::node::{ConversationId, NodeEvent};
@@ -18,12 +19,18 @@ pub(crate) struct LinkTasks {
 }
 
 impl LinkTasks {
-    pub(crate) fn spawn(id: ConversationId, link: Link, events: mpsc::Sender<NodeEvent>) -> Self {
+    /// `writers` knows of the one that may have last words to write after this was dropped.
+    pub(crate) fn spawn(
+        id: ConversationId,
+        link: Link,
+        events: mpsc::Sender<NodeEvent>,
+        writers: &TaskTracker,
+    ) -> Self {
         let (out, frames) = mpsc::channel(OUT_FRAMES);
         // One permit: the reader has one frame in the loop, and reads the next while that is handled.
         let (go_on, permits) = mpsc::channel(1);
         let reader = tokio::spawn(read(id, link.reader, permits, events.clone()));
-        tokio::spawn(write(id, link.writer, frames, events));
+        writers.spawn(write(id, link.writer, frames, events));
         LinkTasks { out: Some(out), go_on, reader }
     }
 

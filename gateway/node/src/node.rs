@@ -9,6 +9,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use tokio::sync::mpsc;
+use tokio_util::task::TaskTracker;
 use waypost_link::{Link, LinkError};
 use waypost_protocol::ids::{GroupId, PeerKey};
 use waypost_protocol::refusal::{Goodbye, Reason};
@@ -78,6 +79,7 @@ pub struct Node {
     events_in: mpsc::Sender<NodeEvent>,
     answers: mpsc::UnboundedReceiver<NodeEvent>,
     answers_in: mpsc::UnboundedSender<NodeEvent>,
+    writers: TaskTracker,
 }
 
 impl Node {
@@ -109,7 +111,17 @@ impl Node {
             events_in,
             answers,
             answers_in,
+            writers: TaskTracker::new(),
         }
+    }
+
+    /// Waits until what was to be written on links that are closed has left, for so long at most. A program that ends
+    /// before takes a peer's last word with it.
+    pub async fn settle(&self, limit: Duration) {
+        self.writers.close();
+        // What has not left by then is lost with its link.
+        let _ = tokio::time::timeout(limit, self.writers.wait()).await;
+        self.writers.reopen();
     }
 
     /// The node's clock.
@@ -223,7 +235,7 @@ impl Node {
         let id = ConversationId(self.next_id);
         self.next_id += 1;
         let info = link.info.clone();
-        let tasks = LinkTasks::spawn(id, link, self.events_in.clone());
+        let tasks = LinkTasks::spawn(id, link, self.events_in.clone(), &self.writers);
         self.conversations.insert(id, Conversation::new(id, info, tasks, session, self.clock.now()));
         id
     }

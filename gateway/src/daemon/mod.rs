@@ -472,6 +472,7 @@ impl Daemon {
                 break;
             }
         }
+        self.node.settle(until.saturating_duration_since(tokio::time::Instant::now())).await;
         self.bundles.stop();
         // An uploader may be telling the loop something, which nobody reads any more.
         self.news.close();

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 COMMAND, EVENT, DATA_SENT, DATA_RECEIVED = 2, 3, 4, 5
+# Of ATT, on L2CAP's channel for it.
+ATTRIBUTES, WRITE_COMMAND, NOTIFICATION = b"\x04\x00", 0x52, 0x1B
 # Microseconds from the format's epoch to 1970.
 EPOCH = 0x00DCDDB30F2F8000
 
@@ -63,6 +65,16 @@ class Capture:
                 # handle, operation, fragment preference, length
                 found[packet.opcode + 1 & 1] = packet.data[7:7 + packet.data[6]]
         return found.get(0, b""), found.get(1, b"")
+
+    def longest_value(self, index, since=0):
+        """Of the values that an adapter wrote without response or notified, the longest one's bytes; of those after a time (Unix seconds)."""
+        longest = 0
+        for packet in self.packets(index, DATA_SENT):
+            # Handle with flags, length; in a packet's first part L2CAP's length and channel; opcode, handle, value.
+            is_first = packet.data[1] >> 4 & 3 != 1
+            if packet.time > since and is_first and packet.data[6:8] == ATTRIBUTES and packet.data[8] in (WRITE_COMMAND, NOTIFICATION):
+                longest = max(longest, int.from_bytes(packet.data[4:6], "little") - 3)
+        return longest
 
     def text(self):
         """All of it as btmon tells it."""

@@ -1,6 +1,7 @@
 """The project's programs: kiosk, phone, destination. Each is a folder of its own below the scenario's."""
 
 import json
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -14,8 +15,8 @@ TEMPLATES = Path("/tmp/templates")
 class Ran:
     """What a command that ended has said: `said` its JSON objects, `status`, `errors` its standard error."""
 
-    def __init__(self, command, log, seconds, check):
-        done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False)
+    def __init__(self, command, log, seconds, check, environment=None):
+        done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False, env={**os.environ, **(environment or {})})
         self.status, self.errors = done.returncode, done.stderr.decode(errors="replace")
         with log.open("ab") as file:
             file.write(f"$ {' '.join(map(str, command[0:1] + command[3:]))}\n".encode() + done.stdout + done.stderr + f"= {done.returncode}\n".encode())
@@ -86,7 +87,7 @@ class Kiosk:
         self.folder.mkdir()
         for name, source in (("certificate.pgp", "certificate.pgp"), ("ca.pem", "tls/ca.pem"), ("token", "token.txt")):
             shutil.copy(destination.home / source, self.folder / name)
-        (self.folder / "gateway.toml").write_text(CONFIGURATION.format(port=port, destination=destination.port) + config)
+        (self.folder / "gateway.toml").write_text(CONFIGURATION.format(port=port, adapter=adapter.address, destination=destination.port) + config)
 
     def configure(self, name, text):
         """Adds or replaces a drop-in of the configuration (TOML), from the next start or reload on."""
@@ -113,6 +114,10 @@ class Kiosk:
     def status(self):
         return self.run("status").last
 
+    def adapters(self):
+        """The state of each of its adapters."""
+        return {one["name"]: one["state"] for one in self.status()["bluetooth"]}
+
     def code(self):
         """A new pairing code's text."""
         return self.run("pair").last["text"]
@@ -128,23 +133,38 @@ class Phone:
         self.lab, self.name, self.adapter = lab, name, adapter
         self.home = lab.state / name
         self.log = lab.results / f"{name}.log"
+        self.environment = {"WAYPOST_PHONE_ADAPTER": adapter.address}
         self.run("init", "--name", name)
         if destination:
             self.run("destination", "add", destination.code(), "--yes")
 
     def command(self, *arguments):
-        return [BIN / "waypost-phone", "--home", self.home, "--json", *arguments]
+        return [BIN / "waypost-phone", "--home", self.home, "--json", "--verbose", *arguments]
 
     def run(self, *arguments, seconds=90, check=True):
         """Runs a command, which must succeed unless `check=False`."""
-        return Ran(self.command(*arguments), self.log, seconds, check)
+        return Ran(self.command(*arguments), self.log, seconds, check, self.environment)
 
     def start(self, *arguments):
         """Starts a command that goes on (`sync`, `run`, `listen`) while the scenario does something else."""
-        return Process(self.log, self.command(*arguments))
+        return Process(self.log, self.command(*arguments), self.environment)
 
-    def pair(self, kiosk):
-        paired = self.run("pair", kiosk.code())
+    def moved(self):
+        """Bytes of the document that is under way, as the command that runs has said last."""
+        done = [one["done"] for one in self.said() if one.get("event") == "progress"]
+        return done[-1] if done else 0
+
+    def said(self):
+        """What its commands have said until now, the unfinished last line left out."""
+        lines = self.log.read_bytes().split(b"\n")[:-1]
+        return [json.loads(line) for line in lines if line.startswith(b"{")]
+
+    def report(self):
+        """The last report of a sync."""
+        return [one for one in self.said() if one.get("event") == "report"][-1]
+
+    def pair(self, kiosk, *arguments):
+        paired = self.run("pair", kiosk.code(), *arguments)
         assert paired.last["report"]["key"], paired.last
 
     def add(self, *batches):
@@ -174,6 +194,7 @@ identity.key_file = "identity.key"
 control.socket = "control.sock"
 lan.listen = ["127.0.0.1:{port}"]
 lan.advertise = false
+ble.adapters = ["{adapter}"]
 upload.probe_interval = "1s"
 upload.max_backoff = "1s"
 

@@ -212,6 +212,10 @@ impl Radio {
         let address: Address =
             to.address.parse().map_err(|_| BleError::Unusable(format!("{} is no address", to.address)))?;
         let device = self.adapter.device(address).map_err(|_| BleError::NoAdapter(self.name().to_owned()))?;
+        // What is left of an earlier call is on its way down, and would take the new link with it.
+        if matches!(device.is_connected().await, Ok(true)) {
+            end(&device).await;
+        }
         let called = self.call_device(&device, to, bearer, psm).await;
         if called.is_err() {
             // A connection that is half made would keep the peer from being seen.

@@ -40,12 +40,20 @@ pub(crate) async fn connect(from: (Address, AddressType), to: SocketAddr) -> io:
 /// A channel. Closing it waits until what was written has left: the kernel would throw it away.
 pub(crate) struct Channel {
     stream: Stream,
+    /// What the kernel says of its buffer while nothing waits in it: how much is free, or that nothing is used.
+    empty: Option<u32>,
     drain: Option<(Pin<Box<Sleep>>, u32)>,
 }
 
 impl Channel {
+    /// Of a stream on which nothing was written yet.
     pub(crate) fn new(stream: Stream) -> Self {
-        Channel { stream, drain: None }
+        let empty = stream.as_ref().output_buffer().ok();
+        Channel { stream, empty, drain: None }
+    }
+
+    fn is_drained(&self) -> bool {
+        self.stream.as_ref().output_buffer().ok() == self.empty
     }
 }
 
@@ -77,8 +85,7 @@ impl AsyncWrite for Channel {
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             let waited = self.drain.as_ref().map_or(0, |(_, waited)| *waited);
-            let is_gone = self.stream.as_ref().output_buffer().is_ok_and(|left| left == 0);
-            if is_gone || waited >= DRAIN_MOST {
+            if self.is_drained() || waited >= DRAIN_MOST {
                 return match ready!(Pin::new(&mut self.stream).poll_shutdown(cx)) {
                     Err(error) if error.kind() == io::ErrorKind::NotConnected => Poll::Ready(Ok(())),
                     shut => Poll::Ready(shut),

@@ -1,12 +1,16 @@
 //! A stream of bytes over two GATT characteristics: carries bytes between a pipe and values, within their credit.
 
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::Future;
 use std::io;
+use std::pin::Pin;
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bluer::gatt::{CharacteristicReader, CharacteristicWriter};
-use tokio::io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
+use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
+use tokio::sync::oneshot;
 use tokio::time::Instant;
 
 use crate::fragment::{FragmentError, LONGEST_VALUE, Receiver, Sender, Value};
@@ -48,8 +52,9 @@ pub(crate) fn stream<G: Send + 'static>(
     value: usize,
     gone: impl Future<Output = ()> + Send + 'static,
     guard: G,
-) -> (ReadHalf<DuplexStream>, WriteHalf<DuplexStream>) {
+) -> (ReadHalf<DuplexStream>, Writing) {
     let (near, far) = duplex(PIPE);
+    let (carried, over) = oneshot::channel();
     let carry = Carry::new(far, value.clamp(2, LONGEST_VALUE) - 1);
     tokio::spawn(async move {
         let ended = tokio::select! {
@@ -59,9 +64,32 @@ pub(crate) fn stream<G: Send + 'static>(
         if let Err(error) = ended {
             log::debug!("a GATT link has ended: {error}");
         }
-        drop(guard);
+        drop((guard, carried));
     });
-    split(near)
+    let (reader, writer) = split(near);
+    (reader, Writing { pipe: writer, over })
+}
+
+/// The writing half. It is shut down when the peer has everything, or will not have it.
+pub(crate) struct Writing {
+    pipe: WriteHalf<DuplexStream>,
+    over: oneshot::Receiver<Infallible>,
+}
+
+impl AsyncWrite for Writing {
+    fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.pipe).poll_write(cx, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.pipe).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(Pin::new(&mut self.pipe).poll_shutdown(cx))?;
+        // It ends with an error, since nobody sends anything.
+        Pin::new(&mut self.over).poll(cx).map(|_| Ok(()))
+    }
 }
 
 /// What is under way.
@@ -200,7 +228,7 @@ mod tests {
         }
     }
 
-    type Halves = (ReadHalf<DuplexStream>, WriteHalf<DuplexStream>);
+    type Halves = (ReadHalf<DuplexStream>, Writing);
 
     fn pair(value: usize) -> (Halves, Halves) {
         let ((a, b), (c, d)) = (mpsc::channel(4), mpsc::channel(4));

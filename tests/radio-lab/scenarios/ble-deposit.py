@@ -1,0 +1,20 @@
+"""A phone that comes near finds the kiosk over Bluetooth, pairs, and hands over 50 forms and 3 photos over L2CAP."""
+
+from lab import Lab, forms, photos, wait_until
+
+
+def run(lab: Lab):
+    kiosk = lab.kiosk("hci0")
+    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    amina = lab.phone("amina", "hci1")
+    amina.pair(kiosk, "--ble")
+    contents = forms(50) + photos(3)
+    amina.add(contents)
+
+    report = amina.sync("--ble", "--wait", "60s")
+    lab.note(f"report: {report}")
+    assert (report["transferred"], report["medium"], report["unconfirmed"]) == (53, "ble", 0), report
+    assert lab.destination().inbox() == dict(contents)
+    assert amina.list() == []
+    wait_until("the link has ended", lambda: kiosk.status()["bluetooth"][0]["links"] == 0)
+    kiosk.process.wait_for("contact over: finished")
