@@ -50,7 +50,7 @@ def prepare():
 def attempt(name):
     """Runs one, and cleans up after it; answers what was wrong."""
     shutil.rmtree(WORK, ignore_errors=True)
-    WORK.mkdir()
+    (WORK / "results").mkdir(parents=True)
     begun = time.time()
     scenario = load(name)
     limit = getattr(scenario, "LIMIT", LIMIT)
@@ -92,6 +92,10 @@ def perform(scenario):
     """In the scenario's own process: runs it; answers what was wrong."""
     (GROUP / "cgroup.procs").write_text(str(os.getpid()))
     os.setsid()
+    # What it prints itself.
+    output = os.open(WORK / "results/scenario.log", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
     try:
         lab = Lab(WORK, getattr(scenario, "CONTROLLERS", 4), getattr(scenario, "LEGACY", ()), getattr(scenario, "MAIN_CONF", None))
         scenario.run(lab)

@@ -1,8 +1,10 @@
 """BlueZ as the guest runs it: the unit bluetooth.service with its configuration, and its adapters."""
 
 import configparser
+import fcntl
 import os
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -138,6 +140,11 @@ class Adapter:
         """Blocks or unblocks this adapter's radio, as a switch does."""
         found = [path for path in Path("/sys/class/rfkill").glob("*") if (path / "name").read_text().strip() == f"hci{self.index()}"]
         subprocess.run(["rfkill", "block" if blocked else "unblock", found[0].name.removeprefix("rfkill")], check=True)
+
+    def reset(self):
+        """Has the kernel send HCI_Reset, as no command of BlueZ does (HCIDEVRESET)."""
+        with socket.socket(socket.AF_BLUETOOTH, socket.SOCK_RAW, socket.BTPROTO_HCI) as control:
+            fcntl.ioctl(control, 0x400448CB, self.index())
 
     def advertise(self, properties, path="/lab/advertisement"):
         """Registers an LEAdvertisement1 with these properties, `{name: (signature, value)}`."""

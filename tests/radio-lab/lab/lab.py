@@ -18,7 +18,7 @@ class Lab:
         self.state = folder / "state"
         self.results = folder / "results"
         for each in (self.state, self.results):
-            each.mkdir(parents=True)
+            each.mkdir(parents=True, exist_ok=True)
         self.legacy = set(legacy)
         self.controllers = controllers
         self.start_capture()

@@ -14,7 +14,7 @@ def run(lab: Lab):
     assert len(ids) == 7, ids
 
     report = amina.sync("--wait", "60s")
-    lab.note(f"report: {report}")
+    assert (report["transferred"], report["unconfirmed"]) == (7, 0), report
     assert amina.list() == [], amina.list()
     assert lab.destination().inbox() == dict(contents)
-    assert kiosk.status()["destinations"][0]["state"], kiosk.status()
+    assert [destination["name"] for destination in kiosk.status()["destinations"]] == ["clinic"], kiosk.status()

@@ -10,7 +10,8 @@ SERVICE = "6b1a0001-7c55-4c9e-9f10-aabbccddeeff"
 def run(lab: Lab):
     kiosk, phone = lab.adapter("hci0"), lab.adapter("hci1")
     # BlueZ takes over nothing but the address of who is not discoverable.
-    kiosk.advertise({"Discoverable": ("b", True), "ServiceUUIDs": ("as", [SERVICE]), "ServiceData": ("a{sv}", {SERVICE: ("ay", b"\x01\x02\x03")})})
+    kiosk.advertise({"Discoverable": ("b", True), "ServiceUUIDs": ("as", [SERVICE]), "ServiceData": ("a{sv}", {SERVICE: ("ay", b"\x01\x02\x03")}),
+                     "ScanResponseManufacturerData": ("a{qv}", {0xFFFF: ("ay", b"scan response")})})
 
     phone.scan()
     seen = wait_until("BlueZ on another adapter hears it", lambda: (found := phone.devices().get(kiosk.address, {})).get("UUIDs") and found)
