@@ -44,6 +44,7 @@ made_of=$(find "$here/guest" -type f -print0 | LC_ALL=C sort -z | xargs -0 sha25
 guest=$lab/guest-$made_of
 if [ ! -d "$guest" ]; then
     rm -rf "$lab"/guest-*
+    echo "building the guest, about a minute"
     "$here/guest/build.sh" "$guest.new"
     mv "$guest.new" "$guest"
 fi
@@ -85,7 +86,8 @@ echo "radio lab: $((SECONDS - started)) s; outputs, logs and captures of each sc
 
 if [ ! -s "$lab/results/summary.txt" ]; then
     [ $status -ne 124 ] || echo "the guest was still busy after $limit s" >&2
-    echo "the guest ended without a result; its console said last:" >&2
+    during=$(cat "$lab/results/running.txt" 2>/dev/null) || during="its start"
+    echo "FAIL $during: the guest ended without a result; its console said last:" >&2
     tail -n 40 "$console" "$lab/results/qemu.txt" >&2 || true
     exit 1
 fi

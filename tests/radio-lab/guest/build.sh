@@ -15,11 +15,12 @@ signed="[signed-by=$(ls /usr/share/keyrings/debian-archive-keyring.*pg | head -n
 sources=("deb $signed $main $release main")
 [ -z "$security" ] || sources+=("deb $signed $security $release-security main")
 
-mkdir -p "$out"
-work=$(mktemp -d "$out.XXXXXX")
+# In a user namespace, mmdebstrap's hooks are somebody else, who may not look into anybody's home.
+work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-# In a user namespace, mmdebstrap's hooks are somebody else.
 chmod 777 "$work"
+cp -r . "$work/guest"
+chmod -R a+rX "$work/guest"
 
 python=$(../../tools/python.sh)
 "$python" -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary=:all: \
@@ -30,9 +31,10 @@ mmdebstrap --quiet --variant=minbase --architectures=amd64 --format=null \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/i18n/*' \
     --include="$(lines packages.txt | paste -sd,)" \
-    --customize-hook="'$PWD/customize.sh' \"\$1\" '$work'" \
+    --customize-hook="'$work/guest/customize.sh' \"\$1\" '$work'" \
     "$release" "$work/nothing" "${sources[@]}"
 
+mkdir -p "$out"
 for part in kernel initrd root.img; do
     mv "$work/$part" "$out/$part"
 done

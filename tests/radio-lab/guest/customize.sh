@@ -70,5 +70,5 @@ rm -rf "$root"/var/lib/apt/lists/* "$root"/var/cache/apt/* "$root"/var/log/* "$r
 mkdir "$work/bare"
 mount --bind "$root" "$work/bare"
 size=$(($(du -sxm "$work/bare" | cut -f1) + 150))
-mke2fs -q -t ext4 -O ^has_journal,^metadata_csum -m 0 -L radio-lab -d "$work/bare" "$work/root.img" "${size}M"
+mke2fs -q -t ext4 -O ^has_journal,^metadata_csum -m 0 -L radio-lab -d "$work/bare" "$work/root.img" "${size}M" >/dev/null
 umount "$work/bare"

@@ -102,6 +102,12 @@ class Controller(stock.Controller):
                 self.advertising_sets[handle].stop_after(duration / 100)
         return answer
 
+    def on_hci_le_read_number_of_supported_advertising_sets_command(self, command):
+        answer = super().on_hci_le_read_number_of_supported_advertising_sets_command(command)
+        # As small controllers have; bumble's hundreds would hide sets that a host forgets.
+        answer.num_supported_advertising_sets = 4
+        return answer
+
     # Scanning
 
     def on_hci_le_set_extended_scan_parameters_command(self, command):
