@@ -26,7 +26,8 @@ python=$(../../tools/python.sh)
 "$python" -m pip download --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary=:all: \
     --python-version 3.13 --requirement requirements.txt --dest "$work/wheels"
 
-mmdebstrap --quiet --variant=minbase --architectures=amd64 --format=null \
+# No cleanup of what is thrown away.
+mmdebstrap --quiet --skip=cleanup --variant=minbase --architectures=amd64 --format=null \
     --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
     --dpkgopt='path-exclude=/usr/share/man/*' --dpkgopt='path-exclude=/usr/share/doc/*' \
     --dpkgopt='path-exclude=/usr/share/locale/*' --dpkgopt='path-exclude=/usr/share/i18n/*' \

@@ -72,3 +72,7 @@ mount --bind "$root" "$work/bare"
 size=$(($(du -sxm "$work/bare" | cut -f1) + 150))
 mke2fs -q -t ext4 -O ^has_journal,^metadata_csum -m 0 -L radio-lab -d "$work/bare" "$work/root.img" "${size}M" >/dev/null
 umount "$work/bare"
+rmdir "$work/bare"
+# What is left must be movable by who started all this, where hooks are somebody else.
+rm -rf "$work"/{unpacked,ram,kernel.deb}
+chmod a+rw "$work"/{kernel,initrd,root.img}

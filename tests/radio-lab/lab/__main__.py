@@ -8,12 +8,10 @@ import shutil
 import subprocess
 import sys
 import termios
+import threading
 import time
 import traceback
 from pathlib import Path
-
-# Loaded once: every scenario, its controllers and its other hosts are forks of this process, and find bumble there.
-import bumble.device  # noqa: F401
 
 from . import Lab, bluez
 
@@ -24,8 +22,12 @@ LIMIT = 120
 
 def main():
     say = reporter()
-    say(f"guest is ready after {uptime():.1f} s")
+    # Every scenario, its controllers and its other hosts are forks of this process, and find bumble loaded.
+    loading = threading.Thread(target=importlib.import_module, args=("bumble.device",))
+    loading.start()
     prepare()
+    loading.join()
+    say(f"guest is ready after {uptime():.1f} s")
     names = (SHARE / "scenarios.txt").read_text().split()
     failed = 0
     for name in names:
@@ -139,6 +141,10 @@ def collect(name, begun):
     journal = subprocess.run(["journalctl", "--output=short-precise", f"--since=@{begun:.3f}", "--no-pager"], capture_output=True, text=True, check=False).stdout
     (to / "journal.txt").write_text(journal)
     (to / "bluetoothd.txt").write_text("".join(line for line in journal.splitlines(keepends=True) if re.search(r" bluetoothd\[\d+\]: ", line)))
+    for line in journal.splitlines():
+        if re.search(r" kernel: .*(BUG|WARNING|Oops|general protection)", line):
+            with (to / "notes.txt").open("a", encoding="utf-8") as file:
+                file.write(f"{line}\n")
 
 
 def reporter():
