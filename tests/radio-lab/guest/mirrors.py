@@ -1,4 +1,5 @@
 """Prints the Debian mirror that this machine's apt is configured with, and its mirror of security updates, a line each."""
+
 import glob
 import re
 import sys
@@ -6,7 +7,11 @@ import sys
 
 def entries():
     """(URI, suite, components) of every binary source, in either of apt's two styles; Debian's own files first."""
-    files = ["/etc/apt/sources.list.d/debian.sources", "/etc/apt/sources.list", *sorted(glob.glob("/etc/apt/sources.list.d/*"))]
+    files = [
+        "/etc/apt/sources.list.d/debian.sources",
+        "/etc/apt/sources.list",
+        *sorted(glob.glob("/etc/apt/sources.list.d/*")),
+    ]
     for path in files:
         try:
             with open(path, encoding="utf-8") as file:
@@ -39,7 +44,11 @@ def lines(text):
 
 def first(path, suites):
     # Others publish for a suite of the same name; Debian's archive is at a path of this name on every mirror.
-    fits = (uri for uri, suite, parts in entries() if re.search(path, uri) and re.fullmatch(suites, suite) and "main" in parts)
+    fits = (
+        uri
+        for uri, suite, parts in entries()
+        if re.search(path, uri) and re.fullmatch(suites, suite) and "main" in parts
+    )
     return next(fits, None)
 
 

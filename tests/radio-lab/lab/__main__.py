@@ -1,7 +1,6 @@
 """Runs the scenarios of /share/scenarios.txt one after the other, each in a process of its own, and says how each ended."""
 
 import importlib.util
-import json
 import os
 import re
 import shutil
@@ -16,7 +15,9 @@ from pathlib import Path
 from . import Lab, bluez
 
 SHARE, RESULTS, WORK = Path("/share"), Path("/results"), Path("/tmp/scenario")
-GROUP = Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text(encoding="ascii").strip().split("::/")[1] / "scenario"
+GROUP = (
+    Path("/sys/fs/cgroup") / Path("/proc/self/cgroup").read_text(encoding="ascii").strip().split("::/")[1] / "scenario"
+)
 LIMIT = 120
 
 
@@ -101,7 +102,12 @@ def perform(scenario):
     os.dup2(output, 1)
     os.dup2(output, 2)
     try:
-        lab = Lab(WORK, getattr(scenario, "CONTROLLERS", 4), getattr(scenario, "LEGACY", ()), getattr(scenario, "MAIN_CONF", None))
+        lab = Lab(
+            WORK,
+            getattr(scenario, "CONTROLLERS", 4),
+            getattr(scenario, "LEGACY", ()),
+            getattr(scenario, "MAIN_CONF", None),
+        )
         scenario.run(lab)
         return None
     except BaseException:
@@ -138,9 +144,16 @@ def collect(name, begun):
     """Moves what is to be kept out of the guest."""
     to = RESULTS / name
     shutil.copytree(WORK / "results", to, dirs_exist_ok=True)
-    journal = subprocess.run(["journalctl", "--output=short-precise", f"--since=@{begun:.3f}", "--no-pager"], capture_output=True, text=True, check=False).stdout
+    journal = subprocess.run(
+        ["journalctl", "--output=short-precise", f"--since=@{begun:.3f}", "--no-pager"],
+        capture_output=True,
+        text=True,
+        check=False,
+    ).stdout
     (to / "journal.txt").write_text(journal)
-    (to / "bluetoothd.txt").write_text("".join(line for line in journal.splitlines(keepends=True) if re.search(r" bluetoothd\[\d+\]: ", line)))
+    (to / "bluetoothd.txt").write_text(
+        "".join(line for line in journal.splitlines(keepends=True) if re.search(r" bluetoothd\[\d+\]: ", line))
+    )
     for line in journal.splitlines():
         if re.search(r" kernel: .*(BUG|WARNING|Oops|general protection)", line):
             with (to / "notes.txt").open("a", encoding="utf-8") as file:

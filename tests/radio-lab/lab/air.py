@@ -11,7 +11,7 @@ import sys
 from bumble import hci
 from bumble.transport.common import PacketParser
 
-from .controllers import LOST, Controller
+from .controllers import Controller
 
 FOLDER = "/run/radio-lab"
 SOCKET = f"{FOLDER}/air"
@@ -38,7 +38,12 @@ class Air:
     def send(self, beacon):
         for controller in self.controllers:
             # The first to ask for a connection ends the advertisement.
-            if beacon.enabled and controller is not beacon.controller and controller.hci_sink and self.reaches(beacon.controller, controller):
+            if (
+                beacon.enabled
+                and controller is not beacon.controller
+                and controller.hci_sink
+                and self.reaches(beacon.controller, controller)
+            ):
                 controller.hear(beacon)
 
     def changed(self):
@@ -132,10 +137,13 @@ class Server:
                 told = {"error": repr(error)}
             writer.write(json.dumps(told).encode() + b"\n")
 
-    def do_lose(self, name):
-        """Ends its links at once, as a lost link ends for both."""
+    def do_lose(self, name, other=None):
+        """Ends its links, or only that to another one, at once, as a lost link ends for both."""
         for link in list(self.named[name].le_connections.values()):
-            for end in (link, link.far):
+            far = link.far
+            if other and not (far and far.controller is self.named[other]):
+                continue
+            for end in (link, far):
                 if end:
                     end.lose()
 
@@ -186,12 +194,28 @@ class Server:
 
     def do_advertisements(self, name):
         """What it advertises now: legacy or not, connectable or not, and the bytes."""
-        return [{"properties": beacon.properties, "address": str(beacon.address), "data": beacon.payload.hex(), "response": beacon.response.hex(), "interval": beacon.interval * 0.625}
-                for beacon in self.named[name].beacons()]
+        return [
+            {
+                "properties": beacon.properties,
+                "address": str(beacon.address),
+                "data": beacon.payload.hex(),
+                "response": beacon.response.hex(),
+                "interval": beacon.interval * 0.625,
+            }
+            for beacon in self.named[name].beacons()
+        ]
 
     def do_links(self, name):
-        return [{"peer": str(link.peer_address), "role": hci.Role(link.role).name, "interval": link.interval * 1.25, "latency": link.latency, "timeout": link.timeout * 10}
-                for link in self.named[name].le_connections.values()]
+        return [
+            {
+                "peer": str(link.peer_address),
+                "role": hci.Role(link.role).name,
+                "interval": link.interval * 1.25,
+                "latency": link.latency,
+                "timeout": link.timeout * 10,
+            }
+            for link in self.named[name].le_connections.values()
+        ]
 
 
 def fork(number, legacy, log):
@@ -203,7 +227,9 @@ def fork(number, legacy, log):
             output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o644)
             os.dup2(output, 1)
             os.dup2(output, 2)
-            logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True)
+            logging.basicConfig(
+                level=logging.WARNING, stream=sys.stderr, format="%(asctime)s %(levelname)s %(message)s", force=True
+            )
             asyncio.run(Server().serve(number, legacy, ready))
         except BaseException:
             logging.exception("the controllers end")

@@ -29,7 +29,9 @@ def install():
     given = GIVEN / "bluetooth.service.d/waypost.conf"
     shutil.copy(given, DROP_INS / "waypost.conf")
     start = [line for line in given.read_text().splitlines() if line.startswith("ExecStart=/")][-1]
-    (DROP_INS / "zz-lab.conf").write_text(f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=\n{start} $LAB -d\nEnvironmentFile=-/run/radio-lab/bluetoothd.env\n")
+    (DROP_INS / "zz-lab.conf").write_text(
+        f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=\n{start} $LAB -d\nEnvironmentFile=-/run/radio-lab/bluetoothd.env\n"
+    )
     systemctl("daemon-reload")
 
 
@@ -86,7 +88,12 @@ class Bluez:
             adapter.wait_until_ready()
 
     def pid(self):
-        shown = subprocess.run(["systemctl", "show", "--property=MainPID", "--value", "bluetooth.service"], capture_output=True, text=True, check=True)
+        shown = subprocess.run(
+            ["systemctl", "show", "--property=MainPID", "--value", "bluetooth.service"],
+            capture_output=True,
+            text=True,
+            check=True,
+        )
         return int(shown.stdout)
 
     def connect(self):
@@ -122,8 +129,12 @@ class Adapter:
 
     def ready(self):
         try:
-            return any(interfaces.get(ADAPTER, {}).get("Address") == self.address and interfaces[ADAPTER]["Powered"] and ADVERTISING in interfaces
-                       for interfaces in self.bluez.bus.objects().values())
+            return any(
+                interfaces.get(ADAPTER, {}).get("Address") == self.address
+                and interfaces[ADAPTER]["Powered"]
+                and ADVERTISING in interfaces
+                for interfaces in self.bluez.bus.objects().values()
+            )
         except BusError:
             return False
 
@@ -138,7 +149,11 @@ class Adapter:
 
     def rfkill(self, blocked):
         """Blocks or unblocks this adapter's radio, as a switch does."""
-        found = [path for path in Path("/sys/class/rfkill").glob("*") if (path / "name").read_text().strip() == f"hci{self.index()}"]
+        found = [
+            path
+            for path in Path("/sys/class/rfkill").glob("*")
+            if (path / "name").read_text().strip() == f"hci{self.index()}"
+        ]
         subprocess.run(["rfkill", "block" if blocked else "unblock", found[0].name.removeprefix("rfkill")], check=True)
 
     def reset(self):
@@ -163,7 +178,11 @@ class Adapter:
     def devices(self):
         """What it has seen or knows: `{address: properties of Device1}`."""
         own = self.path() + "/"
-        return {interfaces[DEVICE]["Address"]: interfaces[DEVICE] for path, interfaces in self.bluez.bus.objects().items() if path.startswith(own) and DEVICE in interfaces}
+        return {
+            interfaces[DEVICE]["Address"]: interfaces[DEVICE]
+            for path, interfaces in self.bluez.bus.objects().items()
+            if path.startswith(own) and DEVICE in interfaces
+        }
 
     def device(self, address):
         return f"{self.path()}/dev_{address.replace(':', '_')}"

@@ -50,8 +50,13 @@ class Bus:
     def objects(self):
         """Every object of the service: `{path: {interface: {property: value}}}`."""
         found = self.call("/", "org.freedesktop.DBus.ObjectManager", "GetManagedObjects")
-        return {path: {interface: {name: value for name, (_, value) in properties.items()} for interface, properties in interfaces.items()}
-                for path, interfaces in found.items()}
+        return {
+            path: {
+                interface: {name: value for name, (_, value) in properties.items()}
+                for interface, properties in interfaces.items()
+            }
+            for path, interfaces in found.items()
+        }
 
     def export(self, path, interface, properties=(), methods=()):
         """Makes an object: properties `{name: (signature, value)}`, methods `{name: function(*arguments)}`."""
@@ -85,7 +90,9 @@ class Bus:
 
 def busctl(*arguments):
     """`busctl --json=short`, for what is easier to write down so."""
-    done = subprocess.run(["busctl", "--system", "--json=short", *arguments], capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        ["busctl", "--system", "--json=short", *arguments], capture_output=True, text=True, check=False
+    )
     if done.returncode:
         raise BusError("busctl", done.stderr.strip())
     return json.loads(done.stdout)["data"] if done.stdout.strip() else None

@@ -41,11 +41,11 @@ class Capture:
         assert raw[:8] == b"btsnoop\0", f"{self.path} is no capture"
         at = 16
         while at + 24 <= len(raw):
-            _, length, flags, _ = (int.from_bytes(raw[at + i:at + i + 4], "big") for i in (0, 4, 8, 12))
-            time = (int.from_bytes(raw[at + 16:at + 24], "big") - EPOCH) / 1e6
+            _, length, flags, _ = (int.from_bytes(raw[at + i : at + i + 4], "big") for i in (0, 4, 8, 12))
+            time = (int.from_bytes(raw[at + 16 : at + 24], "big") - EPOCH) / 1e6
             if at + 24 + length > len(raw):
                 break
-            packet = Packet(time, flags >> 16, flags & 0xFFFF, raw[at + 24:at + 24 + length])
+            packet = Packet(time, flags >> 16, flags & 0xFFFF, raw[at + 24 : at + 24 + length])
             at += 24 + length
             if index in (None, packet.index) and kind in (None, packet.kind):
                 yield packet
@@ -60,10 +60,10 @@ class Capture:
         for packet in self.packets(index, COMMAND):
             if packet.opcode in (LE_SET_ADVERTISING_DATA, LE_SET_SCAN_RESPONSE):
                 # length, then 31 bytes
-                found[packet.opcode & 1] = packet.data[4:4 + packet.data[3]]
+                found[packet.opcode & 1] = packet.data[4 : 4 + packet.data[3]]
             elif packet.opcode in (LE_SET_EXTENDED_ADVERTISING_DATA, LE_SET_EXTENDED_SCAN_RESPONSE):
                 # handle, operation, fragment preference, length
-                found[packet.opcode + 1 & 1] = packet.data[7:7 + packet.data[6]]
+                found[packet.opcode + 1 & 1] = packet.data[7 : 7 + packet.data[6]]
         return found.get(0, b""), found.get(1, b"")
 
     def longest_value(self, index, since=0):

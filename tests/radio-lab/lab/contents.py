@@ -6,7 +6,13 @@ import random
 def forms(number, seed=1):
     """`[(name, bytes)]`"""
     words = random.Random(seed)
-    return [(f"form-{seed}-{index:04}.txt", f"household {index}, {words.randrange(9)} children, note {words.getrandbits(400):x}\n".encode()) for index in range(number)]
+    return [
+        (
+            f"form-{seed}-{index:04}.txt",
+            f"household {index}, {words.randrange(9)} children, note {words.getrandbits(400):x}\n".encode(),
+        )
+        for index in range(number)
+    ]
 
 
 def photos(number, size=200_000, seed=1):

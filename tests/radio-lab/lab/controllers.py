@@ -21,7 +21,12 @@ from bumble import controller as stock
 from bumble import hci
 
 EVENT = hci.HCI_LE_Extended_Advertising_Report_Event.EventType
-CONNECTABLE, SCANNABLE, SCAN_RESPONSE, LEGACY = EVENT.CONNECTABLE_ADVERTISING, EVENT.SCANNABLE_ADVERTISING, EVENT.SCAN_RESPONSE, EVENT.LEGACY_ADVERTISING_PDU_USED
+CONNECTABLE, SCANNABLE, SCAN_RESPONSE, LEGACY = (
+    EVENT.CONNECTABLE_ADVERTISING,
+    EVENT.SCANNABLE_ADVERTISING,
+    EVENT.SCAN_RESPONSE,
+    EVENT.LEGACY_ADVERTISING_PDU_USED,
+)
 LOST = hci.HCI_ErrorCode.CONNECTION_TIMEOUT_ERROR
 DONE = hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.SUCCESS)
 NO_ADDRESS = hci.Address("00:00:00:00:00:00")
@@ -77,7 +82,7 @@ class Controller(stock.Controller):
         if self.hung and packet[:3] != struct.pack("<BH", 1, hci.HCI_RESET_COMMAND):
             return
         if packet[0] == hci.HCI_ACL_DATA_PACKET:
-            handle, = struct.unpack_from("<H", packet, 1)
+            (handle,) = struct.unpack_from("<H", packet, 1)
             if link := self.find_le_connection_by_handle(handle & 0xFFF):
                 link.send_data(handle >> 12 & 3, packet[5:])
         else:
@@ -142,7 +147,11 @@ class Controller(stock.Controller):
                 self.report(beacon, beacon.properties | SCAN_RESPONSE, beacon.response)
         wanted = self.pending_le_connection
         if wanted and beacon.properties & CONNECTABLE:
-            if key(beacon.address) in self.accepted if wanted.initiator_filter_policy & 1 else beacon.address == wanted.peer_address:
+            if (
+                key(beacon.address) in self.accepted
+                if wanted.initiator_filter_policy & 1
+                else beacon.address == wanted.peer_address
+            ):
                 self.connect(beacon, wanted)
 
     def report(self, beacon, properties, data):
@@ -158,20 +167,46 @@ class Controller(stock.Controller):
             return
         event = hci.HCI_LE_Extended_Advertising_Report_Event
         # An event holds 229 bytes of one.
-        parts = [data[at:at + 229] for at in range(0, len(data), 229)] or [b""]
+        parts = [data[at : at + 229] for at in range(0, len(data), 229)] or [b""]
         for number, part in enumerate(parts):
             more = event.DATA_INCOMPLETE_MORE_TO_COME << 5 if number + 1 < len(parts) else 0
-            self.send_hci_packet(event([event.Report(
-                event_type=properties | more, address_type=beacon.address.address_type, address=beacon.address,
-                primary_phy=1, secondary_phy=0 if properties & LEGACY else 1, advertising_sid=beacon.sid,
-                tx_power=event.TX_POWER_INFORMATION_NOT_AVAILABLE, rssi=-50, periodic_advertising_interval=0,
-                direct_address_type=0, direct_address=hci.Address.ANY, data=part)]))
+            self.send_hci_packet(
+                event(
+                    [
+                        event.Report(
+                            event_type=properties | more,
+                            address_type=beacon.address.address_type,
+                            address=beacon.address,
+                            primary_phy=1,
+                            secondary_phy=0 if properties & LEGACY else 1,
+                            advertising_sid=beacon.sid,
+                            tx_power=event.TX_POWER_INFORMATION_NOT_AVAILABLE,
+                            rssi=-50,
+                            periodic_advertising_interval=0,
+                            direct_address_type=0,
+                            direct_address=hci.Address.ANY,
+                            data=part,
+                        )
+                    ]
+                )
+            )
 
     def report_legacy(self, beacon, properties, data):
         event = hci.HCI_LE_Advertising_Report_Event
         kind = hci.HCI_LE_Extended_Advertising_Report_Event.LEGACY_PDU_TYPE_MAP[properties & 0xF]
-        self.send_hci_packet(event([event.Report(
-            event_type=kind, address_type=beacon.address.address_type, address=beacon.address, data=data, rssi=-50)]))
+        self.send_hci_packet(
+            event(
+                [
+                    event.Report(
+                        event_type=kind,
+                        address_type=beacon.address.address_type,
+                        address=beacon.address,
+                        data=data,
+                        rssi=-50,
+                    )
+                ]
+            )
+        )
 
     # Links
 
@@ -196,14 +231,22 @@ class Controller(stock.Controller):
 
     def tell_connected(self, link, status=hci.HCI_ErrorCode.SUCCESS):
         common = {
-            "status": status, "connection_handle": link.handle, "role": link.role,
-            "peer_address_type": link.peer_address.address_type, "peer_address": link.peer_address,
-            "connection_interval": link.interval, "peripheral_latency": link.latency,
-            "supervision_timeout": link.timeout, "central_clock_accuracy": 0,
+            "status": status,
+            "connection_handle": link.handle,
+            "role": link.role,
+            "peer_address_type": link.peer_address.address_type,
+            "peer_address": link.peer_address,
+            "connection_interval": link.interval,
+            "peripheral_latency": link.latency,
+            "supervision_timeout": link.timeout,
+            "central_clock_accuracy": 0,
         }
         if self.le_event_mask & 1 << 9:
-            self.send_hci_packet(hci.HCI_LE_Enhanced_Connection_Complete_Event(
-                local_resolvable_private_address=NO_ADDRESS, peer_resolvable_private_address=NO_ADDRESS, **common))
+            self.send_hci_packet(
+                hci.HCI_LE_Enhanced_Connection_Complete_Event(
+                    local_resolvable_private_address=NO_ADDRESS, peer_resolvable_private_address=NO_ADDRESS, **common
+                )
+            )
         else:
             self.send_hci_packet(hci.HCI_LE_Connection_Complete_Event(**common))
 
@@ -212,7 +255,9 @@ class Controller(stock.Controller):
         if not wanted:
             return hci.HCI_StatusReturnParameters(hci.HCI_ErrorCode.COMMAND_DISALLOWED_ERROR)
         none = Link(self, 0, hci.Role.CENTRAL, NO_ADDRESS, wanted.peer_address, self.air, hci.PhysicalTransport.LE, 0)
-        asyncio.get_running_loop().call_soon(self.tell_connected, none, hci.HCI_ErrorCode.UNKNOWN_CONNECTION_IDENTIFIER_ERROR)
+        asyncio.get_running_loop().call_soon(
+            self.tell_connected, none, hci.HCI_ErrorCode.UNKNOWN_CONNECTION_IDENTIFIER_ERROR
+        )
         return DONE
 
     def on_hci_le_connection_update_command(self, command):
@@ -220,7 +265,11 @@ class Controller(stock.Controller):
         if link := self.find_le_connection_by_handle(command.connection_handle):
             for end in (link, link.far):
                 if end:
-                    end.interval, end.latency, end.timeout = command.connection_interval_max, command.max_latency, command.supervision_timeout
+                    end.interval, end.latency, end.timeout = (
+                        command.connection_interval_max,
+                        command.max_latency,
+                        command.supervision_timeout,
+                    )
 
     def on_le_disconnected(self, connection, reason):
         super().on_le_disconnected(connection, reason)
@@ -241,8 +290,16 @@ class Link(stock.Connection):
 
     @classmethod
     def add(cls, controller, role, own, peer, parameters):
-        link = cls(controller, controller.allocate_connection_handle(), role, own, peer, controller.air,
-                   hci.PhysicalTransport.LE, hci.HCI_Connection_Complete_Event.LinkType.ACL)
+        link = cls(
+            controller,
+            controller.allocate_connection_handle(),
+            role,
+            own,
+            peer,
+            controller.air,
+            hci.PhysicalTransport.LE,
+            hci.HCI_Connection_Complete_Event.LinkType.ACL,
+        )
         link.interval, link.latency, link.timeout = parameters
         controller.le_connections[peer] = link
         return link
@@ -256,7 +313,9 @@ class Link(stock.Connection):
     def take_data(self, boundary, data, sender):
         # A first fragment is "not flushable" towards a controller, and plain on its way up.
         flags = 1 if boundary == 1 else 2
-        self.controller.hci_sink.on_packet(struct.pack("<BHH", hci.HCI_ACL_DATA_PACKET, self.handle | flags << 12, len(data)) + data)
+        self.controller.hci_sink.on_packet(
+            struct.pack("<BHH", hci.HCI_ACL_DATA_PACKET, self.handle | flags << 12, len(data)) + data
+        )
         if sender.alive():
             sender.controller.hci_sink.on_packet(struct.pack("<BBBBHH", 4, 0x13, 5, 1, sender.handle, 1))
 
@@ -334,9 +393,14 @@ class Beacon:
 
     def expire(self):
         self.stop()
-        self.controller.send_hci_packet(hci.HCI_LE_Advertising_Set_Terminated_Event(
-            status=hci.HCI_ErrorCode.ADVERTISING_TIMEOUT_ERROR, advertising_handle=self.handle,
-            connection_handle=0, num_completed_extended_advertising_events=0))
+        self.controller.send_hci_packet(
+            hci.HCI_LE_Advertising_Set_Terminated_Event(
+                status=hci.HCI_ErrorCode.ADVERTISING_TIMEOUT_ERROR,
+                advertising_handle=self.handle,
+                connection_handle=0,
+                num_completed_extended_advertising_events=0,
+            )
+        )
 
 
 class LegacyBeacon(Beacon, stock.LegacyAdvertiser):
@@ -366,9 +430,14 @@ class SetBeacon(Beacon, stock.AdvertisingSet):
 
     def connected(self, link):
         self.stop()
-        self.controller.send_hci_packet(hci.HCI_LE_Advertising_Set_Terminated_Event(
-            status=hci.HCI_ErrorCode.SUCCESS, advertising_handle=self.handle,
-            connection_handle=link.handle, num_completed_extended_advertising_events=0))
+        self.controller.send_hci_packet(
+            hci.HCI_LE_Advertising_Set_Terminated_Event(
+                status=hci.HCI_ErrorCode.SUCCESS,
+                advertising_handle=self.handle,
+                connection_handle=link.handle,
+                num_completed_extended_advertising_events=0,
+            )
+        )
 
 
 # The handlers of the stock controller make sets by this name.

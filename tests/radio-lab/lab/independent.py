@@ -16,7 +16,10 @@ from bumble.transport import open_transport
 async def device(path, name="independent", address="C7:00:00:00:00:01"):
     """`address` is its random static address, with which it advertises and connects."""
     async with await open_transport(f"unix:{path}") as transport:
-        host = Device(config=DeviceConfiguration(name=name, address=hci.Address(address)), host=Host(transport.source, transport.sink))
+        host = Device(
+            config=DeviceConfiguration(name=name, address=hci.Address(address)),
+            host=Host(transport.source, transport.sink),
+        )
         await host.power_on()
         yield host
         await host.power_off()

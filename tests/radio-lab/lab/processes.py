@@ -15,7 +15,13 @@ class Process:
         self.command = list(map(str, command))
         self.seen = log.stat().st_size if log.exists() else 0
         with log.open("ab") as output:
-            self.child = subprocess.Popen(self.command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **(environment or {})})
+            self.child = subprocess.Popen(
+                self.command,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                env={**os.environ, **(environment or {})},
+            )
 
     def wait_for(self, pattern, seconds=60):
         """Waits for a line of its log, since it was started or since the last line that was waited for; answers the match."""
@@ -25,7 +31,7 @@ class Process:
             with self.log.open("rb") as file:
                 file.seek(self.seen)
                 text = file.read()
-            whole = text[:text.rfind(b"\n") + 1]
+            whole = text[: text.rfind(b"\n") + 1]
             offset = 0
             for line in whole.splitlines(keepends=True):
                 offset += len(line)
@@ -33,9 +39,13 @@ class Process:
                     self.seen += offset
                     return found
             if ended is not None:
-                raise AssertionError(f"{self.command[0]} ended with status {ended} before it said {pattern!r}, see {self.log.name}")
+                raise AssertionError(
+                    f"{self.command[0]} ended with status {ended} before it said {pattern!r}, see {self.log.name}"
+                )
             if time.monotonic() - begun > seconds:
-                raise AssertionError(f"{self.command[0]} has not said {pattern!r} within {seconds} s, see {self.log.name}")
+                raise AssertionError(
+                    f"{self.command[0]} has not said {pattern!r} within {seconds} s, see {self.log.name}"
+                )
             time.sleep(0.05)
 
     def running(self):

@@ -16,13 +16,27 @@ class Ran:
     """What a command that ended has said: `said` its JSON objects, `status`, `errors` its standard error."""
 
     def __init__(self, command, log, seconds, check, environment=None):
-        done = subprocess.run(list(map(str, command)), stdin=subprocess.DEVNULL, capture_output=True, timeout=seconds, check=False, env={**os.environ, **(environment or {})})
+        done = subprocess.run(
+            list(map(str, command)),
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            timeout=seconds,
+            check=False,
+            env={**os.environ, **(environment or {})},
+        )
         self.status, self.errors = done.returncode, done.stderr.decode(errors="replace")
         with log.open("ab") as file:
-            file.write(f"$ {' '.join(map(str, command[0:1] + command[3:]))}\n".encode() + done.stdout + done.stderr + f"= {done.returncode}\n".encode())
+            file.write(
+                f"$ {' '.join(map(str, command[0:1] + command[3:]))}\n".encode()
+                + done.stdout
+                + done.stderr
+                + f"= {done.returncode}\n".encode()
+            )
         self.said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith((b"{", b"["))]
         if check and self.status != 0:
-            raise AssertionError(f"`{Path(command[0]).name} {' '.join(map(str, command[3:]))}` ended with status {self.status}: {self.errors.strip() or self.said[-1:]}")
+            raise AssertionError(
+                f"`{Path(command[0]).name} {' '.join(map(str, command[3:]))}` ended with status {self.status}: {self.errors.strip() or self.said[-1:]}"
+            )
 
     @property
     def last(self):
@@ -44,7 +58,17 @@ class Destination:
         template = TEMPLATES / self.home.name
         if not template.exists():
             shutil.rmtree(self.home, ignore_errors=True)
-            self.run("init", "--name", "Clinic", "--url", f"https://127.0.0.1:{port}", "--self-signed", "127.0.0.1", "--collection", "forms")
+            self.run(
+                "init",
+                "--name",
+                "Clinic",
+                "--url",
+                f"https://127.0.0.1:{port}",
+                "--self-signed",
+                "127.0.0.1",
+                "--collection",
+                "forms",
+            )
             (self.home / "token.txt").write_text(self.run("gateways", "add", "kiosk").last["token"])
             TEMPLATES.mkdir(exist_ok=True)
             shutil.copytree(self.home, template)
@@ -55,7 +79,10 @@ class Destination:
         return Ran([BIN / "waypost-destination", "--home", self.home, "--json", *arguments], self.log, seconds, check)
 
     def start(self):
-        self.process = Process(self.log, [BIN / "waypost-destination", "--home", self.home, "--json", "run", "--listen", f"127.0.0.1:{self.port}"])
+        self.process = Process(
+            self.log,
+            [BIN / "waypost-destination", "--home", self.home, "--json", "run", "--listen", f"127.0.0.1:{self.port}"],
+        )
         self.process.wait_for('"ready":true')
 
     def stop(self):
@@ -72,7 +99,11 @@ class Destination:
     def inbox(self):
         """`{name: bytes}` of all files that arrived and were opened, in all collections."""
         folder = self.home / "inbox"
-        return {str(path.relative_to(folder / path.relative_to(folder).parts[0])): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+        return {
+            str(path.relative_to(folder / path.relative_to(folder).parts[0])): path.read_bytes()
+            for path in folder.rglob("*")
+            if path.is_file()
+        }
 
 
 class Kiosk:
@@ -87,7 +118,9 @@ class Kiosk:
         self.folder.mkdir()
         for name, source in (("certificate.pgp", "certificate.pgp"), ("ca.pem", "tls/ca.pem"), ("token", "token.txt")):
             shutil.copy(destination.home / source, self.folder / name)
-        (self.folder / "gateway.toml").write_text(CONFIGURATION.format(port=port, adapter=adapter.address, destination=destination.port) + config)
+        (self.folder / "gateway.toml").write_text(
+            CONFIGURATION.format(port=port, adapter=adapter.address, destination=destination.port) + config
+        )
 
     def configure(self, name, text):
         """Adds or replaces a drop-in of the configuration (TOML), from the next start or reload on."""

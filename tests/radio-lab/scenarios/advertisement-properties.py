@@ -19,9 +19,15 @@ def run(lab: Lab):
         adapter.stop_advertising()
 
         # … or the advertisement's own, in milliseconds; ScanResponse* properties count, where they are there from the start.
-        adapter.advertise({**PLAIN, "MinInterval": ("u", 250), "MaxInterval": ("u", 300), "ScanResponseServiceData": ("a{sv}", {SERVICE: ("ay", b"\x05\x06")})})
+        adapter.advertise(
+            {
+                **PLAIN,
+                "MinInterval": ("u", 250),
+                "MaxInterval": ("u", 300),
+                "ScanResponseServiceData": ("a{sv}", {SERVICE: ("ay", b"\x05\x06")}),
+            }
+        )
         [own] = lab.radio.advertisements(name)
-        lab.note(f"{name}: plain {plain}, with its own settings {own}")
         assert own["interval"] == 250, own
         assert own["response"].endswith("0506"), own
         adapter.stop_advertising()

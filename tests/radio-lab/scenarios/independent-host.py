@@ -24,12 +24,14 @@ def run(lab: Lab):
 async def visit(path, address, listening):
     async with independent.device(path) as phone:
         connection = await phone.connect(f"{address}/P")
-        channel = await connection.create_l2cap_channel(LeCreditBasedChannelSpec(psm=PSM, mtu=4096, mps=1000, max_credits=64))
+        channel = await connection.create_l2cap_channel(
+            LeCreditBasedChannelSpec(psm=PSM, mtu=4096, mps=1000, max_credits=64)
+        )
         received = bytearray()
         channel.sink = received.extend
         kiosk = asyncio.create_task(asyncio.to_thread(echo, listening))
         for at in range(0, len(MUCH), 4096):
-            channel.write(MUCH[at:at + 4096])
+            channel.write(MUCH[at : at + 4096])
         while len(received) < len(MUCH):
             await asyncio.sleep(0.05)
         assert received == MUCH

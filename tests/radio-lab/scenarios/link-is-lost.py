@@ -17,6 +17,8 @@ def run(lab: Lab):
     [link] = lab.radio.links("hci0")
     assert (link["interval"], link["latency"], link["timeout"]) == (30, 0, 4000), link
 
+    lab.radio.lose("hci1", "hci2")
+    assert lab.radio.links("hci1"), "it has no link to that one"
     lab.radio.lose("hci1")
     for end in (near, far):
         try:

@@ -11,10 +11,19 @@ def run(lab: Lab):
     kiosk, phone = lab.adapter("hci0"), lab.adapter("hci1")
     # Discoverable, as BlueZ else takes over nothing but the address; 31 bytes in each of the two, as BlueZ else changes over
     # to extended advertisements, which older phones do not hear, and sends no scan response.
-    kiosk.advertise({"Discoverable": ("b", True), "ServiceUUIDs": ("as", [SERVICE]), "ScanResponseServiceData": ("a{sv}", {SERVICE: ("ay", b"\x01\x02\x03")})})
+    kiosk.advertise(
+        {
+            "Discoverable": ("b", True),
+            "ServiceUUIDs": ("as", [SERVICE]),
+            "ScanResponseServiceData": ("a{sv}", {SERVICE: ("ay", b"\x01\x02\x03")}),
+        }
+    )
 
     phone.scan()
-    seen = wait_until("BlueZ on another adapter hears it", lambda: (found := phone.devices().get(kiosk.address, {})).get("ServiceData") and found)
+    seen = wait_until(
+        "BlueZ on another adapter hears it",
+        lambda: (found := phone.devices().get(kiosk.address, {})).get("ServiceData") and found,
+    )
     assert seen["UUIDs"] == [SERVICE], seen
     assert bytes(seen["ServiceData"][SERVICE][1]) == b"\x01\x02\x03", seen
 
