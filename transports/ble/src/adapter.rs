@@ -51,8 +51,13 @@ struct Candidate {
     sets: u8,
 }
 
-/// The names of the adapters that are meant, of those that are there.
-pub(crate) async fn choose(session: &Session, wanted: &[Which]) -> Result<BTreeSet<String>, BleError> {
+/// The names of the adapters that are meant, of those that are there. `current`: those that are in use, of which the best
+/// one stays the best for as long as it is usable.
+pub(crate) async fn choose(
+    session: &Session,
+    wanted: &[Which],
+    current: &BTreeSet<String>,
+) -> Result<BTreeSet<String>, BleError> {
     let mut there = Vec::new();
     for name in call("list the adapters", session.adapter_names()).await? {
         let Ok(adapter) = session.adapter(&name) else { continue };
@@ -66,10 +71,10 @@ pub(crate) async fn choose(session: &Session, wanted: &[Which]) -> Result<BTreeS
             name,
         });
     }
-    Ok(pick(&there, wanted))
+    Ok(pick(&there, wanted, current))
 }
 
-fn pick(there: &[Candidate], wanted: &[Which]) -> BTreeSet<String> {
+fn pick(there: &[Candidate], wanted: &[Which], current: &BTreeSet<String>) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
     for which in wanted {
         match which {
@@ -78,7 +83,8 @@ fn pick(there: &[Candidate], wanted: &[Which]) -> BTreeSet<String> {
                 let rank = |one: &&Candidate| {
                     let number = one.name.trim_start_matches(|digit: char| !digit.is_ascii_digit());
                     let number = number.parse().unwrap_or(u32::MAX);
-                    (one.is_usable, one.is_extended, one.sets.min(8), std::cmp::Reverse(number))
+                    let is_current = current.contains(&one.name);
+                    (one.is_usable, is_current, one.is_extended, one.sets.min(8), std::cmp::Reverse(number))
                 };
                 names.extend(there.iter().max_by_key(rank).map(|one| one.name.clone()));
             }
@@ -124,11 +130,14 @@ mod tests {
         ];
         let names = |wanted: &[&str], there: &[Candidate]| {
             let wanted: Vec<Which> = wanted.iter().map(|text| text.parse().unwrap()).collect();
-            pick(there, &wanted).into_iter().collect::<Vec<_>>()
+            pick(there, &wanted, &BTreeSet::new()).into_iter().collect::<Vec<_>>()
         };
         assert_eq!(names(&["best"], &there), ["hci2"]);
         assert_eq!(names(&["best"], &there[..2]), ["hci0"]);
         assert_eq!(names(&["best"], &[]), [""; 0]);
+        let stay = |current: &str| pick(&there, &[Which::Best], &[current.to_owned()].into());
+        assert!(stay("hci0").contains("hci0"), "links of the one in use are worth more than a better one");
+        assert!(stay("hci1").contains("hci2"), "the one in use is blocked");
         assert_eq!(names(&["all"], &there), ["hci0", "hci1", "hci10", "hci2"]);
         assert_eq!(names(&["hci1", "aa:00:00:00:00:04", "hci7"], &there), ["hci1", "hci2"]);
     }

@@ -1,6 +1,8 @@
 //! Talking to BlueZ: calls that may hang get a time limit, and errors are sorted by what follows from them.
 
 use std::future::Future;
+use std::io::Write as _;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bluer::{ErrorKind, InternalErrorKind};
@@ -25,8 +27,8 @@ pub enum BleError {
     /// Switched off by rfkill or a hardware switch.
     #[error("the Bluetooth adapter {0} is blocked; unblock it: rfkill unblock bluetooth")]
     Blocked(String),
-    /// The adapter does not answer.
-    #[error("the Bluetooth adapter does not answer ({0})")]
+    /// The adapter does not answer: what was to be done.
+    #[error("it does not answer (tried to {0})")]
     Hung(&'static str),
     /// The peer could not be reached.
     #[error("it does not answer over Bluetooth ({0}); go nearer")]
@@ -92,11 +94,30 @@ fn is_service(text: &str) -> bool {
 
 /// Whether an adapter (`hci0`) is blocked by rfkill. A file system that cannot be read says no.
 pub(crate) fn is_blocked(adapter: &str) -> bool {
-    let folder = format!("/sys/class/bluetooth/{adapter}");
-    let Ok(entries) = std::fs::read_dir(folder) else { return false };
-    entries.flatten().filter(|entry| entry.file_name().to_string_lossy().starts_with("rfkill")).any(|entry| {
-        ["soft", "hard"].iter().any(|kind| {
-            std::fs::read_to_string(entry.path().join(kind)).is_ok_and(|value| value.trim() == "1")
-        })
+    let is_set = |kind: &str| {
+        let switch = rfkill(adapter).map(|(folder, _)| folder.join(kind));
+        switch.and_then(|file| std::fs::read_to_string(file).ok()).is_some_and(|value| value.trim() == "1")
+    };
+    is_set("soft") || is_set("hard")
+}
+
+/// The folder and the number of an adapter's switch.
+fn rfkill(adapter: &str) -> Option<(PathBuf, u32)> {
+    let entries = std::fs::read_dir(format!("/sys/class/bluetooth/{adapter}")).ok()?;
+    entries.flatten().find_map(|entry| {
+        let number = entry.file_name().to_str()?.strip_prefix("rfkill")?.parse().ok()?;
+        Some((entry.path(), number))
     })
+}
+
+/// Blocks or unblocks one adapter by its switch, which works also where the adapter answers nothing: the kernel resets
+/// it. Needs write access to `/dev/rfkill`.
+pub(crate) fn set_blocked(adapter: &str, blocked: bool) -> std::io::Result<()> {
+    const BLUETOOTH: u8 = 2;
+    const CHANGE: u8 = 2;
+    let (_, number) = rfkill(adapter).ok_or(std::io::ErrorKind::NotFound)?;
+    // struct rfkill_event of linux/rfkill.h: number, type, operation, soft, hard.
+    let [a, b, c, d] = number.to_ne_bytes();
+    let event = [a, b, c, d, BLUETOOTH, CHANGE, u8::from(blocked), 0];
+    std::fs::OpenOptions::new().write(true).open("/dev/rfkill")?.write_all(&event)
 }

@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use bluer::{Adapter, AdapterEvent, AdapterProperty, Session};
 use futures_util::StreamExt;
+use tokio::time::Instant;
 
 use crate::adapter;
-use crate::bluez::{BleError, call, is_blocked, within};
+use crate::bluez::{BleError, call, is_blocked, set_blocked, within};
 use crate::peripheral::Shared;
 use crate::serve::{Service, Stopped};
 use crate::status::State;
@@ -17,6 +18,8 @@ const WAIT: Duration = Duration::from_secs(10);
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// One that was ready for so long is well.
+const LASTING: Duration = Duration::from_secs(20);
 /// Switching an adapter off that does not answer takes the kernel a while.
 const POWER: Duration = Duration::from_secs(30);
 /// How long an adapter stays off when it is switched off and on again.
@@ -34,13 +37,10 @@ pub(crate) enum Ended {
 /// Attends one adapter for as long as it is there.
 pub(crate) async fn attend(session: Session, name: String, shared: Shared) -> Ended {
     let Ok(adapter) = session.adapter(&name) else { return Ended::Gone };
-    let mut life = Life { session, adapter, name, address: String::new(), shared, pause: PAUSE };
+    let mut life = Life { session, adapter, name, address: String::new(), shared, pause: PAUSE, failures: 0 };
     loop {
         let trouble = match life.once().await {
-            Ok(()) => {
-                life.pause = PAUSE;
-                continue;
-            }
+            Ok(()) => continue,
             Err(trouble) => trouble,
         };
         match trouble {
@@ -60,6 +60,8 @@ struct Life {
     address: String,
     shared: Shared,
     pause: Duration,
+    /// Failures since it was ready.
+    failures: u32,
 }
 
 impl Life {
@@ -70,8 +72,12 @@ impl Life {
         self.set(State::Starting, "");
         let mut service = Service::start(&self.session, &self.adapter, &self.shared).await?;
         self.set(State::Ready, "");
-        self.pause = PAUSE;
-        match service.serve().await {
+        let begun = Instant::now();
+        let stopped = service.serve().await;
+        if begun.elapsed() > LASTING {
+            (self.pause, self.failures) = (PAUSE, 0);
+        }
+        match stopped {
             Stopped::Off => Ok(()),
             Stopped::Gone => Err(BleError::NoAdapter(self.name.clone())),
             Stopped::Restarted => {
@@ -118,19 +124,39 @@ impl Life {
         let _ = tokio::time::timeout(WAIT, on).await;
     }
 
-    /// It does not do what it should: off and on again.
+    /// It does not do what it should. The second time in a row it is switched off and on again.
     async fn recover(&mut self, trouble: &BleError) {
-        let state = if matches!(trouble, BleError::Hung(_)) { State::Hung } else { State::Failed };
-        self.set(state, &format!("{trouble}; it is switched off and on again"));
+        self.failures += 1;
+        if self.failures == 1 && !matches!(trouble, BleError::Hung(_)) {
+            log::debug!(adapter = self.name.as_str(); "{trouble}; it is tried once more");
+            return tokio::time::sleep(PAUSE).await;
+        }
+        self.set(State::Hung, &format!("{trouble}; it is switched off and on again"));
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        for (doing, on) in [("switch the adapter off", false), ("switch the adapter on", true)] {
-            if let Err(error) = within(POWER, doing, self.adapter.set_powered(on)).await {
-                log::warn!(adapter = self.name.as_str(); "{error}");
-            }
-            if !on {
+        if let Err(error) = self.switch_by_rfkill().await {
+            log::debug!(adapter = self.name.as_str(); "not switched by rfkill: {error}");
+            // An adapter that hangs does not obey, others do.
+            for (doing, on) in [("switch the adapter off", false), ("switch the adapter on", true)] {
+                if let Err(error) = within(POWER, doing, self.adapter.set_powered(on)).await {
+                    log::info!(adapter = self.name.as_str(); "{error}");
+                }
                 tokio::time::sleep(STAY_OFF).await;
             }
         }
+    }
+
+    /// Off and on by the switch that also resets what hangs. The service then switches it on by itself.
+    async fn switch_by_rfkill(&self) -> std::io::Result<()> {
+        set_blocked(&self.name, true)?;
+        tokio::time::sleep(STAY_OFF).await;
+        set_blocked(&self.name, false)?;
+        for _ in 0..10 {
+            tokio::time::sleep(STAY_OFF).await;
+            if matches!(call("read the adapter's state", self.adapter.is_powered()).await, Ok(true)) {
+                break;
+            }
+        }
+        Ok(())
     }
 }

@@ -1,5 +1,6 @@
 //! Being the one who looks and calls: scanning in windows, and opening links by L2CAP or GATT.
 
+use std::collections::BTreeSet;
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -125,7 +126,7 @@ impl Radio {
                 BleError::Failed { why, .. } => BleError::NoService(why),
                 other => other,
             })?;
-        let chosen = adapter::choose(&session, std::slice::from_ref(which)).await?;
+        let chosen = adapter::choose(&session, std::slice::from_ref(which), &BTreeSet::new()).await?;
         let name = chosen.into_iter().next().ok_or_else(|| BleError::NoAdapter(which.to_string()))?;
         let adapter = session.adapter(&name).map_err(|_| BleError::NoAdapter(name.clone()))?;
         if !call("read the adapter's state", adapter.is_powered()).await? {

@@ -9,6 +9,7 @@ use bluer::Session;
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 use waypost_link::Link;
 
 use crate::adapter::{self, Which};
@@ -16,8 +17,11 @@ use crate::bluez::{BleError, call};
 use crate::care::{self, Ended};
 use crate::status::{AdapterStatus, Board};
 
-/// How soon adapters are looked for again where some are missing.
+/// How soon adapters are looked for again where none is there, at first and after a while.
+const LOOK_AT_ONCE: Duration = Duration::from_secs(1);
 const LOOK_SOON: Duration = Duration::from_secs(5);
+/// What is missing for longer is said.
+const MOMENT: Duration = Duration::from_secs(3);
 /// How soon where all is well. Adapters that come or go are noticed at once, unless the service is killed.
 const LOOK: Duration = Duration::from_secs(60);
 
@@ -100,9 +104,8 @@ async fn attend(shared: Shared) {
             Err(BleError::Failed { why, .. } | BleError::NoService(why)) => BleError::NoService(why),
             Err(other) => other,
         };
-        told.say(&trouble);
-        shared.board.only(AdapterStatus::none(&trouble.to_string()));
-        tokio::time::sleep(LOOK_SOON).await;
+        told.missing(&trouble, &shared.board);
+        tokio::time::sleep(told.pause()).await;
     }
 }
 
@@ -115,33 +118,31 @@ async fn with_session(session: &Session, shared: &Shared, told: &mut Told) -> Bl
     tokio::pin!(events);
     let mut tasks = Tasks::default();
     loop {
-        let names = match adapter::choose(session, &shared.options.adapters).await {
+        let current = tasks.0.keys().cloned().collect();
+        let names = match adapter::choose(session, &shared.options.adapters, &current).await {
             Ok(names) => names,
             Err(error) => return error,
         };
         tasks.0.retain(|name, task| {
-            if task.is_finished() || !names.contains(name) {
+            let stays = !task.is_finished() && names.contains(name);
+            if !stays {
                 task.abort();
                 shared.board.remove(name);
-                return false;
             }
-            true
+            stays
         });
-        let is_missing = names.is_empty();
+        let again = if names.is_empty() {
+            let wanted: Vec<String> = shared.options.adapters.iter().map(ToString::to_string).collect();
+            told.missing(&BleError::NoAdapter(wanted.join(", ")), &shared.board);
+            told.pause()
+        } else {
+            told.found(&shared.board);
+            LOOK
+        };
         for name in names {
-            told.all_is_well();
             let begin = || tokio::spawn(care::attend(session.clone(), name.clone(), shared.clone()));
             tasks.0.entry(name.clone()).or_insert_with(begin);
         }
-        if is_missing {
-            let wanted: Vec<String> = shared.options.adapters.iter().map(ToString::to_string).collect();
-            let missing = BleError::NoAdapter(wanted.join(", "));
-            told.say(&missing);
-            shared.board.only(AdapterStatus::none(&missing.to_string()));
-        } else {
-            shared.board.remove("");
-        }
-        let again = if is_missing { LOOK_SOON } else { LOOK };
         let ended = async {
             let all = tasks.0.values_mut().map(|task| Box::pin(async move { task.await.ok() }));
             match all.collect::<futures_util::stream::FuturesUnordered<_>>().next().await {
@@ -156,27 +157,37 @@ async fn with_session(session: &Session, shared: &Shared, told: &mut Told) -> Bl
                 Some(Ended::Gone) | None => tokio::time::sleep(Duration::from_millis(500)).await,
             },
             event = events.next() => if event.is_none() {
-                return BleError::NoService("the connection to it was lost".into());
+                return BleError::NoService("it has ended".into());
             },
             () = tokio::time::sleep(again) => {}
         }
     }
 }
 
-/// Says each thing once, until it is well again.
+/// What is missing: said once, and only if it lasts, since a service that is restarted is back in a moment.
 #[derive(Default)]
-struct Told(Option<String>);
+struct Told {
+    since: Option<Instant>,
+    said: Option<String>,
+}
 
 impl Told {
-    fn say(&mut self, trouble: &BleError) {
+    fn missing(&mut self, trouble: &BleError, board: &Board) {
         let text = trouble.to_string();
-        if self.0.as_ref() != Some(&text) {
+        let lasts = self.since.get_or_insert_with(Instant::now).elapsed() > MOMENT;
+        board.only(AdapterStatus::none(&text));
+        if lasts && self.said.as_ref() != Some(&text) {
             log::warn!("no phones over Bluetooth: {text}");
-            self.0 = Some(text);
+            self.said = Some(text);
         }
     }
 
-    fn all_is_well(&mut self) {
-        self.0 = None;
+    fn found(&mut self, board: &Board) {
+        *self = Told::default();
+        board.remove("");
+    }
+
+    fn pause(&self) -> Duration {
+        if self.said.is_some() { LOOK_SOON } else { LOOK_AT_ONCE }
     }
 }
