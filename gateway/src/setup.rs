@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use waypost_config::{Config, Problem, Severity};
-use waypost_node::{KeyFileError, Limits, identity, inspect_key, store_key};
+use waypost_node::{KeyFileError, Limits, MediumLimits, identity, inspect_key, store_key};
 use waypost_protocol::session::Identity;
 use waypost_protocol::sync::{PeerHello, WINDOW};
 use waypost_store::{DiskSpace, OpenError, Options, Store, SystemDisk};
@@ -126,5 +126,7 @@ pub fn limits(config: &Config) -> Limits {
         half_open: count(config.limits.half_open),
         handshake: config.limits.handshake_timeout.duration(),
         idle: config.limits.idle_timeout.duration(),
+        lan: MediumLimits::none(),
+        ble: MediumLimits::bluetooth(),
     }
 }

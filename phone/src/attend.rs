@@ -38,6 +38,9 @@ struct Look {
     settled: bool,
     /// Documents are here that no kiosk has.
     ready: bool,
+    /// A kiosk serves others, and has said when to come again: earlier it would say the same, and later the turn is
+    /// somebody else's.
+    again: Option<Duration>,
 }
 
 impl Schedule {
@@ -53,7 +56,7 @@ impl Schedule {
     fn after(&mut self, look: Look) -> Duration {
         let longest = if look.ready && !look.settled { LONGEST_AWAY } else { LONGEST };
         self.pause = if look.moved { SHORTEST } else { (self.pause * 2).min(longest) };
-        self.pause
+        look.again.unwrap_or(self.pause)
     }
 }
 
@@ -126,7 +129,8 @@ impl Phone {
             if let Err(error) = self.tidy() {
                 log::warn!("{error}");
             }
-            let pause = schedule.after(Look { moved, settled, ready: self.has_ready()? });
+            let again = reports.iter().filter_map(SyncReport::comes_again).min();
+            let pause = schedule.after(Look { moved, settled, ready: self.has_ready()?, again });
             let rung = async {
                 match bell {
                     Some(bell) => bell.heard().await,
@@ -222,7 +226,7 @@ impl Phone {
 mod tests {
     use super::*;
 
-    const QUIET: Look = Look { moved: false, settled: true, ready: false };
+    const QUIET: Look = Look { moved: false, settled: true, ready: false, again: None };
 
     fn pauses(schedule: &mut Schedule, look: Look, count: usize) -> Vec<u64> {
         (0..count).map(|_| schedule.after(look).as_secs()).collect()
@@ -260,6 +264,15 @@ mod tests {
         assert_eq!(pauses(&mut schedule, away, 7), [4, 8, 16, 32, 60, 60, 60]);
         let mut idle = Schedule { pause: LONGEST };
         assert_eq!(idle.after(away), LONGEST_AWAY);
+    }
+
+    #[test]
+    fn a_kiosk_that_serves_others_is_met_again_when_it_says() {
+        let mut schedule = Schedule::new();
+        let again = Some(Duration::from_secs(20));
+        let waits = Look { moved: true, settled: false, ready: true, again };
+        assert_eq!(pauses(&mut schedule, waits, 3), [20, 20, 20]);
+        assert_eq!(schedule.after(Look { again: None, ..waits }), SHORTEST);
     }
 
     #[test]

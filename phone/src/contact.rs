@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 use waypost_link::{Link, Medium};
-use waypost_node::{ConversationId, KeyFileError, Limits, Node, system_rng};
+use waypost_node::{ConversationId, KeyFileError, Limits, MediumLimits, Node, system_rng};
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Introduction, SessionError};
 use waypost_protocol::sync::{MAX_HELLO_ENTRIES, PeerHello, WINDOW};
@@ -166,8 +166,15 @@ impl Phone {
             is_gateway: false,
             advertising_key: None,
         };
-        let limits =
-            Limits { sessions: 4, per_address: 4, half_open: 4, handshake: HANDSHAKE, idle: idle.max(IDLE) };
+        let limits = Limits {
+            sessions: 4,
+            per_address: 4,
+            half_open: 4,
+            handshake: HANDSHAKE,
+            idle: idle.max(IDLE),
+            lan: MediumLimits::none(),
+            ble: MediumLimits::none(),
+        };
         let (store, writer) = (self.store().clone(), self.writer().clone());
         Ok(Node::new(self.identity().clone(), hello, limits, store, writer, system_rng()?))
     }

@@ -183,7 +183,7 @@ impl<'p> PhoneHost<'p> {
         };
         report.hung_up = summary.ending == NodeEnding::HungUp;
         if let NodeEnding::HeardGoodbye(goodbye) = summary.ending {
-            report.goodbye = Some(goodbye);
+            report.set_goodbye(goodbye);
         }
         report.key = summary.peer;
         report.address = summary.link.address;
@@ -206,7 +206,7 @@ impl Host for PhoneHost<'_> {
         }
         self.counted.key = Some(*peer);
         self.counted.address = link.address.clone();
-        Ok(Grant { reads: self.reads, ..Grant::deposits(self.accepts.clone()) })
+        Ok(Grant { reads: self.reads, is_known: true, ..Grant::deposits(self.accepts.clone()) })
     }
 
     fn knows(&self, peer: &PeerKey, pattern: Pattern) -> bool {
@@ -347,7 +347,7 @@ impl PhoneHost<'_> {
     fn admit_phone(&mut self, peer: &PeerKey, pattern: Pattern) -> Result<(), Goodbye> {
         let failed = |error: &dyn std::fmt::Display| {
             log::error!("cannot look up or write down a phone: {error}");
-            Goodbye::Busy
+            Goodbye::Busy(None)
         };
         let known = self.store.peer(peer).map_err(|error| failed(&error))?;
         if known.as_ref().is_some_and(|known| known.revoked) {

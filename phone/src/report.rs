@@ -54,6 +54,13 @@ pub enum Progress {
         /// Why, in words.
         reason: String,
     },
+    /// Others are served before this phone, which comes again by itself.
+    InLine {
+        /// Its place, 1 for the next; `None` where it has none.
+        place: Option<u32>,
+        /// In so many seconds.
+        again: u32,
+    },
     /// A document of another phone is stored here, to be carried on.
     Carried {
         /// Which.
@@ -179,6 +186,10 @@ pub struct SyncReport {
     /// What the peer said when it ended the session.
     #[serde(skip)]
     pub goodbye: Option<Goodbye>,
+    /// The phone's place in the line where others are served before it, 1 for the next.
+    pub place: Option<u32>,
+    /// Seconds after which it should come again, where the peer has said so.
+    pub again: Option<u32>,
     /// Whether the peer ended the handshake: another key, or an unknown code.
     #[serde(skip)]
     pub hung_up: bool,
@@ -225,6 +236,8 @@ impl SyncReport {
             ending,
             why: why.into(),
             goodbye: None,
+            place: None,
+            again: None,
             hung_up: false,
             transferred: 0,
             bytes: 0,
@@ -272,6 +285,8 @@ impl SyncReport {
             medium: later.medium,
             why: later.why,
             goodbye: later.goodbye,
+            place: later.place,
+            again: later.again,
             hung_up: later.hung_up,
             not_served: later.not_served,
         }
@@ -285,7 +300,20 @@ impl SyncReport {
     /// Whether the same contact may end otherwise in a moment: nobody was there, the link broke, or the peer was busy.
     pub fn is_passing(&self) -> bool {
         let is_away = matches!(self.ending, Ending::NotReached | Ending::LinkLost);
-        is_away || matches!(self.goodbye, Some(Goodbye::Busy | Goodbye::Stopping | Goodbye::Idle))
+        is_away || matches!(self.goodbye, Some(Goodbye::Busy(_) | Goodbye::Stopping | Goodbye::Idle))
+    }
+
+    /// What the peer said when it ended the session.
+    pub(crate) fn set_goodbye(&mut self, goodbye: Goodbye) {
+        let line = goodbye.line();
+        self.place = line.map(|line| line.place).filter(|place| *place > 0);
+        self.again = line.map(|line| line.again);
+        self.goodbye = Some(goodbye);
+    }
+
+    /// After how long the peer wants this phone to come again, where others are before it.
+    pub fn comes_again(&self) -> Option<Duration> {
+        self.again.map(|seconds| Duration::from_secs(seconds.into()))
     }
 
     /// Counts a verdict on one of the phone's documents.

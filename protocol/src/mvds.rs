@@ -239,11 +239,17 @@ pub struct Age {
 }
 
 /// Why the sender ends the session.
-#[derive(Clone, PartialEq, prost::Message)]
+#[derive(Clone, Copy, PartialEq, prost::Message)]
 pub struct Goodbye {
     /// A number of [`crate::refusal::Goodbye`].
     #[prost(uint32, tag = "1")]
     pub reason: u32,
+    /// With reason "busy": the receiver's place in the line, 1 for the next; 0 for none.
+    #[prost(uint32, tag = "2")]
+    pub place: u32,
+    /// With reason "busy": seconds after which the receiver should come again; 0 where that is not said.
+    #[prost(uint32, tag = "3")]
+    pub again: u32,
 }
 
 /// A certificate of a destination's chain; see [`crate::succession`].

@@ -2,6 +2,8 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::mvds;
+
 /// Why a document is not taken. Never an ACK, and never a reason to delete the document.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -103,9 +105,40 @@ impl std::fmt::Display for Reason {
     }
 }
 
+/// When a peer's turn is, where others are served before it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct InLine {
+    /// Its place: 1 is next. 0 where it has none.
+    pub place: u32,
+    /// Seconds after which it should come again; until some time after that its place is kept.
+    pub again: u32,
+}
+
+impl InLine {
+    /// Nobody is sent away for longer, whatever the other side says, in seconds.
+    pub const LONGEST: u32 = 600;
+}
+
+impl std::fmt::Display for InLine {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let ordinal = match (self.place % 10, self.place % 100) {
+            (_, 11..=13) => "th",
+            (1, _) => "st",
+            (2, _) => "nd",
+            (3, _) => "rd",
+            _ => "th",
+        };
+        match self.place {
+            0 => f.write_str("others are before this phone")?,
+            1 => f.write_str("next in line")?,
+            place => write!(f, "{place}{ordinal} in line")?,
+        }
+        write!(f, "; come again in {} s", self.again)
+    }
+}
+
 /// Why a session ends before it is finished.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Goodbye {
     /// The responder serves only peers it knows, and this one is not known.
     NotPaired,
@@ -113,8 +146,9 @@ pub enum Goodbye {
     Revoked,
     /// The pairing code is unknown, used up or too old.
     BadCode,
-    /// As many sessions as the node serves at once are under way.
-    Busy,
+    /// As many sessions as the node serves at once are under way, or others wait for their turn; perhaps with this
+    /// peer's place among them.
+    Busy(Option<InLine>),
     /// The node is stopping.
     Stopping,
     /// The peer broke the protocol.
@@ -126,27 +160,61 @@ pub enum Goodbye {
 }
 
 impl Goodbye {
-    const TABLE: [(u32, Goodbye); 7] = [
-        (1, Goodbye::NotPaired),
-        (2, Goodbye::Revoked),
-        (3, Goodbye::BadCode),
-        (4, Goodbye::Busy),
-        (5, Goodbye::Stopping),
-        (6, Goodbye::ProtocolError),
-        (7, Goodbye::Idle),
-    ];
-
     /// The number on the wire.
     pub fn code(self) -> u32 {
-        if let Goodbye::Other(code) = self {
-            return code;
+        match self {
+            Goodbye::NotPaired => 1,
+            Goodbye::Revoked => 2,
+            Goodbye::BadCode => 3,
+            Goodbye::Busy(_) => 4,
+            Goodbye::Stopping => 5,
+            Goodbye::ProtocolError => 6,
+            Goodbye::Idle => 7,
+            Goodbye::Other(code) => code,
         }
-        Self::TABLE.iter().find(|(_, reason)| *reason == self).map_or(0, |(code, _)| *code)
     }
 
-    /// From the number on the wire; an unknown one is kept.
+    /// From the number on the wire alone; an unknown one is kept.
     pub fn from_code(code: u32) -> Goodbye {
-        Self::TABLE.iter().find(|(known, _)| *known == code).map_or(Goodbye::Other(code), |(_, r)| *r)
+        match code {
+            1 => Goodbye::NotPaired,
+            2 => Goodbye::Revoked,
+            3 => Goodbye::BadCode,
+            4 => Goodbye::Busy(None),
+            5 => Goodbye::Stopping,
+            6 => Goodbye::ProtocolError,
+            7 => Goodbye::Idle,
+            other => Goodbye::Other(other),
+        }
+    }
+
+    /// From the wire. What is beyond [`InLine::LONGEST`] is cut.
+    pub fn from_wire(wire: &mvds::Goodbye) -> Goodbye {
+        let &mvds::Goodbye { reason, place, again } = wire;
+        match Self::from_code(reason) {
+            Goodbye::Busy(None) if again > 0 => {
+                Goodbye::Busy(Some(InLine { place, again: again.min(InLine::LONGEST) }))
+            }
+            other => other,
+        }
+    }
+
+    /// To the wire.
+    pub fn to_wire(self) -> mvds::Goodbye {
+        let line = self.line();
+        mvds::Goodbye {
+            reason: self.code(),
+            place: line.map_or(0, |line| line.place),
+            again: line.map_or(0, |line| line.again),
+        }
+    }
+
+    /// When to come again, where the other side has said so.
+    pub fn line(self) -> Option<InLine> {
+        match self {
+            Goodbye::Busy(line) => line,
+            _ => None,
+        }
     }
 }
 
@@ -156,11 +224,51 @@ impl std::fmt::Display for Goodbye {
             Goodbye::NotPaired => "this phone is not paired there; scan its QR code again",
             Goodbye::Revoked => "this phone's access was revoked; ask the admin",
             Goodbye::BadCode => "the pairing code is used up or too old; ask for a new one",
-            Goodbye::Busy => "it serves as many phones as it can; try again in a moment",
+            Goodbye::Busy(None) => "it serves as many phones as it can; try again in a moment",
+            Goodbye::Busy(Some(line)) => return write!(f, "it serves others now: {line}"),
             Goodbye::Stopping => "it is shutting down; try again later",
             Goodbye::ProtocolError => "the two programs do not understand each other; update the older one",
             Goodbye::Idle => "nothing happened for too long",
             Goodbye::Other(code) => return write!(f, "ended for a reason of a newer version (code {code})"),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_place_in_line_is_told_in_words() {
+        let told = |place| InLine { place, again: 20 }.to_string();
+        for (place, words) in [
+            (0, "others are before this phone"),
+            (1, "next in line"),
+            (2, "2nd in line"),
+            (3, "3rd in line"),
+            (4, "4th in line"),
+            (11, "11th in line"),
+            (12, "12th in line"),
+            (13, "13th in line"),
+            (21, "21st in line"),
+        ] {
+            assert_eq!(told(place), format!("{words}; come again in 20 s"));
+        }
+    }
+
+    #[test]
+    fn a_goodbye_comes_back_and_sends_nobody_away_for_long() {
+        let line = |place, again| Goodbye::Busy(Some(InLine { place, again }));
+        let all = (1..=9).map(Goodbye::from_code);
+        for goodbye in all.chain([line(3, 20), line(0, 1), line(1, InLine::LONGEST)]) {
+            assert_eq!(Goodbye::from_wire(&goodbye.to_wire()), goodbye);
+        }
+        let longest = mvds::Goodbye { reason: 4, place: u32::MAX, again: u32::MAX };
+        assert_eq!(Goodbye::from_wire(&longest), line(u32::MAX, InLine::LONGEST));
+        // Fields of a reason that has none mean nothing; a place without a time is none.
+        for (reason, known) in [(5, Goodbye::Stopping), (4, Goodbye::Busy(None))] {
+            let again = if reason == 5 { 20 } else { 0 };
+            assert_eq!(Goodbye::from_wire(&mvds::Goodbye { reason, place: 3, again }), known);
+        }
     }
 }

@@ -19,6 +19,10 @@ use crate::node::ConversationId;
 const TURN: usize = 64;
 /// A side that said goodbye gives its words so long to arrive.
 const LAST_WORDS: Duration = Duration::from_secs(2);
+/// So long it may take to make durable what a peer has brought whose turn is over.
+const WIND_UP: Duration = Duration::from_secs(2);
+/// What such a peer had on its way is taken for so long.
+const LAST_BYTES: Duration = Duration::from_secs(5);
 
 pub(crate) struct Conversation {
     pub(crate) id: ConversationId,
@@ -35,11 +39,15 @@ pub(crate) struct Conversation {
     active: Monotonic,
     engine_deadline: Option<Monotonic>,
     closing: Option<(Ending, Monotonic)>,
+    /// The peer's turn is over: what it is told once everything that has come is answered, or at that moment.
+    turn_over: Option<(Goodbye, Monotonic)>,
     /// Whether the reader waits for the engine to take more.
     holds_reader: bool,
     finished: Option<(Report, Report)>,
     /// Something went either way since both sides had last finished.
     unsettled: bool,
+    /// Whether both sides had finished when the last payload came.
+    was_settled: bool,
     bytes_in: u64,
     bytes_out: u64,
 }
@@ -86,9 +94,11 @@ impl Conversation {
             active: now,
             engine_deadline: None,
             closing: None,
+            turn_over: None,
             holds_reader: false,
             finished: None,
             unsettled: false,
+            was_settled: false,
             bytes_in: 0,
             bytes_out: 0,
         }
@@ -100,6 +110,26 @@ impl Conversation {
 
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_some()
+    }
+
+    /// Whether both sides have nothing left to do, and nothing has moved since.
+    pub(crate) fn is_settled(&self) -> bool {
+        self.finished.is_some() && !self.unsettled
+    }
+
+    /// Bytes of frames, both ways.
+    pub(crate) fn bytes(&self) -> u64 {
+        self.bytes_in + self.bytes_out
+    }
+
+    /// When something moved last.
+    pub(crate) fn active(&self) -> Monotonic {
+        self.active
+    }
+
+    /// Whether neither side has ended it, so that the peer will want to go on.
+    pub(crate) fn has_broken(&self, lost: &Lost) -> bool {
+        self.closing.is_none() && !self.is_settled() && !matches!(lost, Lost::ByUs)
     }
 
     pub(crate) fn finished(&self) -> Option<&(Report, Report)> {
@@ -116,13 +146,15 @@ impl Conversation {
         log::trace!(link:% = self.id, bytes = frame.len(); "frame received");
         self.bytes_in += (frame.len() + waypost_link::PREFIX) as u64;
         self.active = now;
-        if self.closing.is_some() {
+        // What a peer had on its way whose turn is over it need not bring again.
+        if self.closing.is_some() && self.turn_over.is_none() {
             return Ok(Step::Nothing);
         }
         match self.session.handle_frame(frame, codes)? {
             None => Ok(Step::Nothing),
             Some(Received::Established { peer, pattern, first }) => Ok(Step::Proven { peer, pattern, first }),
             Some(Received::Payload(payload)) => {
+                self.was_settled = self.is_settled();
                 self.unsettled = true;
                 self.input(Input::Frame(payload), now, holdings);
                 Ok(Step::Nothing)
@@ -182,6 +214,7 @@ impl Conversation {
     ) -> bool {
         self.send_frames();
         for _ in 0..TURN {
+            self.end_if_answered(now);
             let room = self.closing.is_none() && self.tasks.room() > 0;
             let Some(engine) = &mut self.engine else { return false };
             match engine.poll_output(now, room, holdings) {
@@ -221,9 +254,11 @@ impl Conversation {
         }
     }
 
-    /// The reader may go on, unless too much waits to become durable.
+    /// The reader may go on, unless too much waits to become durable, or the peer is about to be told that its turn is
+    /// over.
     pub(crate) fn release_reader(&mut self) {
-        self.holds_reader = self.engine.as_ref().is_some_and(|engine| !engine.wants_input());
+        let ends = self.turn_over.is_some() && self.closing.is_none();
+        self.holds_reader = ends || self.engine.as_ref().is_some_and(|engine| !engine.wants_input());
         if !self.holds_reader {
             self.tasks.go_on();
         }
@@ -234,6 +269,31 @@ impl Conversation {
         if self.holds_reader {
             self.release_reader();
         }
+    }
+
+    /// The peer's turn is over: it is told so when everything that it has brought so far is durable and answered.
+    pub(crate) fn end_turn(&mut self, reason: Goodbye, now: Monotonic) {
+        if let Some(engine) = &mut self.engine {
+            engine.wind_up();
+        }
+        self.turn_over.get_or_insert((reason, now + WIND_UP));
+    }
+
+    fn end_if_answered(&mut self, now: Monotonic) {
+        let Some((reason, until)) = self.turn_over.filter(|_| self.closing.is_none()) else { return };
+        let has_answered = self.engine.as_ref().is_none_or(Engine::has_answered) && self.tasks.room() > 0;
+        if has_answered || until <= now {
+            self.say_goodbye(reason, now);
+            if let Some((_, until)) = &mut self.closing {
+                *until = now + LAST_BYTES;
+            }
+            self.release_reader();
+        }
+    }
+
+    /// Whether making durable what the peer has brought takes too long.
+    pub(crate) fn must_end(&self, now: Monotonic) -> bool {
+        self.closing.is_none() && self.turn_over.is_some_and(|(_, until)| until <= now)
     }
 
     /// Tells the peer why, then closes.
@@ -261,7 +321,8 @@ impl Conversation {
             Some(_) => self.active + idle,
             None => self.started + handshake,
         };
-        self.engine_deadline.map_or(patience, |deadline| deadline.min(patience))
+        let ends = self.turn_over.map(|(_, until)| until);
+        [self.engine_deadline, ends].into_iter().flatten().fold(patience, Monotonic::min)
     }
 
     pub(crate) fn engine_is_due(&self, now: Monotonic) -> bool {
@@ -280,6 +341,10 @@ impl Conversation {
         };
         let moved = |(ours, theirs): &(Report, Report)| !(ours.is_nothing_new() && theirs.is_nothing_new());
         let ending = match (self.closing, &self.finished) {
+            // Both had finished before: that others wait has ended nothing.
+            (Some((Ending::HeardGoodbye(Goodbye::Busy(_)), _)), Some(reports)) if self.was_settled => {
+                if moved(reports) { Ending::Finished } else { Ending::NothingNew }
+            }
             (Some((ending, _)), _) => ending,
             (None, Some(reports)) if settled && moved(reports) => Ending::Finished,
             (None, Some(_)) if settled => Ending::NothingNew,

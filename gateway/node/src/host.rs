@@ -20,6 +20,8 @@ pub struct Grant {
     pub accepts: Accepts,
     /// Collections of which it may be sent documents.
     pub may_want: Vec<GroupId>,
+    /// Whether its turn comes before that of peers that anybody may be.
+    pub is_known: bool,
     /// Whether what it sends is to be read here, and not to be delivered.
     pub reads: bool,
     /// What it is to hear of destinations' certificates; empty where it has taken that before.
@@ -29,7 +31,7 @@ pub struct Grant {
 impl Grant {
     /// Deposits, and nothing else.
     pub fn deposits(accepts: Accepts) -> Self {
-        Grant { accepts, may_want: Vec::new(), reads: false, tells: Vec::new() }
+        Grant { accepts, may_want: Vec::new(), is_known: false, reads: false, tells: Vec::new() }
     }
 }
 

@@ -96,9 +96,8 @@ async fn write(
                 writer.feed(frame).await?;
             }
             writer.flush().await?;
-            if events.send(NodeEvent::Writable(id)).await.is_err() {
-                break;
-            }
+            // Where the loop is gone, what it has handed over goes out all the same: it has counted as sent.
+            let _ = events.send(NodeEvent::Writable(id)).await;
         }
         writer.close().await
     }

@@ -6,9 +6,13 @@ mod conversation;
 mod host;
 mod io;
 mod keys;
+mod limits;
 mod node;
+mod turns;
 
 pub use clock::Clock;
 pub use host::{ContactSummary, Ending, Grant, Host, StoredNow};
 pub use keys::{KeyFileError, identity, identity_secret, inspect_key, secret_key, store_key, system_rng};
-pub use node::{ConversationId, Limits, Node, NodeEvent};
+pub use limits::{Limits, MediumLimits};
+pub use node::{ConversationId, Node, NodeEvent};
+pub use turns::{Admission, TurnLength, Turns};

@@ -3,8 +3,9 @@
 //! Call order: wait for [`Node::next_event`] or [`Node::deadline`]; hand it to [`Node::handle`] or
 //! [`Node::handle_deadline`]; both drain what the conversations have to say.
 
+mod admission;
+
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::Duration;
 
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
@@ -23,6 +24,9 @@ use crate::codes::{Lookups, told_to_known};
 use crate::conversation::{Conversation, Lost, Step};
 use crate::host::{Ending, Host, StoredNow};
 use crate::io::LinkTasks;
+use crate::limits::Limits;
+
+use self::admission::Radios;
 
 /// Names a conversation within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -47,21 +51,6 @@ pub enum NodeEvent {
     Persisted(ConversationId, Ticket, Result<Applied, ChangeError>),
 }
 
-/// Bounds on what peers may use up.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Authenticated conversations at the same time.
-    pub sessions: usize,
-    /// Links at the same time that come from one address.
-    pub per_address: usize,
-    /// Links at the same time on which nobody has authenticated.
-    pub half_open: usize,
-    /// How long a handshake may take.
-    pub handshake: Duration,
-    /// How long a conversation may be silent.
-    pub idle: Duration,
-}
-
 /// Sessions over links, driven around the engine and the store.
 pub struct Node {
     identity: Identity,
@@ -74,6 +63,7 @@ pub struct Node {
     conversations: BTreeMap<ConversationId, Conversation>,
     /// Conversations whose turn ended before they did.
     again: BTreeSet<ConversationId>,
+    radios: Radios,
     next_id: u64,
     events: mpsc::Receiver<NodeEvent>,
     events_in: mpsc::Sender<NodeEvent>,
@@ -106,6 +96,7 @@ impl Node {
             rng,
             conversations: BTreeMap::new(),
             again: BTreeSet::new(),
+            radios: Radios::default(),
             next_id: 1,
             events,
             events_in,
@@ -152,6 +143,7 @@ impl Node {
     /// Changes the bounds.
     pub fn set_limits(&mut self, limits: Limits) {
         self.limits = limits;
+        self.radios.set(&limits, self.clock.now());
     }
 
     /// How many peers are in conversation now.
@@ -194,25 +186,8 @@ impl Node {
             return Some(self.clock.now());
         }
         let Limits { handshake, idle, .. } = self.limits;
-        self.conversations.values().map(|one| one.deadline(handshake, idle)).min()
-    }
-
-    /// Takes a link that somebody else opened. Too many strangers at once are turned away unheard.
-    pub fn accept(&mut self, link: Link) -> Option<ConversationId> {
-        let strangers = self.conversations.values().filter(|one| !one.is_established()).count();
-        if strangers >= self.limits.half_open {
-            log::warn!(address = link.info.address.as_str(), limit = self.limits.half_open; "too many links without a session; one was turned away");
-            return None;
-        }
-        let from = link.info.host();
-        let neighbours = self.conversations.values().filter(|one| one.link.host() == from).count();
-        if neighbours >= self.limits.per_address {
-            log::warn!(address = from, limit = self.limits.per_address; "too many links from one address; one was turned away");
-            return None;
-        }
-        let hello = Engine::encode_hello(&self.hello);
-        let session = Session::respond(&self.identity, hello, &mut self.rng);
-        Some(self.add(link, session))
+        let conversations = self.conversations.values().map(|one| one.deadline(handshake, idle));
+        conversations.chain(self.radios.deadline(&self.limits)).min()
     }
 
     /// Opens a session over a link that this side opened.
@@ -223,7 +198,7 @@ impl Node {
         };
         let hello = Engine::encode_hello(&hello);
         let session = Session::initiate(introduction, &self.identity, hello, &mut self.rng)?;
-        let id = self.add(link, session);
+        let id = self.add(None, link, session);
         let now = self.clock.now();
         if let Some(conversation) = self.conversations.get_mut(&id) {
             conversation.drain(now, &self.store, |_, _| {});
@@ -231,9 +206,14 @@ impl Node {
         Ok(id)
     }
 
-    fn add(&mut self, link: Link, session: Session) -> ConversationId {
+    fn next_id(&mut self) -> ConversationId {
         let id = ConversationId(self.next_id);
         self.next_id += 1;
+        id
+    }
+
+    fn add(&mut self, id: Option<ConversationId>, link: Link, session: Session) -> ConversationId {
+        let id = id.unwrap_or_else(|| self.next_id());
         let info = link.info.clone();
         let tasks = LinkTasks::spawn(id, link, self.events_in.clone(), &self.writers);
         self.conversations.insert(id, Conversation::new(id, info, tasks, session, self.clock.now()));
@@ -274,7 +254,9 @@ impl Node {
             .collect();
         for id in due {
             let Some(conversation) = self.conversations.get_mut(&id) else { continue };
-            if conversation.is_closing() {
+            if conversation.must_end(now) {
+                self.drain(id, now, host);
+            } else if conversation.is_closing() {
                 self.drop_link(id, Lost::Otherwise(String::new()), now, host);
             } else if conversation.engine_is_due(now) {
                 conversation.input(Input::Timeout, now, &self.store);
@@ -288,6 +270,7 @@ impl Node {
                 conversation.close(Ending::Failed("the handshake took too long".into()), now);
             }
         }
+        self.unpark(now);
         self.take_turns(now, host);
     }
 
@@ -345,17 +328,8 @@ impl Node {
         match conversation.frame(frame, &lookups, now, &self.store) {
             Ok(Step::Nothing) => {}
             Ok(Step::Proven { peer, pattern, first }) => {
-                let established = self.conversations.values().filter(|one| one.is_established()).count();
-                let Some(conversation) = self.conversations.get_mut(&id) else { return };
-                conversation.peer = Some(peer);
-                let granted = match established < self.limits.sessions {
-                    true => host.admit(&peer, pattern, &conversation.link),
-                    false => Err(Goodbye::Busy),
-                };
-                match granted {
-                    Ok(grant) => conversation.begin(peer, first, grant, self.hello.clone(), now, &self.store),
-                    Err(reason) => conversation.say_goodbye(reason, now),
-                }
+                self.proven(id, peer, pattern, first, now, host);
+                self.unpark(now);
             }
             Err(error) => conversation.close(Ending::Failed(error.to_string()), now),
         }
@@ -532,6 +506,7 @@ impl Node {
         self.drain(id, now, host);
         self.again.remove(&id);
         if let Some(conversation) = self.conversations.remove(&id) {
+            self.give_up_turn(id, conversation.has_broken(&lost), now);
             host.ended(conversation.summary(lost, now));
         }
     }

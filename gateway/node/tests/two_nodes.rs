@@ -6,9 +6,9 @@ use std::time::Duration;
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
-use waypost_link::{LinkInfo, Throttle, memory_pair};
+use waypost_link::{LinkInfo, Medium, Throttle, memory_pair};
 use waypost_node::{
-    ContactSummary, ConversationId, Ending, Grant, Host, Limits, Node, StoredNow, system_rng,
+    ContactSummary, ConversationId, Ending, Grant, Host, Limits, MediumLimits, Node, StoredNow, system_rng,
 };
 use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::confirmation::{Confirmation, Statement, Verdict};
@@ -95,6 +95,18 @@ struct Side {
     _folder: tempfile::TempDir,
 }
 
+fn limits() -> Limits {
+    Limits {
+        sessions: 10,
+        per_address: 10,
+        half_open: 10,
+        handshake: Duration::from_secs(5),
+        idle: Duration::from_secs(20),
+        lan: MediumLimits::none(),
+        ble: MediumLimits::none(),
+    }
+}
+
 fn side(phone: bool, serves: Vec<Fingerprint>) -> Side {
     let folder = tempfile::tempdir().unwrap();
     let options = Options { forwards: phone, map_size: 1 << 30, ..Options::default() };
@@ -112,15 +124,8 @@ fn side(phone: bool, serves: Vec<Fingerprint>) -> Side {
         is_gateway: !phone,
         advertising_key: None,
     };
-    let limits = Limits {
-        sessions: 10,
-        per_address: 10,
-        half_open: 10,
-        handshake: Duration::from_secs(5),
-        idle: Duration::from_secs(20),
-    };
     let (key, advertising) = (identity.public(), identity.advertising_key());
-    let node = Node::new(identity, hello, limits, store, writer, system_rng().unwrap());
+    let node = Node::new(identity, hello, limits(), store, writer, system_rng().unwrap());
     let freeing = if phone { Freeing::PHONE } else { Freeing::GATEWAY };
     Side { advertising, node, host: TestHost::new(serves, freeing), key, _folder: folder }
 }
@@ -146,6 +151,16 @@ async fn contact(phone: &mut Side, gateway: &mut Side) -> ContactSummary {
 async fn contact_by(phone: &mut Side, gateway: &mut Side, introduction: &Introduction) -> ContactSummary {
     let (near, far) = memory_pair(Throttle::default());
     gateway.node.accept(far).unwrap();
+    contact_over(phone, gateway, near, introduction).await
+}
+
+/// The same over a link whose other end the gateway has.
+async fn contact_over(
+    phone: &mut Side,
+    gateway: &mut Side,
+    near: waypost_link::Link,
+    introduction: &Introduction,
+) -> ContactSummary {
     let id = phone.node.open(near, introduction).unwrap();
     let so_far = phone.host.over.len();
     let run = async {
@@ -311,4 +326,43 @@ async fn peers_that_know_each_other_can_recognise_each_others_advertisements_and
             (knows.then(|| gateway.advertising.clone()), (!is_open).then(|| phone.advertising.clone()));
         assert_eq!(told, expected, "open {is_open}, known {knows}");
     }
+}
+
+#[tokio::test]
+async fn silent_links_of_a_radio_are_bounded_and_a_phone_comes_through_when_they_are_given_up() {
+    let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
+    let ble = MediumLimits { links: 2, half_open: 3, ..MediumLimits::bluetooth() };
+    let handshake = Duration::from_millis(300);
+    let limits = Limits { handshake, ble, ..limits() };
+    gateway.node.set_limits(limits);
+    let radio = |adapter: &str| {
+        let (near, mut far) = memory_pair(Throttle::default());
+        (far.info.medium, far.info.group) = (Medium::BleL2cap, adapter.to_owned());
+        (near, far)
+    };
+    let mut silent = Vec::new();
+    // Three are listened to, two wait for that, the others are turned away; another adapter has room.
+    for taken in [true, true, true, true, true, false, false] {
+        let (near, far) = radio("hci0");
+        assert_eq!(gateway.node.accept(far).is_some(), taken);
+        silent.push(near);
+    }
+    assert!(gateway.node.accept(radio("hci1").1).is_some());
+    let id = write_document(&phone, 1, 1_000);
+    let (near, far) = radio("hci0");
+    // There is room for a handshake when the first ones have been silent for too long, and have had their last words.
+    let until = tokio::time::Instant::now() + Duration::from_secs(3);
+    while tokio::time::Instant::now() < until {
+        let due = gateway.node.deadline().map_or(until, |at| gateway.node.clock().instant(at));
+        tokio::select! {
+            event = gateway.node.next_event() => gateway.node.handle(event, &mut gateway.host),
+            () = tokio::time::sleep_until(due.min(until)) => gateway.node.handle_deadline(&mut gateway.host),
+        }
+    }
+    gateway.node.set_limits(Limits { handshake: Duration::from_secs(5), ..limits });
+    gateway.node.accept(far).expect("room again");
+    let known = Introduction::Known(gateway.key);
+    let summary = contact_over(&mut phone, &mut gateway, near, &known).await;
+    assert_eq!(summary.ending, Ending::Finished);
+    assert!(gateway.node.store().document(&id).unwrap().is_some());
 }

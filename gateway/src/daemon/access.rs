@@ -29,7 +29,8 @@ pub(super) fn admit(
         PeerClass::Open | PeerClass::Poster => Vec::new(),
         PeerClass::Paired | PeerClass::Listed | PeerClass::Gateway => destinations.subscribable(),
     };
-    Ok(Grant { may_want, ..Grant::deposits(destinations.accepts(max_document, limit_of)) })
+    let is_known = class.is_known();
+    Ok(Grant { may_want, is_known, ..Grant::deposits(destinations.accepts(max_document, limit_of)) })
 }
 
 /// Whether a peer that was admitted before still would be.
@@ -40,7 +41,7 @@ pub(super) fn still_served(config: &Config, store: &Store, peer: &PeerKey) -> Re
 fn class_of(config: &Config, store: &Store, peer: &PeerKey, pattern: Pattern) -> Result<PeerClass, Goodbye> {
     let known = store.peer(peer).map_err(|error| {
         log::error!(error:%; "cannot look up a peer: {error}");
-        Goodbye::Busy
+        Goodbye::Busy(None)
     })?;
     // A new code lifts a revocation: the admin has shown it to that phone.
     if known.as_ref().is_some_and(|known| known.revoked) && !matches!(pattern, Pattern::Code(_)) {
@@ -102,7 +103,7 @@ fn refuse(error: &ChangeError) -> Goodbye {
         ChangeError::BadCode => Goodbye::BadCode,
         other => {
             log::error!(error:% = other; "cannot write down a peer: {other}");
-            Goodbye::Busy
+            Goodbye::Busy(None)
         }
     }
 }

@@ -12,6 +12,7 @@ use waypost_phone::{
 };
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::ids::MessageId;
+use waypost_protocol::refusal::InLine;
 use waypost_store::{DocumentEntry, Filter, Store};
 
 use super::args::Sync;
@@ -20,6 +21,8 @@ use super::{Done, Usage, block_on, show};
 
 /// Between two contacts of one sync.
 const AGAIN: Duration = Duration::from_secs(1);
+/// So long a sync stays in the line of a kiosk that serves others, unless it was given another time.
+const IN_LINE: Duration = Duration::from_secs(5 * 60);
 
 pub(super) fn run(phone: &Phone, sync: &Sync, out: &Out) -> anyhow::Result<Done> {
     if sync.unverified && sync.address.is_none() && !sync.bluetooth.ble {
@@ -32,6 +35,8 @@ pub(super) fn run(phone: &Phone, sync: &Sync, out: &Out) -> anyhow::Result<Done>
         None => sync.to.as_deref().map(|name| phone.gateway(name)).transpose()?,
     };
     let until = sync.wait.map(|wait| Instant::now() + wait);
+    let in_line = Instant::now() + sync.timeout.unwrap_or(IN_LINE);
+    let in_line = until.map_or(in_line, |until| until.max(in_line));
     let mut view = View::new(phone, *out)?;
     let mut report: Option<SyncReport> = None;
     loop {
@@ -40,12 +45,20 @@ pub(super) fn run(phone: &Phone, sync: &Sync, out: &Out) -> anyhow::Result<Done>
         let contact = contact(phone, sync, other.as_ref(), options, &mut view)?;
         let may_go_on = !matches!(contact.ending, Ending::TurnedAway | Ending::Failed);
         let is_over = !may_go_on || awaited(phone, &contact)? == 0;
+        let (place, again) = (contact.place, contact.again);
         report = Some(match report.take() {
             // That it is out of reach by now does not undo what went before.
             Some(before) if contact.ending == Ending::NotReached => before,
             Some(before) => before.followed_by(contact),
             None => contact,
         });
+        if let Some(again) = again
+            && Instant::now() + Duration::from_secs(again.into()) <= in_line
+        {
+            view.show(Progress::InLine { place, again });
+            std::thread::sleep(Duration::from_secs(again.into()));
+            continue;
+        }
         if is_over || until.is_none_or(|until| until <= Instant::now() + AGAIN) {
             break;
         }
@@ -260,6 +273,10 @@ impl View {
                 self.say(format!("{}: {words}", self.name(id)));
             }
             Progress::Refused { id, reason } => self.say(format!("{}: not taken: {reason}", self.name(id))),
+            Progress::InLine { place, again } => {
+                let line = InLine { place: place.unwrap_or(0), again: *again };
+                self.say(format!("{line}, by itself"));
+            }
             Progress::Received { id, size } => {
                 self.say(format!("received: {}, {}", show::short(id), words::size(*size)));
             }

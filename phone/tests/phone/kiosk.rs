@@ -6,11 +6,13 @@ use std::thread::JoinHandle;
 use std::time::Duration;
 
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, DuplexStream, split};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _, DuplexStream, split};
 use tokio::sync::mpsc as channel;
 use waypost_lan::Listener;
 use waypost_link::{Link, LinkInfo, Medium, Throttle, memory_pair};
-use waypost_node::{ContactSummary, ConversationId, Grant, Host, Limits, Node, StoredNow, system_rng};
+use waypost_node::{
+    ContactSummary, ConversationId, Grant, Host, Limits, MediumLimits, Node, StoredNow, system_rng,
+};
 use waypost_openpgp::{Limits as OpenLimits, SecretKey};
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::content::Label;
@@ -33,6 +35,8 @@ pub(crate) struct Manners {
     /// Whether phones without a code are served.
     pub(crate) open: bool,
     pub(crate) quota: u64,
+    /// Bounds of local networks and of each adapter.
+    pub(crate) links: MediumLimits,
 }
 
 impl Manners {
@@ -42,6 +46,7 @@ impl Manners {
             max_document: 1 << 30,
             open: false,
             quota: u64::MAX,
+            links: MediumLimits::none(),
         }
     }
 }
@@ -212,6 +217,28 @@ impl Kiosk {
         end(near, true)
     }
 
+    /// A link that carries so many bytes per second each way.
+    pub(crate) fn slow_link(&self, medium: Medium, address: &str, rate: usize) -> Link {
+        let (near, relayed) = tokio::io::duplex(4_096);
+        let (far, relay) = tokio::io::duplex(4_096);
+        let end = |stream: DuplexStream, outgoing| {
+            let (reader, writer) = split(stream);
+            let (address, group) = (address.to_owned(), String::new());
+            let info = LinkInfo { medium, address, group, outgoing, useful_frame: 4_096 };
+            Link::new(info, reader, writer)
+        };
+        let far = end(far, false);
+        let accept = Ask::Run(Box::new(move |node, _| {
+            node.accept(far);
+            tokio::spawn(async move {
+                let ((from_kiosk, to_kiosk), (from_phone, to_phone)) = (split(relay), split(relayed));
+                tokio::join!(carry(from_kiosk, to_phone, rate), carry(from_phone, to_kiosk, rate));
+            });
+        }));
+        assert!(self.asks.send(accept).is_ok());
+        end(near, true)
+    }
+
     /// Opens a link within this process; its other end is the kiosk's.
     pub(crate) fn link(&self) -> Link {
         let (near, far) = memory_pair(Throttle::default());
@@ -225,6 +252,22 @@ impl Kiosk {
     pub(crate) fn folder(&self) -> &std::path::Path {
         self.folder.path()
     }
+}
+
+/// Carries bytes at a rate, until either end is gone.
+async fn carry(mut from: impl AsyncRead + Unpin, mut to: impl AsyncWrite + Unpin, rate: usize) {
+    const TICK: Duration = Duration::from_millis(20);
+    let mut buffer = vec![0; (rate / 50).max(1)];
+    let mut tick = tokio::time::interval(TICK);
+    loop {
+        tick.tick().await;
+        match from.read(&mut buffer).await {
+            Ok(0) | Err(_) => break,
+            Ok(count) if to.write_all(&buffer[..count]).await.is_err() => break,
+            Ok(_) => {}
+        }
+    }
+    let _ = to.shutdown().await;
 }
 
 impl Drop for Kiosk {
@@ -260,8 +303,15 @@ async fn serve(
         advertising_key: None,
     };
     let second = Duration::from_secs(1);
-    let limits =
-        Limits { sessions: 8, per_address: 8, half_open: 8, handshake: second * 10, idle: second * 30 };
+    let limits = Limits {
+        sessions: 32,
+        per_address: 8,
+        half_open: 32,
+        handshake: second * 10,
+        idle: second * 30,
+        lan: manners.links,
+        ble: manners.links,
+    };
     let mut node = Node::new(identity, hello, limits, store.clone(), writer, system_rng().unwrap());
     let mut host = TestHost { manners, store };
     ready.send(()).unwrap();
@@ -303,7 +353,8 @@ impl Host for TestHost {
             _ => return Err(Goodbye::NotPaired),
         }
         let destinations = self.manners.serves.iter().copied().map(Served::all).collect();
-        Ok(Grant::deposits(Accepts { destinations, max_document: self.manners.max_document }))
+        let accepts = Accepts { destinations, max_document: self.manners.max_document };
+        Ok(Grant { is_known: self.knows(peer, pattern), ..Grant::deposits(accepts) })
     }
 
     fn knows(&self, peer: &PeerKey, pattern: Pattern) -> bool {

@@ -13,4 +13,5 @@ mod links;
 mod phones;
 mod reading;
 mod refusals;
+mod turns;
 mod usage;

@@ -92,8 +92,7 @@ impl Engine {
 
     /// A payload that ends the session with a reason.
     pub fn encode_goodbye(reason: Goodbye) -> Vec<u8> {
-        let goodbye = Some(mvds::Goodbye { reason: reason.code() });
-        mvds::Payload { goodbye, ..Default::default() }.encode_to_vec()
+        mvds::Payload { goodbye: Some(reason.to_wire()), ..Default::default() }.encode_to_vec()
     }
 
     /// The peer's parameters, once they are known.
@@ -114,6 +113,16 @@ impl Engine {
             && self.sender.is_idle()
             && self.receiver.is_idle()
             && self.confirming.is_idle()
+    }
+
+    /// The conversation is about to end: what has come of bodies shall be kept as far as it has come.
+    pub fn wind_up(&mut self) {
+        self.receiver.flush(&mut self.outbound);
+    }
+
+    /// Whether everything that has come is durable, or refused, and answered.
+    pub fn has_answered(&self) -> bool {
+        self.outbound.queue.is_empty() && self.receiver.has_answered()
     }
 
     /// The peer may be sent documents of these collections only, of those that it might be until now. Bodies that are under
@@ -240,7 +249,7 @@ impl Engine {
         let payload =
             mvds::Payload::decode(bytes).map_err(|error| ProtocolError::Payload(error.to_string()))?;
         if let Some(goodbye) = &payload.goodbye {
-            self.outbound.event(Event::Goodbye(Goodbye::from_code(goodbye.reason)));
+            self.outbound.event(Event::Goodbye(Goodbye::from_wire(goodbye)));
         }
         match (&payload.hello, &self.peer) {
             (Some(_), Some(_)) => return Err(ProtocolError::SecondHello),

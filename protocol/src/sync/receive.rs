@@ -134,6 +134,11 @@ impl Receiver {
             && self.requested.is_empty()
     }
 
+    /// Whether nothing waits to become durable, or to be answered.
+    pub(super) fn has_answered(&self) -> bool {
+        self.answers.is_empty() && self.pending.is_empty()
+    }
+
     pub(super) fn deadline(&self) -> Option<Monotonic> {
         self.requested.values().filter_map(|requested| requested.due).min()
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 use waypost_lan::{Listener, connect};
 use waypost_link::LinkInfo;
 use waypost_node::{
-    ContactSummary, ConversationId, Ending, Grant, Host, Limits, Node, StoredNow, system_rng,
+    ContactSummary, ConversationId, Ending, Grant, Host, Limits, MediumLimits, Node, StoredNow, system_rng,
 };
 use waypost_openpgp::{Chain, verify_confirmation};
 use waypost_protocol::confirmation::Confirmation;
@@ -192,8 +192,15 @@ impl Party {
             is_gateway: !self.is_phone,
             advertising_key: None,
         };
-        let limits =
-            Limits { sessions: 4, per_address: 4, half_open: 4, handshake: PATIENCE, idle: PATIENCE };
+        let limits = Limits {
+            sessions: 4,
+            per_address: 4,
+            half_open: 4,
+            handshake: PATIENCE,
+            idle: PATIENCE,
+            lan: MediumLimits::none(),
+            ble: MediumLimits::none(),
+        };
         let (store, writer) = (self.store.clone(), self.writer.clone());
         let mut node = Node::new(self.identity.clone(), hello, limits, store, writer, system_rng()?);
         let mut host = PartyHost { party: self, finished: false, ended: None };

@@ -235,7 +235,7 @@ impl RawSession {
             } else if let Some(confirmation) = covers.next() {
                 return Told::Confirmed(Box::new(confirmation));
             } else if let Some(goodbye) = payload.goodbye {
-                return Told::Goodbye(Goodbye::from_code(goodbye.reason));
+                return Told::Goodbye(Goodbye::from_wire(&goodbye));
             }
         }
     }
@@ -248,7 +248,7 @@ impl RawSession {
     pub fn goodbye(&mut self) -> Result<Goodbye, RawError> {
         loop {
             if let Some(goodbye) = self.receive()?.goodbye {
-                return Ok(Goodbye::from_code(goodbye.reason));
+                return Ok(Goodbye::from_wire(&goodbye));
             }
         }
     }

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use waypost_protocol::document::Document;
 use waypost_protocol::envelope::{self, Header};
 use waypost_protocol::mvds;
-use waypost_protocol::refusal::{Goodbye, Reason};
+use waypost_protocol::refusal::{Goodbye, InLine, Reason};
 use waypost_protocol::succession::Link;
 
 use super::values::{TIME, V4, confirmations, group, id, successions, v6};
@@ -76,7 +76,14 @@ fn describe(payload: &mvds::Payload) -> Value {
     put("queries", ids(&payload.queries).into());
     put("report", payload.report.as_ref().map(report).into());
     put("ages", payload.ages.iter().map(age).collect());
-    put("goodbye", payload.goodbye.as_ref().map(|g| json!({ "reason": g.reason })).into());
+    put(
+        "goodbye",
+        payload
+            .goodbye
+            .as_ref()
+            .map(|g| json!({ "reason": g.reason, "place": g.place, "again": g.again }))
+            .into(),
+    );
     fields.into()
 }
 
@@ -179,7 +186,21 @@ fn sample_payloads() -> Vec<(&'static str, mvds::Payload)> {
                 ..empty()
             },
         ),
-        ("goodbye", mvds::Payload { goodbye: Some(mvds::Goodbye { reason: 4 }), ..empty() }),
+        ("goodbye", mvds::Payload { goodbye: Some(Goodbye::Busy(None).to_wire()), ..empty() }),
+        (
+            "goodbye, third in line",
+            mvds::Payload {
+                goodbye: Some(Goodbye::Busy(Some(InLine { place: 3, again: 20 })).to_wire()),
+                ..empty()
+            },
+        ),
+        (
+            "goodbye, no place in line",
+            mvds::Payload {
+                goodbye: Some(Goodbye::Busy(Some(InLine { place: 0, again: 300 })).to_wire()),
+                ..empty()
+            },
+        ),
         (
             "several",
             mvds::Payload {
@@ -221,7 +242,9 @@ pub(super) fn reasons() -> Vec<Value> {
 }
 
 pub(super) fn goodbyes() -> Vec<Value> {
-    (1..=7).map(|code| json!({ "code": code, "name": Goodbye::from_code(code) })).collect()
+    let names = ["not-paired", "revoked", "bad-code", "busy", "stopping", "protocol-error", "idle"];
+    let named = (1..).zip(names);
+    named.map(|(code, name)| json!({ "code": Goodbye::from_code(code).code(), "name": name })).collect()
 }
 
 /// The other direction: what is in the file is understood.
@@ -229,5 +252,8 @@ pub(super) fn check(frozen: &Value) {
     for vector in list(&frozen["payloads"]).iter().chain(list(&frozen["payloads_with_unknown_fields"])) {
         let payload = mvds::Payload::decode(unhex(&vector["bytes"])).unwrap();
         assert_eq!(describe(&payload), vector["fields"]);
+        if let Some(goodbye) = payload.goodbye {
+            assert_eq!(Goodbye::from_wire(&goodbye).to_wire(), goodbye);
+        }
     }
 }

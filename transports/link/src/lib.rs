@@ -61,6 +61,15 @@ pub struct LinkInfo {
 }
 
 impl LinkInfo {
+    /// What it is limited by together with others: the two kinds of Bluetooth links share an adapter.
+    pub fn shares(&self) -> (Medium, &str) {
+        let medium = match self.medium {
+            Medium::BleGatt => Medium::BleL2cap,
+            other => other,
+        };
+        (medium, &self.group)
+    }
+
     /// The other end without what differs between two of its links: on IP, without the port.
     pub fn host(&self) -> &str {
         match self.medium {
