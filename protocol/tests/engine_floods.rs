@@ -20,7 +20,7 @@ use prost::Message as _;
 use shelf::{DESTINATION, NOW, Shelf, Side, bytes_of, confirmation, document, parameters, start_of};
 use waypost_protocol::document::Document;
 use waypost_protocol::mvds::{Age, Chunk, Confirmation, Message, Payload, Refusal, Report, Resume, Start};
-use waypost_protocol::refusal::Reason;
+use waypost_protocol::refusal::{Goodbye, InLine, Reason};
 use waypost_protocol::session::MAX_PAYLOAD;
 use waypost_protocol::sync::{Engine, Event, Input, Output, ProtocolError, Standing, Stored};
 
@@ -228,6 +228,17 @@ fn a_hello_with_an_advertising_key_of_another_length_ends_the_session() {
         let heard = engine.handle_input(input, NOW, &Shelf::default());
         assert!(matches!(heard, Err(ProtocolError::Id(_))), "{length}: {heard:?}");
     }
+}
+
+#[test]
+fn a_goodbye_in_place_of_the_hello_is_nobody_to_send_documents_to() {
+    let mut engine = Engine::new(parameters(true));
+    let goodbye = Engine::encode_goodbye(Goodbye::Busy(Some(InLine { place: 2, again: 9 })));
+    engine.handle_input(Input::Frame(goodbye.into()), NOW, &Shelf::default()).unwrap();
+    let heard = engine.poll_output(NOW, true, &Shelf::default());
+    assert!(matches!(heard, Output::Event(Event::Goodbye(Goodbye::Busy(Some(_))))), "{heard:?}");
+    assert_eq!(engine.poll_output(NOW, true, &Shelf::default()), Output::Timeout(None));
+    assert_eq!(engine.peer(), None);
 }
 
 #[test]

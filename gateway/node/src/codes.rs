@@ -14,6 +14,8 @@ pub(crate) struct Lookups<'a> {
     pub(crate) hello: &'a PeerHello,
     pub(crate) identity: &'a Identity,
     pub(crate) host: &'a dyn Host,
+    /// Others may be before whoever comes over this link.
+    pub(crate) is_crowded: bool,
 }
 
 impl Codes for Lookups<'_> {
@@ -30,6 +32,10 @@ impl Codes for Lookups<'_> {
     fn hello(&self, peer: &PeerKey, pattern: Pattern) -> Option<Vec<u8>> {
         let is_known = self.host.knows(peer, pattern);
         is_known.then(|| Engine::encode_hello(&told_to_known(self.hello, self.identity)))
+    }
+
+    fn keeps_hello(&self) -> bool {
+        self.is_crowded
     }
 }
 

@@ -172,6 +172,9 @@ impl Conversation {
         now: Monotonic,
         holdings: &dyn Holdings,
     ) {
+        if let Err(error) = self.session.say_hello() {
+            log::error!(link:% = self.id, error:%; "cannot say hello");
+        }
         let target = self.link.useful_frame.saturating_sub(FRAME_OVERHEAD).max(512);
         (self.peer, self.reads) = (Some(peer), grant.reads);
         self.told = (!grant.tells.is_empty()).then(|| succession::digest(&grant.tells));

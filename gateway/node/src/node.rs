@@ -322,9 +322,10 @@ impl Node {
     }
 
     fn frame(&mut self, id: ConversationId, frame: &Bytes, now: Monotonic, host: &mut dyn Host) {
+        let is_crowded = self.is_crowded(id);
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
-        let lookups =
-            Lookups { store: &self.store, hello: &self.hello, identity: &self.identity, host: &*host };
+        let (store, hello, identity, host_here) = (&self.store, &self.hello, &self.identity, &*host);
+        let lookups = Lookups { store, hello, identity, host: host_here, is_crowded };
         match conversation.frame(frame, &lookups, now, &self.store) {
             Ok(Step::Nothing) => {}
             Ok(Step::Proven { peer, pattern, first }) => {

@@ -130,6 +130,11 @@ impl Turns {
         self.serving.len()
     }
 
+    /// How many may come now of whom none has to wait.
+    pub fn room(&self) -> usize {
+        self.free.len().saturating_sub(self.waiting())
+    }
+
     /// How many wait.
     pub fn waiting(&self) -> usize {
         self.known.len() + self.strangers.len()

@@ -130,6 +130,8 @@ pub struct Session {
     state: State,
     identity: Identity,
     hello: Vec<u8>,
+    /// The hello waits for [`Session::say_hello`].
+    keeps_hello: bool,
     seed: Zeroizing<[u8; 32]>,
     out: VecDeque<Vec<u8>>,
     version: u8,
@@ -149,6 +151,12 @@ pub trait Codes {
     fn hello(&self, _peer: &PeerKey, _pattern: Pattern) -> Option<Vec<u8>> {
         None
     }
+
+    /// Whether the hello is kept until [`Session::say_hello`]: whoever has it begins to send, which is for nothing where it
+    /// is then told to wait.
+    fn keeps_hello(&self) -> bool {
+        false
+    }
 }
 
 /// No codes at all.
@@ -166,6 +174,7 @@ impl Session {
             state,
             identity: identity.clone(),
             hello,
+            keeps_hello: false,
             seed,
             out: VecDeque::new(),
             version: HIGHEST_VERSION,
@@ -355,10 +364,12 @@ impl Session {
         {
             self.hello = hello;
         }
+        self.keeps_hello |= codes.keeps_hello();
         if !noise.is_handshake_finished() {
             let mut answer = vec![self.version];
             // An `XX` initiator is a stranger at this point; `IK`'s answer has our hello where it fits.
-            if pattern != Pattern::Open && self.hello.len() + 128 <= MAX_HANDSHAKE_ANSWER {
+            let is_first = pattern != Pattern::Open && !self.keeps_hello;
+            if is_first && self.hello.len() + 128 <= MAX_HANDSHAKE_ANSWER {
                 answer.append(&mut self.hello);
             }
             self.out.push_back(noise::write(&mut noise, &answer)?);
@@ -399,6 +410,11 @@ impl Session {
     }
 
     fn send_late_hello(&mut self) -> Result<(), SessionError> {
+        if self.keeps_hello { Ok(()) } else { self.say_hello() }
+    }
+
+    /// Responder: says the hello that was kept, as the first payload; nothing where it was said.
+    pub fn say_hello(&mut self) -> Result<(), SessionError> {
         let hello = std::mem::take(&mut self.hello);
         if hello.is_empty() { Ok(()) } else { self.seal(&hello, MAX_FRAME) }
     }

@@ -135,6 +135,41 @@ fn a_peer_that_is_known_is_told_what_others_are_not_with_each_pattern() {
     }
 }
 
+/// Keeps its hello.
+struct Crowded(OneCode);
+
+impl Codes for Crowded {
+    fn secret(&self, id: &CodeId) -> Option<CodeSecret> {
+        self.0.secret(id)
+    }
+    fn keeps_hello(&self) -> bool {
+        true
+    }
+}
+
+#[test]
+fn a_hello_that_is_kept_is_the_first_payload_or_another_takes_its_place() {
+    let key = identity(2).public();
+    for introduction in [Introduction::Known(key), Introduction::Code(key, secret()), Introduction::Open] {
+        for is_said in [true, false] {
+            let codes = Crowded(OneCode(secret()));
+            let (mut phone, mut gateway) = pair(&introduction);
+            let [at_phone, at_gateway] = settle_with(&mut phone, &mut gateway, &codes).unwrap();
+            assert_eq!(established(&at_gateway).1, b"phone hello");
+            assert!(at_phone.len() == 1 && established(&at_phone).1.is_empty(), "{at_phone:?}");
+            if is_said {
+                gateway.say_hello().unwrap();
+                gateway.say_hello().unwrap();
+            }
+            gateway.seal(b"goodbye", MAX_FRAME).unwrap();
+            let [at_phone, _] = settle_with(&mut phone, &mut gateway, &codes).unwrap();
+            let payloads =
+                [&b"gateway hello"[..], b"goodbye"].map(|text| Received::Payload(text.to_vec().into()));
+            assert_eq!(at_phone, payloads[usize::from(!is_said)..]);
+        }
+    }
+}
+
 #[test]
 fn the_wrong_gateway_or_code_is_refused() {
     let (mut phone, mut gateway) = pair(&Introduction::Known(identity(7).public()));

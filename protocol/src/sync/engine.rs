@@ -260,6 +260,8 @@ impl Engine {
                 self.receiver.ask_for_lost(&self.params.peer, holdings, &mut self.outbound);
                 return Ok(());
             }
+            // It serves somebody else first, and has nothing else to say.
+            (None, None) if payload.goodbye.is_some() => return Ok(()),
             (None, None) => {
                 self.telling.forgo();
                 self.peer = Some(self.plain_peer());

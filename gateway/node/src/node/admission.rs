@@ -84,6 +84,16 @@ impl Node {
         same.filter(|one| !one.is_established() && !one.link.outgoing).count()
     }
 
+    /// Whether somebody who is about to prove itself over this link may have to wait.
+    pub(super) fn is_crowded(&self, id: ConversationId) -> bool {
+        let unproven = self.conversations.get(&id).filter(|one| !one.is_established() && !one.link.outgoing);
+        let Some(link) = unproven.map(|one| &one.link) else { return false };
+        let limits = self.limits.of(link.medium);
+        let (medium, group) = link.shares();
+        let turns = self.radios.turns.get(&(medium, group.to_owned()));
+        limits.is_limited() && self.half_open(link) > turns.map_or(limits.links, Turns::room)
+    }
+
     fn listen_to(&mut self, id: Option<ConversationId>, link: Link) -> ConversationId {
         let hello = Engine::encode_hello(&self.hello);
         let session = Session::respond(&self.identity, hello, &mut self.rng);
