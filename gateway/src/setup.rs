@@ -127,6 +127,6 @@ pub fn limits(config: &Config) -> Limits {
         handshake: config.limits.handshake_timeout.duration(),
         idle: config.limits.idle_timeout.duration(),
         lan: MediumLimits::none(),
-        ble: MediumLimits::bluetooth(),
+        ble: MediumLimits { links: count(config.ble.links), ..MediumLimits::bluetooth() },
     }
 }

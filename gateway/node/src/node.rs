@@ -7,6 +7,8 @@ mod admission;
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use tokio::sync::mpsc;

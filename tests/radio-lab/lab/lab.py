@@ -66,12 +66,12 @@ class Lab:
     # Programs
 
     def destination(self, port=8443, running=True):
-        """The destination server at this port of loopback: made and started at first."""
-        if port not in self.servers:
-            self.servers[port] = Destination(self, port)
-            if running:
-                self.servers[port].start()
-        return self.servers[port]
+        """The destination server at this port of loopback: made at first, and started when somebody needs it."""
+        server = self.servers.setdefault(port, None) or Destination(self, port)
+        self.servers[port] = server
+        if running and not server.process:
+            server.start()
+        return server
 
     def kiosk(self, adapter="hci0", config="", destination=None, running=True):
         """A gateway with this adapter; `config` is TOML that comes after the lab's own."""

@@ -28,6 +28,9 @@ const CONNECT: Duration = Duration::from_secs(12);
 const OPEN: Duration = Duration::from_secs(6);
 /// How long finding the peer's services may take.
 const SERVICES: Duration = Duration::from_secs(15);
+/// How often everyone is looked through who was heard: a device that was known before is perhaps heard once, before
+/// changes of it are watched.
+const LOOK_THROUGH: Duration = Duration::from_millis(400);
 /// How long a hang-up may take.
 const HANG_UP: Duration = Duration::from_secs(5);
 
@@ -163,15 +166,21 @@ impl Radio {
         {
             let heard = call("look around", self.adapter.discover_devices_with_changes()).await?;
             tokio::pin!(heard);
-            loop {
-                let event = match tokio::time::timeout_at(until, heard.next()).await {
-                    Ok(Some(event)) => event,
+            'listening: loop {
+                let again = until.min(tokio::time::Instant::now() + LOOK_THROUGH);
+                let addresses = match tokio::time::timeout_at(again, heard.next()).await {
+                    Ok(Some(AdapterEvent::DeviceAdded(address))) => vec![address],
+                    Ok(Some(_)) => continue,
                     Ok(None) => return Err(BleError::Off(self.name().to_owned())),
-                    Err(_) => break,
+                    Err(_) => call("list who was heard", self.adapter.device_addresses()).await?,
                 };
-                let AdapterEvent::DeviceAdded(address) = event else { continue };
-                let Some(sighting) = self.sighting(address).await else { continue };
-                if seen(sighting).is_break() {
+                for address in addresses {
+                    let Some(sighting) = self.sighting(address).await else { continue };
+                    if seen(sighting).is_break() {
+                        break 'listening;
+                    }
+                }
+                if until <= tokio::time::Instant::now() {
                     break;
                 }
             }
@@ -194,16 +203,18 @@ impl Radio {
     async fn sighting(&self, address: Address) -> Option<Sighting> {
         let device = self.adapter.device(address).ok()?;
         let signal = device.rssi().await.ok()??;
-        if !device.uuids().await.ok()??.contains(&SERVICE) {
+        let services = device.uuids().await.ok()?.unwrap_or_default();
+        let data = device.manufacturer_data().await.ok().flatten().unwrap_or_default().remove(&COMPANY);
+        // Of a device that was connected before, BlueZ may have forgotten the services that it advertises.
+        if !services.contains(&SERVICE) && !(services.is_empty() && data.is_some()) {
             return None;
         }
-        let mut data = device.manufacturer_data().await.ok().flatten().unwrap_or_default();
         Some(Sighting {
             address: address.to_string(),
             is_random: device.address_type().await.is_ok_and(|kind| kind == AddressType::LeRandom),
             name: device.name().await.ok().flatten(),
             signal: Some(signal),
-            data: data.remove(&COMPANY).unwrap_or_default(),
+            data: data.unwrap_or_default(),
             seen: Instant::now(),
         })
     }

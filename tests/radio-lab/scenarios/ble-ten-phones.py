@@ -1,0 +1,43 @@
+"""Ten phones come to a kiosk that serves two at a time: each gets its turn, and who waits is told its place."""
+
+import threading
+
+from lab import Lab, forms, photos, wait_until
+
+LIMIT = 300
+PHONES = 10
+
+
+def run(lab: Lab):
+    kiosk = lab.kiosk("hci0", running=False)
+    kiosk.configure("places", "ble.links = 2\n")
+    kiosk.start()
+    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    # Three radios for ten phones: each is used by one after the other.
+    phones = [lab.phone(f"phone-{number}", f"hci{1 + number % 3}") for number in range(PHONES)]
+    contents = []
+    for number, phone in enumerate(phones):
+        phone.pair(kiosk)
+        mine = forms(3, seed=number) + photos(1, size=700_000, seed=number)
+        phone.add(mine)
+        contents += mine
+
+    failed = []
+
+    def come(lane):
+        for phone in phones[lane::3]:
+            try:
+                phone.sync("--ble", "--wait", "100s", seconds=150)
+            except BaseException as error:
+                failed.append((phone.name, error))
+
+    lanes = [threading.Thread(target=come, args=(lane,)) for lane in range(3)]
+    for lane in lanes:
+        lane.start()
+    for lane in lanes:
+        lane.join()
+    assert not failed, failed
+    assert lab.destination().inbox() == dict(contents)
+    told = [one["place"] for phone in phones for one in phone.said() if one.get("event") == "in-line"]
+    lab.note(f"{len(told)} times somebody was told a place in line: {sorted(set(told))}")
+    assert told and min(told) == 1, told
