@@ -22,6 +22,8 @@ need() { # command or file, package
 need cc gcc
 need pkg-config pkg-config
 pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
+# BlueZ is spoken to over D-Bus.
+pkg-config --exists dbus-1 2>/dev/null || missing+=(libdbus-1-dev)
 # OpenSSL's bindings for OpenPGP are generated at build time, which needs libclang (not libclang-cpp).
 [ -n "${LIBCLANG_PATH:-}" ] || compgen -G "/usr/lib/llvm-*/lib/libclang.so" >/dev/null || missing+=(libclang-dev)
 need gpg gnupg

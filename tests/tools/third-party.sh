@@ -30,7 +30,7 @@ declare -A bundled=(
     [libsqlite3-sys]="SQLite|public domain (<https://sqlite.org/copyright.html>)"
     [ring]="parts of BoringSSL, OpenSSL (by way of BoringSSL) and fiat-crypto|Apache-2.0 and ISC, notices below"
 )
-not_linked=" nix openssl-sys "
+not_linked=" libdbus-sys nix openssl-sys "
 
 has_c() {
     [ -n "$(find "$1" -type f \( -name '*.c' -o -name '*.cc' -o -name '*.cpp' -o -name '*.S' \) -print -quit)" ]
@@ -64,7 +64,7 @@ list() {
     echo "## C and assembler code in them"
     echo
     echo "Some of these libraries bring code of others that is compiled into the programs. OpenSSL itself is not among it:"
-    echo "the programs use the system's."
+    echo "the programs use the system's, and so with D-Bus."
     echo
     echo "| code | within | licence |"
     echo "|---|---|---|"

@@ -1,4 +1,4 @@
-"""Ten phones come to a kiosk that serves two at a time: each gets its turn, and who waits is told its place."""
+"""Ten phones come to a kiosk that serves one at a time: each gets its turn, and who waits is told its place."""
 
 import threading
 
@@ -10,7 +10,7 @@ PHONES = 10
 
 def run(lab: Lab):
     kiosk = lab.kiosk("hci0", running=False)
-    kiosk.configure("places", "ble.links = 2\n")
+    kiosk.configure("places", "ble.links = 1\n")
     kiosk.start()
     wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
     # Three radios for ten phones: each is used by one after the other.

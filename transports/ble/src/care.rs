@@ -46,8 +46,8 @@ pub(crate) async fn attend(session: Session, name: String, shared: Shared) -> En
         match trouble {
             BleError::NoAdapter(_) => return Ended::Gone,
             BleError::NoService(why) => return Ended::Service(why),
-            BleError::Off(_) => life.wait(State::Off, &trouble).await,
-            BleError::Blocked(_) => life.wait(State::Blocked, &trouble).await,
+            BleError::Off(_) => life.wait(State::Off, "switch it on: bluetoothctl power on").await,
+            BleError::Blocked(_) => life.wait(State::Blocked, "unblock it: rfkill unblock bluetooth").await,
             other => life.recover(&other).await,
         }
     }
@@ -109,8 +109,8 @@ impl Life {
     }
 
     /// Waits until it is switched on, or a while.
-    async fn wait(&self, state: State, trouble: &BleError) {
-        self.set(state, &trouble.to_string());
+    async fn wait(&self, state: State, remedy: &str) {
+        self.set(state, remedy);
         let on = async {
             let Ok(events) = self.adapter.events().await else { return };
             tokio::pin!(events);

@@ -206,7 +206,8 @@ impl Radio {
         let services = device.uuids().await.ok()?.unwrap_or_default();
         let data = device.manufacturer_data().await.ok().flatten().unwrap_or_default().remove(&COMPANY);
         // Of a device that was connected before, BlueZ may have forgotten the services that it advertises.
-        if !services.contains(&SERVICE) && !(services.is_empty() && data.is_some()) {
+        let is_one = services.contains(&SERVICE) || services.is_empty() && data.is_some();
+        if !is_one {
             return None;
         }
         Some(Sighting {
