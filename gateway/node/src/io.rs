@@ -1,5 +1,7 @@
 //! The two tasks of a link: one reads frames into the event loop, one writes the loop's frames; both bounded.
 
+use std::time::Duration;
+
 use bytes::Bytes;
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -10,6 +12,9 @@ use crate::node::{ConversationId, NodeEvent};
 
 /// Frames that wait to be written; the engine is not asked for more while they do.
 pub(crate) const OUT_FRAMES: usize = 4;
+
+/// How long a link that takes nothing any more is read.
+const READ_ON: Duration = Duration::from_secs(1);
 
 /// The loop's ends of a link's tasks. Dropping it ends both.
 pub(crate) struct LinkTasks {
@@ -103,7 +108,11 @@ async fn write(
     }
     .await;
     if let Err(error) = ended {
-        // The loop may be gone already, and then nobody needs to know.
-        let _ = events.send(NodeEvent::LinkDown(id, Some(error))).await;
+        tokio::spawn(async move {
+            // What the peer sent before it went is read first; the reader finds the end as well.
+            tokio::time::sleep(READ_ON).await;
+            // The loop may be gone already, and then nobody needs to know.
+            let _ = events.send(NodeEvent::LinkDown(id, Some(error))).await;
+        });
     }
 }

@@ -18,6 +18,8 @@ use crate::node::ConversationId;
 const KNOWN_PLACES: usize = 64;
 /// Places for all others: keys cost nothing to make.
 const STRANGERS_PLACES: usize = 16;
+/// What it takes until the next peer is connected.
+const CHANGE: Duration = Duration::from_secs(2);
 /// A place is kept for so long after the time at which its peer was to come.
 const KEPT: Duration = Duration::from_secs(60);
 
@@ -71,6 +73,8 @@ pub struct Turns {
     free: Vec<Monotonic>,
     known: VecDeque<Waiting>,
     strangers: VecDeque<Waiting>,
+    /// How long turns have taken of late, which most peers end themselves.
+    usual: Duration,
 }
 
 /// One turn of one peer.
@@ -116,6 +120,7 @@ impl Turns {
             free: vec![Monotonic::default(); slots],
             known: VecDeque::new(),
             strangers: VecDeque::new(),
+            usual: length.hold,
         }
     }
 
@@ -202,6 +207,7 @@ impl Turns {
         if self.serving.len() < self.slots {
             self.free.push(now);
         }
+        self.usual = (self.usual * 3 + now.since(one.turn.began).min(self.length.time)) / 4;
         self.forget(now);
         let is_over = one.over_since(self.length, self.slice(&one, one.is_known)) <= now;
         if broke && !is_over && self.waiting() > 0 {
@@ -296,7 +302,7 @@ impl Turns {
     /// soon enough to take over what is left early.
     fn again(&self, at: usize, is_known: bool, now: Monotonic) -> u32 {
         let slots = self.slots.max(1);
-        let (round, place) = (at / slots, at % slots);
+        let (rounds, place) = (at / slots, at % slots);
         let over = self.serving.iter().map(|one| self.over_since(one, is_known));
         let mut ends: Vec<Monotonic> = self.free.iter().copied().chain(over).collect();
         // A slot that is there already is kept for somebody else.
@@ -308,9 +314,10 @@ impl Turns {
         ends.iter_mut().for_each(kept);
         ends.sort();
         let end = ends.get(place).copied().unwrap_or(now + self.length.time);
-        let rounds = u32::try_from(round).unwrap_or(u32::MAX);
+        let rounds = u32::try_from(rounds).unwrap_or(u32::MAX);
         let expected = end.since(now).saturating_add(self.length.time.saturating_mul(rounds));
-        let latest = self.length.hold.saturating_mul(rounds.saturating_add(1));
+        let round = self.length.hold.min(self.usual + CHANGE);
+        let latest = round.saturating_mul(rounds.saturating_add(1));
         seconds(expected.min(latest))
     }
 

@@ -66,6 +66,16 @@ class Capture:
                 found[packet.opcode + 1 & 1] = packet.data[7 : 7 + packet.data[6]]
         return found.get(0, b""), found.get(1, b"")
 
+    def supervision_timeouts(self):
+        """Of every LE link that was made, in milliseconds, as controllers reported them."""
+        found = set()
+        for packet in self.packets(kind=EVENT):
+            # LE meta event, (enhanced) connection complete, success; then handle, role, peer, intervals, latency, timeout.
+            at = {1: 18, 10: 30}.get(packet.data[2]) if packet.data[0] == 0x3E else None
+            if at and packet.data[3] == 0:
+                found.add(int.from_bytes(packet.data[at:at + 2], "little") * 10)
+        return found
+
     def longest_value(self, index, since=0):
         """Of the values that an adapter wrote without response or notified, the longest one's bytes; of those after a time (Unix seconds)."""
         longest = 0
