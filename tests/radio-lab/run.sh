@@ -59,9 +59,9 @@ for program in waypost waypost-phone waypost-destination; do
     built=$target/debug/$program
     [ "$share/bin/$program" -nt "$built" ] || strip -o "$share/bin/$program" "$built"
 done
-rm -rf "$share/lab" "$share/scenarios" "$share/systemd" "$lab/results"
+rm -rf "$share/lab" "$share/scenarios" "$share/systemd" "$share/interop" "$lab/results"
 cp -r "$here/lab" "$here/scenarios" "$share/"
-cp -r systemd "$share/"
+cp -r systemd tests/interop "$share/"
 printf '%s\n' "${scenarios[@]}" >"$share/scenarios.txt"
 mkdir -p "$lab/results"
 echo "programs: $((SECONDS - phase)) s"
