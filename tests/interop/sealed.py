@@ -158,7 +158,7 @@ def verdicts_of(confirmation):
 
 
 def confirmation_text(confirmation):
-    at = datetime.datetime.fromtimestamp(confirmation["time"], datetime.timezone.utc)
+    at = datetime.datetime.fromtimestamp(confirmation["time"], datetime.UTC)
     lines = [
         "Waypost confirmation 1",
         f"Destination: {confirmation['destination'].hex().upper()}",

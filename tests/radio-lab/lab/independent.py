@@ -25,23 +25,45 @@ async def device(path, name="independent", address="C7:00:00:00:00:01"):
         await host.power_off()
 
 
+class Heard:
+    """The last bytes of one advertiser, by kind of packet; empty what has not come. Section 8 of the specification reads them."""
+
+    legacy = extended = response = b""
+
+
+@contextlib.asynccontextmanager
+async def hearing(host, address):
+    """A `Heard` that is kept up to date while this host scans."""
+    heard = Heard()
+
+    def on_report(report):
+        for part in report.reports:
+            if str(part.address).startswith(address):
+                kind = "response" if part.event_type & 8 else "legacy" if part.event_type & 16 else "extended"
+                setattr(heard, kind, bytes(part.data))
+
+    # Below the device, which joins them into one advertisement.
+    stock = host.host.on_hci_le_extended_advertising_report_event
+    host.host.on_hci_le_extended_advertising_report_event = lambda event: (on_report(event), stock(event))
+    await host.start_scanning(active=True, filter_duplicates=False)
+    yield heard
+    await host.stop_scanning()
+    host.host.on_hci_le_extended_advertising_report_event = stock
+
+
+async def wait_until(what, found, seconds=20):
+    """As `lab.wait_until`, while the host goes on."""
+    until = asyncio.get_running_loop().time() + seconds
+    while not (answer := found()):
+        if asyncio.get_running_loop().time() > until:
+            raise AssertionError(f"still waiting after {seconds} s until {what}")
+        await asyncio.sleep(0.05)
+    return answer
+
+
 async def listen(path, address, seconds=10):
     """The advertising data and scan response of this advertiser, as a scanning host is told them."""
-    async with device(path) as host:
-        found = {}
-        both = asyncio.Event()
-
-        def on_report(report):
-            for part in report.reports:
-                if str(part.address).startswith(address):
-                    found[bool(part.event_type & 8)] = bytes(part.data)
-                    if len(found) == 2:
-                        both.set()
-
-        # Below the device, which joins both into one advertisement.
-        stock = host.host.on_hci_le_extended_advertising_report_event
-        host.host.on_hci_le_extended_advertising_report_event = lambda event: (on_report(event), stock(event))
-        await host.start_scanning(active=True, filter_duplicates=False)
-        with contextlib.suppress(TimeoutError):
-            await asyncio.wait_for(both.wait(), seconds)
-        return found.get(False, b""), found.get(True, b"")
+    async with device(path) as host, hearing(host, address) as heard:
+        with contextlib.suppress(AssertionError):
+            await wait_until("both are heard", lambda: heard.legacy and heard.response, seconds)
+        return heard.legacy, heard.response

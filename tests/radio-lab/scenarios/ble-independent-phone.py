@@ -4,7 +4,6 @@ import asyncio
 
 from interop.ble_links import GattLink, L2capLink, Service, connected, find
 from interop.ble_phone import Phone
-
 from lab import Lab, forms, independent, wait_until
 
 CONTROLLERS = 1
