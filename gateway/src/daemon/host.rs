@@ -27,6 +27,8 @@ pub(super) struct GatewayHost {
     pub(super) new_documents: bool,
     /// Confirmations have come since the loop last looked.
     pub(super) new_confirmations: bool,
+    /// What everyone near is told may have changed since the loop last looked.
+    pub(super) look_again: bool,
     /// Contacts that are over.
     pub(super) contacts: u64,
     /// Frame bytes of those.
@@ -87,6 +89,7 @@ impl Host for GatewayHost {
         match event {
             Event::Received { id, size } => log::debug!(peer:%, document:% = id, size; "document stored"),
             Event::Refused { id, reason } => {
+                self.look_again |= *reason == Reason::OverQuota;
                 log::info!(peer:%, document:% = id, reason:%; "document refused: {reason}")
             }
             Event::Malformed(detail) => {
@@ -112,6 +115,7 @@ impl Host for GatewayHost {
 
     fn ended(&mut self, summary: ContactSummary) {
         self.contacts += 1;
+        self.look_again = true;
         self.link_bytes += summary.bytes_in + summary.bytes_out;
         let ContactSummary { peer, ending, ours, theirs, bytes_in, bytes_out, took, link, .. } = &summary;
         let peer = peer.map_or_else(|| "unknown".to_owned(), |peer| peer.to_string());

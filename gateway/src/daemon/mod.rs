@@ -12,7 +12,7 @@ mod time;
 mod uploads;
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 
 use rand_core::RngCore;
@@ -25,8 +25,10 @@ use waypost_link::Link;
 use waypost_node::{Node, NodeEvent, system_rng};
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Identity, Introduction};
+use waypost_protocol::sync::PeerHello;
 use waypost_protocol::time::Monotonic;
 use waypost_store::{Store, Writer, WriterOptions};
+use waypost_upload::PathState;
 
 pub(crate) use self::uploads::largest_body;
 
@@ -204,6 +206,7 @@ impl Daemon {
             time: time.clone(),
             new_documents: false,
             new_confirmations: false,
+            look_again: false,
             contacts: 0,
             link_bytes: 0,
         };
@@ -388,6 +391,9 @@ impl Daemon {
             self.node.documents_changed(&mut self.host);
             self.folder_log.iter().for_each(AtFolder::nudge);
         }
+        if std::mem::take(&mut self.host.look_again) {
+            self.tell_everyone();
+        }
         if std::mem::take(&mut self.host.new_confirmations) {
             self.node.confirmations_changed(&mut self.host);
             self.sweep_soon();
@@ -409,8 +415,12 @@ impl Daemon {
         self.tell_everyone();
     }
 
-    /// Says over Bluetooth how things stand.
+    /// Says how things stand: to peers that come, and over Bluetooth to everyone near.
     fn tell_everyone(&mut self) {
+        let has_backhaul = self.has_backhaul();
+        if self.node.hello().has_backhaul != has_backhaul {
+            self.set_hello();
+        }
         let Some(bluetooth) = &mut self.bluetooth else { return };
         let room = match self.shared.store.usage() {
             Ok(usage) => usage.room,
@@ -419,9 +429,24 @@ impl Daemon {
                 0
             }
         };
-        // Where the kernel does not tell, a path is found by trying only.
-        let has_backhaul = self.watch.is_none() || !self.networks.outward().is_empty();
         bluetooth.tell(Facts { has_backhaul, room }, self.config.name.as_str(), self.node.clock().now());
+    }
+
+    /// Whether there is a path to a destination, as far as is known: a network with a way out, or a destination that
+    /// answered the last time. Where the kernel does not tell of networks, a path is found by trying only.
+    fn has_backhaul(&self) -> bool {
+        let ok = PathState::Ok { since: Monotonic::default() }.to_string();
+        let answers = |upload: &Upload| {
+            let status = upload.status.lock().unwrap_or_else(PoisonError::into_inner);
+            status.state == ok
+        };
+        self.watch.is_none() || !self.networks.outward().is_empty() || self.uploads.iter().any(answers)
+    }
+
+    fn set_hello(&mut self) {
+        let hello = setup::hello(&self.config, &self.shared.store, &self.destinations);
+        let has_backhaul = self.has_backhaul();
+        self.node.set_hello(PeerHello { has_backhaul, ..hello });
     }
 
     /// Another backhaul may be used now.
@@ -599,7 +624,7 @@ impl Daemon {
         (self.host.config, self.host.destinations) = (self.config.clone(), self.destinations.clone());
         logging::set_level(self.config.log.level);
         self.node.set_limits(setup::limits(&self.config));
-        self.node.set_hello(setup::hello(&self.config, &self.shared.store, &self.destinations));
+        self.set_hello();
         self.node.narrow_wants(&self.destinations.subscribable());
         self.end_unserved();
         self.look_at_backhauls(Some(self.config.backhaul.clone()), None);

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use bluer::gatt::{CharacteristicReader, CharacteristicWriter};
 use tokio::io::{AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split};
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 use tokio::time::Instant;
 
 use crate::fragment::{FragmentError, LONGEST_VALUE, Receiver, Sender, Value};
@@ -35,6 +35,12 @@ pub(crate) trait Writer: Send + 'static {
 impl Values for CharacteristicReader {
     async fn next(&mut self) -> io::Result<Vec<u8>> {
         self.recv().await
+    }
+}
+
+impl Values for mpsc::Receiver<Vec<u8>> {
+    async fn next(&mut self) -> io::Result<Vec<u8>> {
+        Ok(self.recv().await.unwrap_or_default())
     }
 }
 
@@ -209,16 +215,8 @@ impl Carry {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tokio::sync::mpsc;
 
-    struct In(mpsc::Receiver<Vec<u8>>);
     struct Out(mpsc::Sender<Vec<u8>>);
-
-    impl Values for In {
-        async fn next(&mut self) -> io::Result<Vec<u8>> {
-            Ok(self.0.recv().await.unwrap_or_default())
-        }
-    }
 
     impl Writer for Out {
         async fn send(&mut self, value: &[u8]) -> io::Result<()> {
@@ -233,7 +231,7 @@ mod tests {
     fn pair(value: usize) -> (Halves, Halves) {
         let ((a, b), (c, d)) = (mpsc::channel(4), mpsc::channel(4));
         let never = std::future::pending;
-        (stream(In(b), Out(c), value, never(), ()), stream(In(d), Out(a), value, never(), ()))
+        (stream(b, Out(c), value, never(), ()), stream(d, Out(a), value, never(), ()))
     }
 
     #[tokio::test]
@@ -282,12 +280,12 @@ mod tests {
     async fn a_peer_that_breaks_the_rules_or_goes_ends_the_stream() {
         for bad in [vec![5, 1, 2], vec![]] {
             let ((to, values), (out, _kept)) = (mpsc::channel(4), mpsc::channel(4));
-            let (mut reader, _writer) = stream(In(values), Out(out), 20, std::future::pending(), ());
+            let (mut reader, _writer) = stream(values, Out(out), 20, std::future::pending(), ());
             to.send(bad).await.unwrap();
             assert_eq!(reader.read(&mut [0; 10]).await.unwrap(), 0);
         }
         let ((_to, values), (out, _kept)) = (mpsc::channel(4), mpsc::channel(4));
-        let (mut reader, _writer) = stream(In(values), Out(out), 20, std::future::ready(()), ());
+        let (mut reader, _writer) = stream(values, Out(out), 20, std::future::ready(()), ());
         assert_eq!(reader.read(&mut [0; 10]).await.unwrap(), 0);
     }
 }

@@ -1,8 +1,7 @@
 //! What an adapter that works offers: the GATT service, the L2CAP listener, the advertisement; and the links that come.
 
 use std::collections::{BTreeMap, HashMap};
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use bluer::adv::{Advertisement, AdvertisementHandle, SecondaryChannel};
@@ -10,13 +9,12 @@ use bluer::gatt::CharacteristicWriter;
 use bluer::gatt::local::{
     Application, ApplicationHandle, Characteristic, CharacteristicControl, CharacteristicControlEvent,
     CharacteristicNotify, CharacteristicNotifyMethod, CharacteristicRead, CharacteristicWrite,
-    CharacteristicWriteIoRequest, CharacteristicWriteMethod, ReqError, Service as GattService,
-    characteristic_control,
+    CharacteristicWriteMethod, ReqError, Service as GattService, characteristic_control,
 };
 use bluer::l2cap::StreamListener;
 use bluer::{Adapter, AdapterEvent, AdapterProperty, Address, Session};
 use futures_util::StreamExt;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 use waypost_link::{Link, LinkInfo, Medium};
 
@@ -24,6 +22,7 @@ use crate::adapter;
 use crate::bluez::{BleError, call};
 use crate::central::disconnected;
 use crate::channel::{self, Channel};
+use crate::fragment::WINDOW;
 use crate::guarded::Guarded;
 use crate::info::{INFO, Info, RX, SERVICE, TX};
 use crate::peripheral::{Shared, Visible};
@@ -43,6 +42,8 @@ const AGAIN: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(15);
 /// How long a phone may take between asking for notifications and its first value.
 const HALF_GATT: Duration = Duration::from_secs(10);
+/// Values of phones without a link that wait to be looked at.
+const FIRSTS: usize = 16;
 /// A legacy packet's room for a name: 31 bytes less length and type.
 const LEGACY_NAME: usize = 29;
 /// Names in extended packets.
@@ -102,12 +103,26 @@ impl Drop for Up {
     }
 }
 
+/// The one GATT link: whose it is, and where the values go that its phone writes.
+#[derive(Default)]
+struct Gatt(Mutex<Option<(Address, mpsc::Sender<Vec<u8>>)>>);
+
+impl Gatt {
+    fn lock(&self) -> MutexGuard<'_, Option<(Address, mpsc::Sender<Vec<u8>>)>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_taken(&self) -> bool {
+        self.lock().is_some()
+    }
+}
+
 /// The GATT link is taken for as long as this lives.
-struct Taken(Arc<AtomicBool>);
+struct Taken(Arc<Gatt>);
 
 impl Drop for Taken {
     fn drop(&mut self) {
-        self.0.store(false, Ordering::Release);
+        *self.0.lock() = None;
     }
 }
 
@@ -116,10 +131,11 @@ pub(crate) struct Service {
     shared: Shared,
     listener: StreamListener,
     _application: ApplicationHandle,
-    rx: CharacteristicControl,
+    /// First values, of phones that have no link.
+    firsts: mpsc::Receiver<(Address, Vec<u8>)>,
     tx: CharacteristicControl,
     links: Arc<Links>,
-    gatt_taken: Arc<AtomicBool>,
+    gatt: Arc<Gatt>,
     /// A phone that has asked for notifications and has not written yet.
     half: Option<(CharacteristicWriter, Instant)>,
     advertised: Vec<AdvertisementHandle>,
@@ -139,10 +155,10 @@ impl Service {
             doing: "listen for L2CAP channels",
             why: error.to_string(),
         })?;
-        let gatt_taken = Arc::new(AtomicBool::new(false));
-        let ((rx, rx_handle), (tx, tx_handle)) = (characteristic_control(), characteristic_control());
-        let taken = gatt_taken.clone();
-        let info = move || Info { psm: Some(psm), gatt_taken: taken.load(Ordering::Acquire) }.encode();
+        let gatt = Arc::new(Gatt::default());
+        let (tx, tx_handle) = characteristic_control();
+        let taken = gatt.clone();
+        let info = move || Info { psm: Some(psm), gatt_taken: taken.is_taken() }.encode();
         let read = CharacteristicRead {
             read: true,
             fun: Box::new(move |request| {
@@ -151,9 +167,21 @@ impl Service {
             }),
             ..CharacteristicRead::default()
         };
+        let (firsts_in, firsts) = mpsc::channel(FIRSTS);
+        let of_links = gatt.clone();
+        // Value by value, and not by a socket (AcquireWrite): while BlueZ asks for that, until 5.82 at least, it does not
+        // keep the first value, and once a phone has gone meanwhile it never asks again.
         let write = CharacteristicWrite {
             write_without_response: true,
-            method: CharacteristicWriteMethod::Io,
+            method: CharacteristicWriteMethod::Fun(Box::new(move |value, request| {
+                let from = request.device_address;
+                // In the order in which they come: this is called before any of it is waited for.
+                let kept = match &*of_links.lock() {
+                    Some((address, values)) if *address == from => values.try_send(value).is_ok(),
+                    _ => firsts_in.try_send((from, value)).is_ok(),
+                };
+                Box::pin(async move { if kept { Ok(()) } else { Err(ReqError::NotPermitted) } })
+            })),
             ..CharacteristicWrite::default()
         };
         let notify = CharacteristicNotify {
@@ -163,12 +191,7 @@ impl Service {
         };
         let characteristics = vec![
             Characteristic { uuid: INFO, read: Some(read), ..Characteristic::default() },
-            Characteristic {
-                uuid: RX,
-                write: Some(write),
-                control_handle: rx_handle,
-                ..Characteristic::default()
-            },
+            Characteristic { uuid: RX, write: Some(write), ..Characteristic::default() },
             Characteristic {
                 uuid: TX,
                 notify: Some(notify),
@@ -184,10 +207,10 @@ impl Service {
             shared: shared.clone(),
             listener,
             _application: application,
-            rx,
+            firsts,
             tx,
             links: Arc::default(),
-            gatt_taken,
+            gatt,
             half: None,
             advertised: Vec::new(),
             near: HashMap::new(),
@@ -221,7 +244,7 @@ impl Service {
                     }
                 },
                 Some(event) = self.tx.next() => self.subscribed(event),
-                Some(event) = self.rx.next() => self.written(event).await,
+                Some((from, value)) = self.firsts.recv() => self.written(from, value).await,
                 event = events.next() => match event {
                     None => return Ok(Stopped::Gone),
                     Some(AdapterEvent::PropertyChanged(AdapterProperty::Powered(false))) => return Ok(Stopped::Off),
@@ -311,38 +334,47 @@ impl Service {
     fn subscribed(&mut self, event: CharacteristicControlEvent) {
         let CharacteristicControlEvent::Notify(writer) = event else { return };
         // Dropped, the notifications of whoever comes second end at once.
-        if !self.gatt_taken.load(Ordering::Acquire) {
+        if !self.gatt.is_taken() {
             self.half = Some((writer, Instant::now()));
         }
     }
 
-    /// A phone writes its first value.
-    async fn written(&mut self, event: CharacteristicControlEvent) {
-        let CharacteristicControlEvent::Write(request) = event else { return };
-        let from = request.device_address();
-        match self.half.take_if(|(writer, _)| writer.device_address() == from) {
-            Some((writer, _)) if self.has_room(from) => {
-                if let Err(error) = self.gatt(request, writer).await {
-                    log::warn!("{}: no GATT link: {error}", self.adapter.name());
-                }
-            }
-            _ => request.reject(ReqError::NotPermitted),
+    /// A phone without a link has written: its first value, if it has asked for notifications.
+    async fn written(&mut self, from: Address, value: Vec<u8>) {
+        let Some((writer, _)) = self.half.take_if(|(writer, _)| writer.device_address() == from) else {
+            log::debug!("{from} has written without a link");
+            return;
+        };
+        if self.has_room(from)
+            && let Err(error) = self.gatt(from, value, writer).await
+        {
+            log::warn!("{}: no GATT link: {error}", self.adapter.name());
         }
     }
 
     async fn gatt(
         &mut self,
-        request: CharacteristicWriteIoRequest,
+        from: Address,
+        first: Vec<u8>,
         writer: CharacteristicWriter,
     ) -> Result<(), BleError> {
-        let from = request.device_address();
+        // More than a window: what is too much is found by its count.
+        let (values_in, values) = mpsc::channel(2 * usize::from(WINDOW));
+        {
+            // Nothing can come while this is held, so that order is kept.
+            let mut link = self.gatt.lock();
+            // There is room for these few.
+            let _ = values_in.try_send(first);
+            while let Ok((address, value)) = self.firsts.try_recv() {
+                if address == from {
+                    let _ = values_in.try_send(value);
+                }
+            }
+            *link = Some((from, values_in));
+        }
+        let guard = (Up::new(&self.links, from), Taken(self.gatt.clone()));
         let device = self.adapter.device(from).map_err(|_| BleError::Unreachable(from.to_string()))?;
         let events = call("watch the connection", device.events()).await?;
-        let values = request
-            .accept()
-            .map_err(|error| BleError::Failed { doing: "take what is written", why: error.to_string() })?;
-        self.gatt_taken.store(true, Ordering::Release);
-        let guard = (Up::new(&self.links, from), Taken(self.gatt_taken.clone()));
         let room = writer.mtu();
         let (reader, writer) = gatt_stream::stream(values, writer, room, disconnected(events), guard);
         self.hand_over(Link::new(self.link_info(from, Medium::BleGatt), reader, writer));
