@@ -1,0 +1,105 @@
+"""Phones that break the rules of links lose their own link or connection, and another one that syncs meanwhile notices nothing."""
+
+import asyncio
+import threading
+import time
+
+from interop.ble_links import GattLink, L2capLink, Service, connected, find
+from interop.ble_phone import Phone
+from lab import Lab, forms, independent, photos, wait_until
+
+CONTROLLERS = 2
+LIMIT = 300
+DATA = b"\x00\x07WPST\x01"
+
+
+def run(lab: Lab):
+    kiosk = lab.kiosk("hci0")
+    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    amina = lab.phone("amina", "hci1")
+    amina.pair(kiosk, "--ble")
+    phone = Phone(lab.destination().code(), lab.state / "independent")
+    carried, reports = [], []
+    over = threading.Event()
+
+    def carry():
+        while not over.is_set():
+            batch = photos(4, size=500_000, seed=len(reports))
+            carried.extend(batch)
+            amina.add(batch)
+            reports.append(amina.sync("--ble", "--wait", "60s", seconds=120, check=False))
+
+    meanwhile = threading.Thread(target=carry)
+    meanwhile.start()
+    try:
+        asyncio.run(misbehave(lab, lab.independent(), phone, kiosk))
+    finally:
+        over.set()
+        meanwhile.join()
+    lab.note(f"meanwhile {len(reports)} contacts of another phone")
+    assert {report["ending"] for report in reports} == {"finished"}, reports
+    assert lab.destination().inbox() == dict(carried + forms(1))
+
+
+async def misbehave(lab, path, phone, kiosk):
+    async with independent.device(path) as host:
+        for what, values in BAD.items():
+            address, _ = await find(host)
+            async with connected(host, address) as connection:
+                service = await Service.discover(connection)
+                link = await GattLink.open(service)
+                # The first one opens the link.
+                await link.send(b"\x00" + DATA)
+                await asyncio.sleep(1)
+                assert (await service.read_info())[0], f"no link was opened: {what}"
+                for value in values:
+                    await link.send(value)
+                begun = time.monotonic()
+                # Half of what a handshake may take.
+                while (await service.read_info())[0]:
+                    assert time.monotonic() - begun < 5, f"its link goes on: {what}"
+                    await asyncio.sleep(0.2)
+                took = time.monotonic() - begun
+                # BlueZ 5.82 asks for another socket (AcquireWrite) for what comes after the end. Who leaves meanwhile ends GATT for
+                # everybody, until BlueZ is restarted.
+                await asyncio.sleep(1)
+                lab.note(f"{what}: ended after {took:.1f} s")
+
+        address, _ = await find(host)
+        async with connected(host, address) as connection:
+            _, psm = await (await Service.discover(connection)).read_info()
+            link = await L2capLink.open(connection, psm)
+            await link.write(b"\x00\x10garbage garbage!")
+            assert await link.read_frame(8) is None, "the channel closes without a word"
+            lab.note("garbage: closed")
+
+        # Who opens no link is sent away.
+        address, _ = await find(host)
+        async with connected(host, address) as connection:
+            gone = asyncio.Event()
+            connection.on("disconnection", lambda _reason: gone.set())
+            begun = time.monotonic()
+            async with asyncio.timeout(30):
+                await gone.wait()
+            took = time.monotonic() - begun
+            lab.note(f"without a link: disconnected after {took:.1f} s")
+            assert 13 < took < 22, took
+
+        # And after all that it is served like anybody.
+        phone.write(*forms(1)[0])
+        code = await asyncio.to_thread(kiosk.code)
+        address, _ = await find(host)
+        async with connected(host, address) as connection:
+            _, psm = await (await Service.discover(connection)).read_info()
+            session = await phone.pair(await L2capLink.open(connection, psm), code)
+            await session.deliver()
+
+
+BAD = {
+    "a value is missing": [b"\x02" + DATA],
+    "a value is doubled": [b"\x00" + DATA],
+    "an empty value": [b""],
+    "credit for what was not sent": [b"\xff"],
+    "data after the end": [b"\x80", b"\x01" + DATA],
+}
+
