@@ -18,9 +18,6 @@ COMPANY = b"\xff\xff"
 FLAGS, NAME, SERVICES_128, MANUFACTURER = 0x01, 0x09, 0x07, 0xFF
 USEFUL = 4094
 CREDIT, CREDIT_STEP = 64, 16
-# BlueZ up to 5.82 keeps a pointer to the first value while it asks the gateway for a socket (AcquireWrite), and hands over
-# whatever has come by then: nothing else may be under way, and its own discovery, seconds long, has to be over.
-SETTLE = 2
 FINAL = b"\x80"
 
 
@@ -113,7 +110,8 @@ class Service:
         self = cls()
         self.connection = connection
         self.peer = Peer(connection)
-        self.mtu = await self.peer.request_mtu(mtu)
+        # The smallest one is what there is without asking.
+        self.mtu = mtu if mtu == 23 else await self.peer.request_mtu(mtu)
         [service] = await self.peer.discover_service(SERVICE)
         await service.discover_characteristics()
         self.info, self.rx, self.tx = (service.get_characteristics_by_uuid(UUID(one))[0] for one in (INFO, RX, TX))
@@ -185,7 +183,6 @@ class GattLink(Link):
         self.room, self.more_room = CREDIT, asyncio.Event()
         self.over = asyncio.Event()
         service.connection.on("disconnection", lambda _reason: self.end())
-        await asyncio.sleep(SETTLE)
         await service.tx.subscribe(self.on_value)
         return self
 

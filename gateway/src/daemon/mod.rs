@@ -12,7 +12,7 @@ mod time;
 mod uploads;
 
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use rand_core::RngCore;
@@ -28,7 +28,6 @@ use waypost_protocol::session::{Identity, Introduction};
 use waypost_protocol::sync::PeerHello;
 use waypost_protocol::time::Monotonic;
 use waypost_store::{Store, Writer, WriterOptions};
-use waypost_upload::PathState;
 
 pub(crate) use self::uploads::largest_body;
 
@@ -432,15 +431,10 @@ impl Daemon {
         bluetooth.tell(Facts { has_backhaul, room }, self.config.name.as_str(), self.node.clock().now());
     }
 
-    /// Whether there is a path to a destination, as far as is known: a network with a way out, or a destination that
-    /// answered the last time. Where the kernel does not tell of networks, a path is found by trying only.
+    /// Whether a path to a destination may be there: a network with a way out. Where the kernel does not tell of networks,
+    /// a path is found by trying only.
     fn has_backhaul(&self) -> bool {
-        let ok = PathState::Ok { since: Monotonic::default() }.to_string();
-        let answers = |upload: &Upload| {
-            let status = upload.status.lock().unwrap_or_else(PoisonError::into_inner);
-            status.state == ok
-        };
-        self.watch.is_none() || !self.networks.outward().is_empty() || self.uploads.iter().any(answers)
+        self.watch.is_none() || !self.networks.outward().is_empty()
     }
 
     fn set_hello(&mut self) {

@@ -230,6 +230,7 @@ lan.advertise = false
 ble.adapters = ["{adapter}"]
 upload.probe_interval = "1s"
 upload.max_backoff = "1s"
+log.level = "debug"
 
 [[destination]]
 name = "clinic"
