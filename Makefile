@@ -5,6 +5,7 @@
 #   make lint                          format, notices, clippy, documentation, all warnings denied
 #   make deny                          licences, bans and sources of all dependencies, by cargo-deny
 #   make bench [FIGURES="a b"]         the figures of docs/performance.md
+#   make bench-radio                   those of Bluetooth, in the radio lab
 #   make build                         the programs, for use from target/debug
 
 SHELL := /bin/bash
@@ -23,7 +24,7 @@ PROGRAMS := -p waypost-gateway -p waypost-phone -p waypost-destination
 # Test programs that need root get it, or say how they would.
 AS_ROOT := --config "target.'cfg(unix)'.runner = [\"$$PWD/tests/tools/run-test.sh\"]"
 
-.PHONY: setup build demo test test-radio lint bench deny
+.PHONY: setup build demo test test-radio bench-radio lint bench deny
 
 setup:
 	@tests/tools/setup.sh
@@ -43,6 +44,10 @@ test: setup
 # Each by its name in tests/radio-lab/scenarios.
 test-radio: setup
 	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh $(SCENARIOS)
+
+# Our links against bare ones, both in one guest: a JSON object for each figure.
+bench-radio: setup
+	@tests/tools/step.sh "radio bench" tests/radio-lab/run.sh --bench
 
 lint: setup
 	@tests/tools/step.sh "format" $(CARGO) fmt --all --check

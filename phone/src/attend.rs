@@ -153,6 +153,7 @@ impl Phone {
         if let (Some(adapter), false) = (air, reports.iter().any(|report| report.key.is_some())) {
             reports.push(self.glance(adapter, options).await?);
         }
+        reports.retain(|report| report.ending != Ending::NotReached);
         if reports.iter().any(|report| report.key.is_some()) || !self.has_waiting()? {
             return Ok(reports);
         }

@@ -184,8 +184,10 @@ impl Phone {
             Ok(opened)
         };
         let report = self.meet_by(gateway, options, progress, open).await?;
-        if let Some(key) = report.key.filter(|_| psm != gateway.psm) {
-            self.remember_psm(&key, psm)?;
+        // One that led to nobody is asked for the next time.
+        let psm = psm.filter(|_| report.key.is_some());
+        if psm != gateway.psm {
+            self.remember_psm(&gateway.key, psm)?;
         }
         Ok(report)
     }

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use tokio::time::Instant;
-use waypost_link::LinkInfo;
+use waypost_link::{LinkInfo, Medium};
 use waypost_node::{ContactSummary, ConversationId, Ending as NodeEnding, Grant, Host, StoredNow};
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
@@ -178,6 +178,11 @@ impl<'p> PhoneHost<'p> {
             }
             NodeEnding::SaidGoodbye(why) => (Ending::Failed, why.to_string()),
             NodeEnding::HeardGoodbye(why) => (Ending::TurnedAway, why.to_string()),
+            // On a radio that is full it is not said who is wrong.
+            NodeEnding::HungUp if summary.link.medium != Medium::Lan => (
+                Ending::LinkLost,
+                "it closed the link before it answered; it may be full, or another one".to_owned(),
+            ),
             NodeEnding::HungUp => (Ending::Failed, HUNG_UP.to_owned()),
             NodeEnding::Failed(why) => (Ending::Failed, why.clone()),
         };

@@ -155,7 +155,7 @@ impl Phone {
                     _ => report,
                 });
             }
-            if report.hung_up {
+            if report.hung_up && report.ending == Ending::Failed {
                 report.why = Goodbye::BadCode.to_string();
             }
             last = Some(report);

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs scenarios with real BlueZ and a real kernel on virtual radios, in one emulated machine: all of them, or those named.
 #   tests/radio-lab/run.sh [SCENARIO…]
+#   tests/radio-lab/run.sh --bench      the figures of bench/ in place of the scenarios
 # Exit status: 0 all passed, 1 not so, 77 where there is no QEMU and none can be installed; 1 also then with
 # WAYPOST_RADIO_LAB=required.
 set -euo pipefail
@@ -23,16 +24,21 @@ mkdir -p "$lab"
 exec 9>"$lab/lock"
 flock 9
 
+kind=scenarios
+if [ "${1:-}" = --bench ]; then
+    kind=bench
+    shift
+fi
 scenarios=("$@")
 if [ $# -eq 0 ]; then
-    for file in "$here"/scenarios/*.py; do
+    for file in "$here/$kind"/*.py; do
         scenarios+=("$(basename "$file" .py)")
     done
 fi
 limit=180
 for name in "${scenarios[@]}"; do
-    file=$here/scenarios/$name.py
-    [ -e "$file" ] || fail "there is no scenario $name; there are: $(cd "$here/scenarios" && echo *.py)"
+    file=$here/$kind/$name.py
+    [ -e "$file" ] || fail "there is no scenario $name; there are: $(cd "$here/$kind" && echo *.py)"
     own=$(sed -n 's/^LIMIT = \([0-9]*\).*/\1/p' "$file")
     # Each is set up and cleaned away besides.
     limit=$((limit + ${own:-120} + 30))
@@ -53,14 +59,21 @@ echo "guest: $((SECONDS - phase)) s"
 # What goes into it, newly each time: the programs, this folder, the files that admins are given.
 phase=$SECONDS
 "${CARGO:-cargo}" build --locked --quiet -p waypost-gateway -p waypost-phone -p waypost-destination
+programs=(waypost waypost-phone waypost-destination)
+if [ $kind = bench ]; then
+    "${CARGO:-cargo}" build --locked --quiet -p waypost-ble --example bare
+    programs+=(examples/bare)
+fi
 share=$lab/share
 mkdir -p "$share/bin"
-for program in waypost waypost-phone waypost-destination; do
+for program in "${programs[@]}"; do
     built=$target/debug/$program
-    [ "$share/bin/$program" -nt "$built" ] || strip -o "$share/bin/$program" "$built"
+    stripped=$share/bin/${program##*/}
+    [ "$stripped" -nt "$built" ] || strip -o "$stripped" "$built"
 done
 rm -rf "$share/lab" "$share/scenarios" "$share/systemd" "$share/interop" "$lab/results"
-cp -r "$here/lab" "$here/scenarios" "$share/"
+cp -r "$here/lab" "$share/"
+cp -r "$here/$kind" "$share/scenarios"
 cp -r systemd tests/interop "$share/"
 printf '%s\n' "${scenarios[@]}" >"$share/scenarios.txt"
 mkdir -p "$lab/results"

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use tokio::runtime::Handle;
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{AbortHandle, JoinHandle};
 use tokio_util::task::TaskTracker;
 use waypost_link::{FrameReader, FrameWriter, Link, LinkError};
 
@@ -13,6 +14,8 @@ use crate::node::{ConversationId, NodeEvent};
 /// Frames that wait to be written; the engine is not asked for more while they do.
 pub(crate) const OUT_FRAMES: usize = 4;
 
+/// How long the last frames may take to leave after a conversation has ended.
+const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long a link that takes nothing any more is read.
 const READ_ON: Duration = Duration::from_secs(1);
 
@@ -21,6 +24,7 @@ pub(crate) struct LinkTasks {
     out: Option<mpsc::Sender<Bytes>>,
     go_on: mpsc::Sender<()>,
     reader: JoinHandle<()>,
+    writer: AbortHandle,
 }
 
 impl LinkTasks {
@@ -35,8 +39,8 @@ impl LinkTasks {
         // One permit: the reader has one frame in the loop, and reads the next while that is handled.
         let (go_on, permits) = mpsc::channel(1);
         let reader = tokio::spawn(read(id, link.reader, permits, events.clone()));
-        writers.spawn(write(id, link.writer, frames, events));
-        LinkTasks { out: Some(out), go_on, reader }
+        let writer = writers.spawn(write(id, link.writer, frames, events)).abort_handle();
+        LinkTasks { out: Some(out), go_on, reader, writer }
     }
 
     /// How many more frames the writer takes.
@@ -66,6 +70,15 @@ impl LinkTasks {
 impl Drop for LinkTasks {
     fn drop(&mut self) {
         self.reader.abort();
+        let writer = self.writer.clone();
+        // Without a runtime the program is about to end.
+        if let Ok(runtime) = Handle::try_current() {
+            // A peer that takes nothing would hold the link for ever.
+            runtime.spawn(async move {
+                tokio::time::sleep(LAST_WORDS).await;
+                writer.abort();
+            });
+        }
     }
 }
 

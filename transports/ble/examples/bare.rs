@@ -132,6 +132,11 @@ async fn serve(adapter: Adapter) -> Outcome<()> {
 async fn l2cap(adapter: Adapter, peer: Address, bytes: u64) -> Outcome<Duration> {
     let socket = listener(&adapter, 0).await?;
     let mut stream = socket.connect(SocketAddr::new(peer, AddressType::LePublic, PSM)).await?;
+    // It comes back early where the socket seems writable before it is connected.
+    while stream.as_ref().conn_info().is_err() {
+        stream.peer_addr()?;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
     let begun = Instant::now();
     stream.write_u64_le(bytes).await?;
     stream.write_all(&vec![7; usize::try_from(bytes)?]).await?;

@@ -37,7 +37,16 @@ pub(crate) enum Ended {
 /// Attends one adapter for as long as it is there.
 pub(crate) async fn attend(session: Session, name: String, shared: Shared) -> Ended {
     let Ok(adapter) = session.adapter(&name) else { return Ended::Gone };
-    let mut life = Life { session, adapter, name, address: String::new(), shared, pause: PAUSE, failures: 0 };
+    let mut life = Life {
+        session,
+        adapter,
+        name,
+        address: String::new(),
+        shared,
+        pause: PAUSE,
+        failures: 0,
+        was_ready: false,
+    };
     loop {
         let trouble = match life.once().await {
             Ok(()) => continue,
@@ -62,6 +71,19 @@ struct Life {
     pause: Duration,
     /// Failures since it was ready.
     failures: u32,
+    /// It was ready once.
+    was_ready: bool,
+}
+
+/// Unblocks an adapter when it is dropped.
+struct Unblock<'a>(&'a str);
+
+impl Drop for Unblock<'_> {
+    fn drop(&mut self) {
+        if let Err(error) = set_blocked(self.0, false) {
+            log::error!(adapter = self.0; "it stays blocked ({error}); unblock it: rfkill unblock bluetooth");
+        }
+    }
 }
 
 impl Life {
@@ -72,6 +94,7 @@ impl Life {
         self.set(State::Starting, "");
         let mut service = Service::start(&self.session, &self.adapter, &self.shared).await?;
         self.set(State::Ready, "");
+        self.was_ready = true;
         let begun = Instant::now();
         let stopped = service.serve().await;
         if begun.elapsed() > LASTING {
@@ -127,9 +150,17 @@ impl Life {
     /// It does not do what it should. The second time in a row it is switched off and on again.
     async fn recover(&mut self, trouble: &BleError) {
         self.failures += 1;
-        if self.failures == 1 && !matches!(trouble, BleError::Hung(_)) {
+        let is_hung = matches!(trouble, BleError::Hung(_));
+        if self.failures == 1 && !is_hung {
             log::debug!(adapter = self.name.as_str(); "{trouble}; it is tried once more");
             return tokio::time::sleep(PAUSE).await;
+        }
+        if !is_hung && !self.was_ready {
+            // It never worked: that is no adapter that has stopped answering.
+            self.set(State::Failed, &format!("{trouble}; it is tried again"));
+            tokio::time::sleep(self.pause).await;
+            self.pause = (self.pause * 2).min(LONGEST_PAUSE);
+            return;
         }
         self.set(State::Hung, &format!("{trouble}; it is switched off and on again"));
         tokio::time::sleep(self.pause).await;
@@ -149,8 +180,11 @@ impl Life {
     /// Off and on by the switch that also resets what hangs. The service then switches it on by itself.
     async fn switch_by_rfkill(&self) -> std::io::Result<()> {
         set_blocked(&self.name, true)?;
-        tokio::time::sleep(STAY_OFF).await;
-        set_blocked(&self.name, false)?;
+        {
+            // Unblocked also where this ends meanwhile.
+            let _unblock = Unblock(&self.name);
+            tokio::time::sleep(STAY_OFF).await;
+        }
         for _ in 0..10 {
             tokio::time::sleep(STAY_OFF).await;
             if matches!(call("read the adapter's state", self.adapter.is_powered()).await, Ok(true)) {

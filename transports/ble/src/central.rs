@@ -20,6 +20,7 @@ use crate::adapter::{self, Which};
 use crate::bluez::{BleError, call, is_blocked, within};
 use crate::guarded::Guarded;
 use crate::info::{INFO, Info, RX, SERVICE, TX};
+use crate::links::{Links, Up};
 use crate::{COMPANY, USEFUL_FRAME, channel, gatt_stream};
 
 /// How long connecting may take: two of the slowest advertising intervals, and retries.
@@ -94,8 +95,15 @@ impl HangUp {
     }
 }
 
-/// Ends the radio link with the link that holds it.
-struct HangUpOnDrop(HangUp);
+/// Ends the radio link with the link that holds it, and counts that until then.
+struct HangUpOnDrop(HangUp, #[expect(dead_code, reason = "counts until it is dropped")] Up);
+
+impl HangUpOnDrop {
+    fn new(hang_up: &HangUp) -> Self {
+        let device = &hang_up.0.device;
+        HangUpOnDrop(hang_up.clone(), Up::new(&Links::of(device.adapter_name()), device.address()))
+    }
+}
 
 impl Drop for HangUpOnDrop {
     fn drop(&mut self) {
@@ -293,9 +301,9 @@ impl Radio {
             Ok(Err(error)) => return Err(BleError::Unreachable(error.to_string())),
             Err(_) => return Err(BleError::Unreachable("no channel in time".into())),
         };
-        let guarded = Guarded::new(channel, HangUpOnDrop(hang_up.clone()));
+        let guarded = Guarded::new(channel, HangUpOnDrop::new(hang_up));
         let (reader, writer) = tokio::io::split(guarded);
-        Ok(Link::new(link_info(to, Medium::BleL2cap), reader, writer))
+        Ok(Link::new(link_info(self.name(), to, Medium::BleL2cap), reader, writer))
     }
 }
 
@@ -341,8 +349,8 @@ async fn gatt_link(hang_up: &HangUp, to: &Sighting, found: Found) -> Result<Link
     let writer = within(OPEN, "write to it", rx.write_io()).await?;
     let room = writer.mtu();
     let (reader, writer) =
-        gatt_stream::stream(values, writer, room, disconnected(events), HangUpOnDrop(hang_up.clone()));
-    Ok(Link::new(link_info(to, Medium::BleGatt), reader, writer))
+        gatt_stream::stream(values, writer, room, disconnected(events), HangUpOnDrop::new(hang_up));
+    Ok(Link::new(link_info(hang_up.0.device.adapter_name(), to, Medium::BleGatt), reader, writer))
 }
 
 /// Ends when the device is no longer connected.
@@ -355,11 +363,11 @@ pub(crate) async fn disconnected(events: impl futures_util::Stream<Item = Device
     }
 }
 
-fn link_info(to: &Sighting, medium: Medium) -> LinkInfo {
+fn link_info(adapter: &str, to: &Sighting, medium: Medium) -> LinkInfo {
     LinkInfo {
         medium,
         address: to.address.clone(),
-        group: String::new(),
+        group: adapter.to_owned(),
         outgoing: true,
         useful_frame: USEFUL_FRAME,
     }

@@ -14,6 +14,8 @@ use tokio::time::Sleep;
 const RECEIVE_MTU: u16 = 4096;
 /// Connections that wait to be taken.
 const BACKLOG: u32 = 4;
+/// How often it is looked whether a channel is open.
+const CONNECTING: Duration = Duration::from_millis(10);
 /// How often it is looked whether everything has left the machine, before a channel is closed.
 const DRAIN: Duration = Duration::from_millis(10);
 /// How long that may take: longer than the supervision timeout of a link.
@@ -34,7 +36,14 @@ pub(crate) async fn connect(from: (Address, AddressType), to: SocketAddr) -> io:
     let socket = Socket::<Stream>::new_stream()?;
     socket.bind(SocketAddr::new(from.0, from.1, 0))?;
     socket.set_recv_mtu(RECEIVE_MTU)?;
-    Ok(Channel::new(socket.connect(to).await?))
+    let stream = socket.connect(to).await?;
+    // That comes back early where the socket seems writable before it is connected.
+    while stream.as_ref().conn_info().is_err() {
+        // An error once the channel is closed, and none while it is being made.
+        stream.peer_addr()?;
+        tokio::time::sleep(CONNECTING).await;
+    }
+    Ok(Channel::new(stream))
 }
 
 /// A channel. Closing it waits until what was written has left: the kernel would throw it away.
@@ -63,7 +72,11 @@ impl AsyncRead for Channel {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match ready!(Pin::new(&mut self.stream).poll_read(cx, buf)) {
+        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
+        if let Err(error) = &read {
+            log::debug!("a channel has ended: {error}");
+        }
+        match read {
             // What is read after the own end is the end, whatever the kernel calls it.
             Err(error) if self.drain.is_some() && error.kind() == io::ErrorKind::NotConnected => {
                 Poll::Ready(Ok(()))

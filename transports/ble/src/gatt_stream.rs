@@ -60,11 +60,11 @@ pub(crate) fn stream<G: Send + 'static>(
     guard: G,
 ) -> (ReadHalf<DuplexStream>, Writing) {
     let (near, far) = duplex(PIPE);
-    let (carried, over) = oneshot::channel();
+    let (mut carried, over) = oneshot::channel();
     let carry = Carry::new(far, value.clamp(2, LONGEST_VALUE) - 1);
     tokio::spawn(async move {
         let ended = tokio::select! {
-            ended = carry.run(values, writer) => ended,
+            ended = carry.run(values, writer, &mut carried) => ended,
             () = gone => Err(io::Error::new(io::ErrorKind::ConnectionReset, "the other side is gone")),
         };
         if let Err(error) = ended {
@@ -132,7 +132,12 @@ impl Carry {
         }
     }
 
-    async fn run(mut self, mut values: impl Values, mut writer: impl Writer) -> io::Result<()> {
+    async fn run(
+        mut self,
+        mut values: impl Values,
+        mut writer: impl Writer,
+        carried: &mut oneshot::Sender<Infallible>,
+    ) -> io::Result<()> {
         let mut buffer = vec![0; self.room];
         // What has failed; what came before that is handed on all the same.
         let mut failed: Option<io::Error> = None;
@@ -174,6 +179,11 @@ impl Carry {
                         }
                         count => self.going.push_back(self.sender.value(&buffer[..count])),
                     }
+                    Ok(())
+                }
+                // Nobody writes any more, which is not seen while there is no credit.
+                () = carried.closed(), if linger.is_none() => {
+                    linger = Some(Instant::now() + LINGER);
                     Ok(())
                 }
                 () = over => return Ok(()),
@@ -274,6 +284,21 @@ mod tests {
         let mut first = vec![0; 20_000];
         from_far.read_exact(&mut first).await.unwrap();
         assert!(first.iter().all(|byte| *byte == 7));
+    }
+
+    #[tokio::test]
+    async fn a_peer_that_gives_no_credit_keeps_nothing() {
+        let ((_to, values), (out, mut sent)) = (mpsc::channel::<Vec<u8>>(4), mpsc::channel(200));
+        let (guard, mut gone) = oneshot::channel::<()>();
+        let (reader, mut writer) = stream(values, Out(out), 20, std::future::pending(), guard);
+        writer.write_all(&[7; 3000]).await.unwrap();
+        drop((reader, writer));
+        let until = Instant::now() + LINGER * 2;
+        assert!(
+            tokio::time::timeout_at(until, &mut gone).await.is_ok_and(|gone| gone.is_err()),
+            "it goes on"
+        );
+        assert!(sent.try_recv().is_ok());
     }
 
     #[tokio::test]

@@ -12,6 +12,7 @@ mod fragment;
 mod gatt_stream;
 mod guarded;
 mod info;
+mod links;
 mod peripheral;
 mod serve;
 mod status;

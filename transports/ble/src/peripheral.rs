@@ -17,9 +17,8 @@ use crate::bluez::{BleError, call};
 use crate::care::{self, Ended};
 use crate::status::{AdapterStatus, Board};
 
-/// How soon adapters are looked for again where none is there, at first and after a while.
+/// How soon adapters are looked for again where none is there, at first.
 const LOOK_AT_ONCE: Duration = Duration::from_secs(1);
-const LOOK_SOON: Duration = Duration::from_secs(5);
 /// What is missing for longer is said.
 const MOMENT: Duration = Duration::from_secs(3);
 /// How soon where all is well. Adapters that come or go are noticed at once, unless the service is killed.
@@ -187,7 +186,9 @@ impl Told {
         board.remove("");
     }
 
+    /// A tenth of how long it has been missing: an adapter that comes is told of, a service that starts is not.
     fn pause(&self) -> Duration {
-        if self.said.is_some() { LOOK_SOON } else { LOOK_AT_ONCE }
+        let missing = self.since.map_or(Duration::ZERO, |since| since.elapsed());
+        (missing / 10).clamp(LOOK_AT_ONCE, LOOK)
     }
 }

@@ -14,7 +14,7 @@ use bluer::gatt::local::{
 use bluer::l2cap::StreamListener;
 use bluer::{Adapter, AdapterEvent, AdapterProperty, Address, Session};
 use futures_util::StreamExt;
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::Instant;
 use waypost_link::{Link, LinkInfo, Medium};
 
@@ -25,6 +25,7 @@ use crate::channel::{self, Channel};
 use crate::fragment::WINDOW;
 use crate::guarded::Guarded;
 use crate::info::{INFO, Info, RX, SERVICE, TX};
+use crate::links::{Links, Up};
 use crate::peripheral::{Shared, Visible};
 use crate::{COMPANY, USEFUL_FRAME, gatt_stream};
 
@@ -40,8 +41,14 @@ const AGAIN_WITH_LINKS: Duration = Duration::from_secs(2);
 const AGAIN: Duration = Duration::from_secs(60);
 /// Whoever is connected for so long without a link is disconnected.
 const IDLE: Duration = Duration::from_secs(15);
+/// It is looked who is connected for so long after somebody was new.
+const LOOK: Duration = Duration::from_secs(60);
+/// Links of one phone: a newer one, and the older one that is on its way down.
+const LINKS_OF_ONE: usize = 2;
 /// How long a phone may take between asking for notifications and its first value.
 const HALF_GATT: Duration = Duration::from_secs(10);
+/// Values may come so much earlier than BlueZ tells that their phone has asked for notifications.
+const EARLY: Duration = Duration::from_secs(2);
 /// Values of phones without a link that wait to be looked at.
 const FIRSTS: usize = 16;
 /// A legacy packet's room for a name: 31 bytes less length and type.
@@ -59,48 +66,6 @@ pub(crate) enum Stopped {
     Restarted,
     /// Something does not work.
     Trouble(BleError),
-}
-
-/// Links of an adapter by the peer's address.
-#[derive(Default)]
-struct Links {
-    up: Mutex<HashMap<Address, usize>>,
-    changed: Notify,
-}
-
-impl Links {
-    fn count(&self) -> usize {
-        self.up.lock().unwrap_or_else(PoisonError::into_inner).values().sum()
-    }
-
-    fn has(&self, address: Address) -> bool {
-        self.up.lock().unwrap_or_else(PoisonError::into_inner).contains_key(&address)
-    }
-}
-
-/// A link that is up. Dropped with it.
-struct Up(Arc<Links>, Address);
-
-impl Up {
-    fn new(links: &Arc<Links>, address: Address) -> Self {
-        *links.up.lock().unwrap_or_else(PoisonError::into_inner).entry(address).or_default() += 1;
-        links.changed.notify_one();
-        Up(links.clone(), address)
-    }
-}
-
-impl Drop for Up {
-    fn drop(&mut self) {
-        let mut up = self.0.up.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(count) = up.get_mut(&self.1) {
-            *count -= 1;
-            if *count == 0 {
-                up.remove(&self.1);
-            }
-        }
-        drop(up);
-        self.0.changed.notify_one();
-    }
 }
 
 /// The one GATT link: whose it is, and where the values go that its phone writes.
@@ -136,11 +101,16 @@ pub(crate) struct Service {
     tx: CharacteristicControl,
     links: Arc<Links>,
     gatt: Arc<Gatt>,
+    /// Values of phones that have no link, and when they came.
+    early: Vec<(Address, Vec<u8>, Instant)>,
     /// A phone that has asked for notifications and has not written yet.
     half: Option<(CharacteristicWriter, Instant)>,
     advertised: Vec<AdvertisementHandle>,
-    /// Connected to the adapter, as far as is known, and since when without a link.
+    /// Connected to the adapter, and since when without a link.
     near: HashMap<Address, Instant>,
+    /// For so long it is looked who is connected.
+    look_until: Instant,
+    next_look: Instant,
     active_until: Instant,
 }
 
@@ -209,11 +179,14 @@ impl Service {
             _application: application,
             firsts,
             tx,
-            links: Arc::default(),
+            links: Links::of(adapter.name()),
             gatt,
+            early: Vec::new(),
             half: None,
             advertised: Vec::new(),
             near: HashMap::new(),
+            look_until: Instant::now() + LOOK,
+            next_look: Instant::now() + IDLE / 3,
             active_until: Instant::now() + STAY_ACTIVE,
         })
     }
@@ -230,10 +203,11 @@ impl Service {
         let events = call("watch the adapter", self.adapter.events()).await?;
         tokio::pin!(events);
         self.advertise().await?;
+        self.shared.board.links(self.adapter.name(), self.links.count());
         let mut again = Instant::now() + AGAIN;
         let links = self.links.clone();
         loop {
-            let limit = again.min(Instant::now() + if self.near.is_empty() { AGAIN } else { IDLE / 3 });
+            let limit = if self.looks() { again.min(self.next_look) } else { again };
             tokio::select! {
                 accepted = self.listener.accept() => match accepted {
                     Ok((stream, from)) => self.channel(Channel::new(stream), from.addr),
@@ -243,14 +217,13 @@ impl Service {
                         tokio::time::sleep(Duration::from_millis(200)).await;
                     }
                 },
-                Some(event) = self.tx.next() => self.subscribed(event),
+                Some(event) = self.tx.next() => self.subscribed(event).await,
                 Some((from, value)) = self.firsts.recv() => self.written(from, value).await,
                 event = events.next() => match event {
                     None => return Ok(Stopped::Gone),
                     Some(AdapterEvent::PropertyChanged(AdapterProperty::Powered(false))) => return Ok(Stopped::Off),
-                    Some(AdapterEvent::DeviceAdded(address)) => {
-                        self.near.entry(address).or_insert_with(Instant::now);
-                    }
+                    // Somebody connects, or was heard.
+                    Some(AdapterEvent::DeviceAdded(_)) => self.look_until = Instant::now() + LOOK,
                     Some(_) => {}
                 },
                 () = links.changed.notified() => {
@@ -270,6 +243,7 @@ impl Service {
             if self.half.as_ref().is_some_and(|(_, since)| since.elapsed() > HALF_GATT) {
                 self.half = None;
             }
+            self.early.retain(|(.., came)| came.elapsed() < EARLY);
             self.end_idle().await;
             if again <= Instant::now() {
                 if !call("read the adapter's state", self.adapter.is_powered()).await? {
@@ -290,12 +264,7 @@ impl Service {
         let is_active =
             !self.shared.options.sparing || self.links.count() > 0 || Instant::now() < self.active_until;
         let interval = if is_active { ACTIVE_INTERVAL } else { IDLE_INTERVAL };
-        let had_some = !self.advertised.is_empty();
-        self.advertised.clear();
-        if had_some {
-            // They are taken back by tasks that begin now.
-            tokio::time::sleep(Duration::from_millis(50)).await;
-        }
+        self.take_back().await;
         let legacy = advertisement(&visible, interval, LEGACY_NAME);
         self.advertised.push(call("advertise", self.adapter.advertise(legacy)).await?);
         if adapter::is_extended(&self.adapter).await {
@@ -312,9 +281,27 @@ impl Service {
         Ok(())
     }
 
+    /// Ends the advertisements, which tasks of their own do, and waits until they have.
+    async fn take_back(&mut self) {
+        let own = u8::try_from(self.advertised.len()).unwrap_or(u8::MAX);
+        if own == 0 {
+            return;
+        }
+        let before = self.adapter.active_advertising_instances().await.unwrap_or(0);
+        self.advertised.clear();
+        for _ in 0..40 {
+            tokio::time::sleep(Duration::from_millis(25)).await;
+            let now = self.adapter.active_advertising_instances().await;
+            if now.is_ok_and(|now| now <= before.saturating_sub(own)) {
+                return;
+            }
+        }
+    }
+
     /// Whether one more link may come. One above the limit may, to be told so within its session.
     fn has_room(&self, from: Address) -> bool {
-        let has_room = self.links.count() <= self.shared.options.links;
+        let has_room =
+            self.links.count() <= self.shared.options.links && self.links.from(from) < LINKS_OF_ONE;
         if !has_room {
             log::info!(adapter = self.adapter.name(), address:% = from; "no room for one more link");
         }
@@ -331,44 +318,51 @@ impl Service {
     }
 
     /// A phone asks for notifications.
-    fn subscribed(&mut self, event: CharacteristicControlEvent) {
+    async fn subscribed(&mut self, event: CharacteristicControlEvent) {
         let CharacteristicControlEvent::Notify(writer) = event else { return };
         // Dropped, the notifications of whoever comes second end at once.
-        if !self.gatt.is_taken() {
-            self.half = Some((writer, Instant::now()));
+        if self.gatt.is_taken() {
+            return;
+        }
+        let from = writer.device_address();
+        self.half = Some((writer, Instant::now()));
+        if self.early.iter().any(|(address, ..)| *address == from) {
+            self.open_gatt(from).await;
         }
     }
 
-    /// A phone without a link has written: its first value, if it has asked for notifications.
+    /// A phone without a link has written: its first value, if it has asked for notifications. BlueZ tells of that by
+    /// another way, and perhaps later.
     async fn written(&mut self, from: Address, value: Vec<u8>) {
-        let Some((writer, _)) = self.half.take_if(|(writer, _)| writer.device_address() == from) else {
-            log::debug!("{from} has written without a link");
-            return;
-        };
+        if self.early.len() < FIRSTS {
+            self.early.push((from, value, Instant::now()));
+        }
+        if self.half.as_ref().is_some_and(|(writer, _)| writer.device_address() == from) {
+            self.open_gatt(from).await;
+        }
+    }
+
+    async fn open_gatt(&mut self, from: Address) {
+        let Some((writer, _)) = self.half.take() else { return };
         if self.has_room(from)
-            && let Err(error) = self.gatt(from, value, writer).await
+            && let Err(error) = self.gatt(from, writer).await
         {
             log::warn!("{}: no GATT link: {error}", self.adapter.name());
         }
     }
 
-    async fn gatt(
-        &mut self,
-        from: Address,
-        first: Vec<u8>,
-        writer: CharacteristicWriter,
-    ) -> Result<(), BleError> {
+    async fn gatt(&mut self, from: Address, writer: CharacteristicWriter) -> Result<(), BleError> {
         // More than a window: what is too much is found by its count.
         let (values_in, values) = mpsc::channel(2 * usize::from(WINDOW));
         {
             // Nothing can come while this is held, so that order is kept.
             let mut link = self.gatt.lock();
-            // There is room for these few.
-            let _ = values_in.try_send(first);
-            while let Ok((address, value)) = self.firsts.try_recv() {
-                if address == from {
-                    let _ = values_in.try_send(value);
-                }
+            let early =
+                std::mem::take(&mut self.early).into_iter().map(|(address, value, _)| (address, value));
+            let waiting = std::iter::from_fn(|| self.firsts.try_recv().ok());
+            for (_, value) in early.chain(waiting).filter(|(address, _)| *address == from) {
+                // There is room for these few.
+                let _ = values_in.try_send(value);
             }
             *link = Some((from, values_in));
         }
@@ -399,29 +393,43 @@ impl Service {
         }
     }
 
+    /// Whether it is looked now and then who is connected: a phone's own adapter has other guests.
+    fn looks(&self) -> bool {
+        self.shared.options.sparing
+            && (Instant::now() < self.look_until || self.links.count() > 0 || !self.near.is_empty())
+    }
+
     /// Disconnects whoever holds a place of the adapter without a link.
     async fn end_idle(&mut self) {
         let now = Instant::now();
-        let mut over = Vec::new();
-        for (address, since) in &mut self.near {
-            if self.links.has(*address) {
-                *since = now;
-            } else if now.duration_since(*since) > IDLE {
-                over.push(*address);
-            }
+        if !self.looks() || now < self.next_look {
+            return;
         }
-        for address in over {
-            self.near.remove(&address);
+        self.next_look = now + IDLE / 3;
+        // An adapter that says nothing shows in other ways.
+        let Ok(addresses) = call("list who is connected", self.adapter.device_addresses()).await else {
+            return;
+        };
+        let mut near = HashMap::new();
+        for address in addresses {
             let Ok(device) = self.adapter.device(address) else { continue };
-            let is_idle =
-                device.is_connected().await.unwrap_or(false) && !device.is_paired().await.unwrap_or(true);
-            if is_idle {
+            if !device.is_connected().await.unwrap_or(false) || device.is_paired().await.unwrap_or(true) {
+                continue;
+            }
+            let has_link = self.links.from(address) > 0;
+            let since = if has_link { now } else { self.near.get(&address).copied().unwrap_or(now) };
+            near.insert(address, since);
+            if now.duration_since(since) > IDLE {
                 log::info!(adapter = self.adapter.name(), address:%; "connected without a link for {} s; disconnected", IDLE.as_secs());
-                if let Err(error) = call("disconnect", device.disconnect()).await {
-                    log::debug!("{error}");
-                }
+                near.insert(address, now);
+                tokio::spawn(async move {
+                    if let Err(error) = call("disconnect", device.disconnect()).await {
+                        log::debug!("{error}");
+                    }
+                });
             }
         }
+        self.near = near;
     }
 }
 
@@ -454,17 +462,5 @@ mod tests {
         assert_eq!(shortened("Ségou", 2), "S");
         assert_eq!(shortened("Ségou", 3), "Sé");
         assert_eq!(shortened("", 3), "");
-    }
-
-    #[test]
-    fn links_are_counted_by_address_until_they_are_dropped() {
-        let links = Arc::new(Links::default());
-        let (one, other) = (Address::new([1; 6]), Address::new([2; 6]));
-        let (a, b, c) = (Up::new(&links, one), Up::new(&links, one), Up::new(&links, other));
-        assert_eq!(links.count(), 3);
-        drop(a);
-        assert!(links.has(one) && links.count() == 2);
-        drop((b, c));
-        assert!(!links.has(one) && !links.has(other) && links.count() == 0);
     }
 }
