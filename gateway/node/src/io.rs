@@ -17,7 +17,7 @@ pub(crate) const OUT_FRAMES: usize = 4;
 /// How long the last frames may take to leave after a conversation has ended.
 const LAST_WORDS: Duration = Duration::from_secs(10);
 /// How long a link that takes nothing any more is read.
-const READ_ON: Duration = Duration::from_secs(1);
+const READ_ON: Duration = Duration::from_secs(10);
 
 /// The loop's ends of a link's tasks. Dropping it ends both.
 pub(crate) struct LinkTasks {

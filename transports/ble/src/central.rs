@@ -21,6 +21,7 @@ use crate::bluez::{BleError, call, is_blocked, within};
 use crate::guarded::Guarded;
 use crate::info::{INFO, Info, RX, SERVICE, TX};
 use crate::links::{Links, Up};
+use crate::read_ahead::ReadAhead;
 use crate::{COMPANY, USEFUL_FRAME, channel, gatt_stream};
 
 /// How long connecting may take: two of the slowest advertising intervals, and retries.
@@ -303,7 +304,7 @@ impl Radio {
         };
         let guarded = Guarded::new(channel, HangUpOnDrop::new(hang_up));
         let (reader, writer) = tokio::io::split(guarded);
-        Ok(Link::new(link_info(self.name(), to, Medium::BleL2cap), reader, writer))
+        Ok(Link::new(link_info(self.name(), to, Medium::BleL2cap), ReadAhead::new(reader), writer))
     }
 }
 

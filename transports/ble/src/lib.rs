@@ -14,6 +14,7 @@ mod guarded;
 mod info;
 mod links;
 mod peripheral;
+mod read_ahead;
 mod serve;
 mod status;
 

@@ -27,6 +27,7 @@ use crate::guarded::Guarded;
 use crate::info::{INFO, Info, RX, SERVICE, TX};
 use crate::links::{Links, Up};
 use crate::peripheral::{Shared, Visible};
+use crate::read_ahead::ReadAhead;
 use crate::{COMPANY, USEFUL_FRAME, gatt_stream};
 
 /// Advertising intervals: while nobody is here, and while somebody is or was a moment ago.
@@ -314,7 +315,7 @@ impl Service {
         }
         let guarded = Guarded::new(channel, Up::new(&self.links, from));
         let (reader, writer) = tokio::io::split(guarded);
-        self.hand_over(Link::new(self.link_info(from, Medium::BleL2cap), reader, writer));
+        self.hand_over(Link::new(self.link_info(from, Medium::BleL2cap), ReadAhead::new(reader), writer));
     }
 
     /// A phone asks for notifications.
