@@ -72,12 +72,10 @@ impl AsyncRead for Channel {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let read = ready!(Pin::new(&mut self.stream).poll_read(cx, buf));
-        if let Err(error) = &read {
-            log::debug!("a channel has ended: {error}");
-        }
-        match read {
-            // What is read after the own end is the end, whatever the kernel calls it.
+        match ready!(Pin::new(&mut self.stream).poll_read(cx, buf)) {
+            // So Linux calls it when the peer closes the channel in order; a radio link that is lost times out.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionReset => Poll::Ready(Ok(())),
+            // What is read after the own end is the end.
             Err(error) if self.drain.is_some() && error.kind() == io::ErrorKind::NotConnected => {
                 Poll::Ready(Ok(()))
             }
