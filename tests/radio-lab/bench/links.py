@@ -1,4 +1,4 @@
-"""The figures of `make bench-radio`: our links against bare ones in the same guest, medians of 5, taken in turns."""
+"""The figures of `make bench-radio`: our links against bare ones in the same guest, medians of 3, taken in turns."""
 
 import json
 import statistics
@@ -10,8 +10,8 @@ from lab.capture import DATA_RECEIVED, DATA_SENT
 
 CONTROLLERS = 2
 LIMIT = 1500
-RUNS = 5
-SIZES = {"ble": 4_000_000, "ble-gatt": 400_000}
+RUNS = 3
+SIZES = {"ble": 4_000_000, "ble-gatt": 200_000}
 
 
 def run(lab: Lab):

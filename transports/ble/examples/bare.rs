@@ -18,6 +18,7 @@ const SERVICE: Uuid = Uuid::from_u128(0x6b1a_0001_7c55_4c9e_9f10_aabb_ccdd_eeff)
 const WRITE: Uuid = Uuid::from_u128(0x6b1a_0002_7c55_4c9e_9f10_aabb_ccdd_eeff);
 const NOTIFY: Uuid = Uuid::from_u128(0x6b1a_0003_7c55_4c9e_9f10_aabb_ccdd_eeff);
 const PSM: u16 = 0xf5;
+const SILENCE: Duration = Duration::from_secs(3);
 const LIMIT: Duration = Duration::from_secs(120);
 
 type Outcome<T> = Result<T, Box<dyn std::error::Error + Send + Sync>>;
@@ -113,14 +114,17 @@ async fn serve(adapter: Adapter) -> Outcome<()> {
             Some(CharacteristicControlEvent::Notify(writer)) = notifies.next() => {
                 let Some(CharacteristicControlEvent::Write(request)) = writes.next().await else { continue };
                 let reader = request.accept()?;
-                let mut left = u64::from_le_bytes(reader.recv().await?.get(..8).ok_or("too short")?.try_into()?);
-                while left > 0 {
-                    match reader.recv().await? {
-                        value if value.is_empty() => break,
-                        value => left = left.saturating_sub(u64::try_from(value.len())?),
-                    }
+                let all = u64::from_le_bytes(reader.recv().await?.get(..8).ok_or("too short")?.try_into()?);
+                let mut came = 0;
+                // Without flow control some are lost on the way: what is not here after a while will not come.
+                while came < all
+                    && let Ok(value) = tokio::time::timeout(SILENCE, reader.recv()).await
+                {
+                    came += u64::try_from(value?.len())?;
                 }
-                writer.send(&[1]).await?;
+                let mut answer = came.to_le_bytes().to_vec();
+                answer.push(u8::from(came < all));
+                writer.send(&answer).await?;
                 let _ = reader.recv().await;
             }
         }
@@ -179,8 +183,12 @@ async fn gatt(adapter: Adapter, peer: Address, bytes: u64) -> Outcome<Duration> 
         writer.send(&value[..now]).await?;
         left -= now;
     }
-    answers.recv().await?;
-    let took = begun.elapsed();
+    let answer = answers.recv().await?;
+    let came = u64::from_le_bytes(answer.get(..8).ok_or("too short")?.try_into()?);
+    let silence = if answer.get(8) == Some(&1) { SILENCE } else { Duration::ZERO };
+    // As if what was lost had come at the same rate.
+    let share = f64::from(u32::try_from(came)?) / f64::from(u32::try_from(bytes)?);
+    let took = begun.elapsed().saturating_sub(silence).div_f64(share);
     device.disconnect().await?;
     Ok(took)
 }
