@@ -419,6 +419,8 @@ impl Service {
             }
             let has_link = self.links.from(address) > 0;
             let since = if has_link { now } else { self.near.get(&address).copied().unwrap_or(now) };
+            // It may have left and come again since then, unseen.
+            let since = self.links.ended(address).map_or(since, |ended| since.max(ended));
             near.insert(address, since);
             if now.duration_since(since) > IDLE {
                 log::info!(adapter = self.adapter.name(), address:%; "connected without a link for {} s; disconnected", IDLE.as_secs());
