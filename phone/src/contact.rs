@@ -190,8 +190,8 @@ async fn converse(
 ) {
     let until = options.timeout.map(|timeout| Instant::now() + timeout);
     while host.ended.is_none() {
-        // News after both had finished is answered before the link is closed.
-        let finished = host.finished_at.filter(|_| node.is_finished(id));
+        // News after both had finished is answered, and both finish again, before the link is closed.
+        let finished = host.finished_at.filter(|_| node.is_settled(id));
         let patience = finished.map(|finished| match host.awaits_confirmations() {
             true => finished + options.wait.max(linger),
             false => finished + linger,

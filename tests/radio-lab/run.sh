@@ -58,20 +58,27 @@ echo "guest: $((SECONDS - phase)) s"
 
 # What goes into it, newly each time: the programs, this folder, the files that admins are given.
 phase=$SECONDS
-"${CARGO:-cargo}" build --locked --quiet -p waypost-gateway -p waypost-phone -p waypost-destination
 programs=(waypost waypost-phone waypost-destination)
+profile=debug
+build=("${CARGO:-cargo}" build --locked --quiet)
 if [ $kind = bench ]; then
-    "${CARGO:-cargo}" build --locked --quiet -p waypost-ble --example bare
+    # As they are used.
+    profile=release
+    build+=(--release)
+    "${build[@]}" -p waypost-ble --example bare
     programs+=(examples/bare)
 fi
+"${build[@]}" -p waypost-gateway -p waypost-phone -p waypost-destination
 share=$lab/share
-mkdir -p "$share/bin"
+mkdir -p "$lab/$profile"
 for program in "${programs[@]}"; do
-    built=$target/debug/$program
-    stripped=$share/bin/${program##*/}
+    built=$target/$profile/$program
+    stripped=$lab/$profile/${program##*/}
     [ "$stripped" -nt "$built" ] || strip -o "$stripped" "$built"
 done
-rm -rf "$share/lab" "$share/scenarios" "$share/systemd" "$share/interop" "$lab/results"
+rm -rf "$share" "$lab/results"
+mkdir -p "$share"
+cp -r "$lab/$profile" "$share/bin"
 cp -r "$here/lab" "$share/"
 cp -r "$here/$kind" "$share/scenarios"
 cp -r systemd tests/interop "$share/"

@@ -158,9 +158,9 @@ impl Node {
         self.conversations.values().filter(|one| !one.is_closing()).filter_map(|one| one.peer).collect()
     }
 
-    /// Whether both sides of a conversation have nothing left to do, as far as is known now.
-    pub fn is_finished(&self, id: ConversationId) -> bool {
-        self.conversations.get(&id).is_some_and(|one| one.finished().is_some())
+    /// Whether both sides have nothing left to do, and nothing has moved since they said so.
+    pub fn is_settled(&self, id: ConversationId) -> bool {
+        self.conversations.get(&id).is_some_and(Conversation::is_settled)
     }
 
     /// Whether no link is up.

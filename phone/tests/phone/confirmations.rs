@@ -1,5 +1,6 @@
 //! Only the destination's verified word about this very document deletes it.
 
+use waypost_node::Ending;
 use waypost_protocol::confirmation::{Confirmation, Rejection, Statement, Verdict};
 use waypost_protocol::ids::MessageId;
 
@@ -79,6 +80,22 @@ fn a_confirmation_of_another_document_deletes_nothing() {
     kiosk.confirm(&key, &[MessageId([7; 32])], Verdict::Opened);
     cli.expect(0, &["sync"]);
     assert_eq!(cli.state("form"), "at-the-kiosk");
+}
+
+#[test]
+fn a_phone_that_waits_acknowledges_its_confirmations_before_it_leaves() {
+    let (key, kiosk, cli, first) = deposited(|_| {});
+    kiosk.confirm(&key, &[first], Verdict::Opened);
+    // Pairing was two contacts.
+    assert_eq!([kiosk.next_ending(), kiosk.next_ending()], [Ending::Finished, Ending::NothingNew]);
+    for number in 0..10 {
+        let id = cli.add(&cli.write(format!("form-{number}"), &noise(2_000)));
+        let mut sync = Running::start(&cli, &["--json", "sync", "--wait", "60s"]);
+        sync.until("at-kiosk");
+        kiosk.confirm(&key, &[id], Verdict::Opened);
+        sync.until("confirmed");
+        assert_eq!(kiosk.next_ending(), Ending::Finished);
+    }
 }
 
 #[test]

@@ -11,7 +11,7 @@ use tokio::sync::mpsc as channel;
 use waypost_lan::Listener;
 use waypost_link::{Link, LinkInfo, Medium, Throttle, memory_pair};
 use waypost_node::{
-    ContactSummary, ConversationId, Grant, Host, Limits, MediumLimits, Node, StoredNow, system_rng,
+    ContactSummary, ConversationId, Ending, Grant, Host, Limits, MediumLimits, Node, StoredNow, system_rng,
 };
 use waypost_openpgp::{Limits as OpenLimits, SecretKey};
 use waypost_protocol::confirmation::{Confirmation, Verdict};
@@ -67,6 +67,7 @@ pub(crate) struct Kiosk {
     asks: channel::UnboundedSender<Ask>,
     thread: Option<JoinHandle<()>>,
     store: Option<Store>,
+    endings: mpsc::Receiver<Ending>,
 }
 
 impl Kiosk {
@@ -91,16 +92,27 @@ impl Kiosk {
         store.apply_one(code).unwrap();
         let (asks, asked) = channel::unbounded_channel();
         let (ready_in, ready) = mpsc::channel();
+        let (endings_in, endings) = mpsc::channel();
         let thread = {
             let (identity, address, manners, store) =
                 (identity.clone(), address.clone(), manners.clone(), store.clone());
             std::thread::spawn(move || {
                 let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-                runtime.block_on(serve(identity, &address, manners, store, asked, ready_in));
+                runtime.block_on(serve(identity, &address, manners, store, asked, (ready_in, endings_in)));
             })
         };
         ready.recv_timeout(Duration::from_secs(10)).unwrap();
-        Kiosk { identity, address, secret, manners, folder, asks, thread: Some(thread), store: Some(store) }
+        Kiosk {
+            identity,
+            address,
+            secret,
+            manners,
+            folder,
+            asks,
+            thread: Some(thread),
+            store: Some(store),
+            endings,
+        }
     }
 
     /// The same kiosk at the same address with an empty store.
@@ -159,6 +171,11 @@ impl Kiosk {
         let limits = OpenLimits { max_content: 1 << 30 };
         let label = key.open(&body[sealed..], &mut content, limits).unwrap();
         (label, content)
+    }
+
+    /// How the next contact ended, of those that nobody has asked for.
+    pub(crate) fn next_ending(&self) -> Ending {
+        self.endings.recv_timeout(Duration::from_secs(10)).unwrap()
     }
 
     /// Has the destination confirm documents, and passes that on.
@@ -287,7 +304,7 @@ async fn serve(
     manners: Manners,
     store: Store,
     mut asked: channel::UnboundedReceiver<Ask>,
-    ready: mpsc::Sender<()>,
+    (ready, endings): (mpsc::Sender<()>, mpsc::Sender<Ending>),
 ) {
     let listener = Listener::bind(address).await.unwrap();
     let writer = Writer::start(store.clone(), WriterOptions::default()).unwrap();
@@ -313,7 +330,7 @@ async fn serve(
         ble: manners.links,
     };
     let mut node = Node::new(identity, hello, limits, store.clone(), writer, system_rng().unwrap());
-    let mut host = TestHost { manners, store };
+    let mut host = TestHost { manners, store, endings };
     ready.send(()).unwrap();
     loop {
         let due = node.deadline().map(|at| node.clock().instant(at));
@@ -338,6 +355,7 @@ async fn serve(
 struct TestHost {
     manners: Manners,
     store: Store,
+    endings: mpsc::Sender<Ending>,
 }
 
 impl Host for TestHost {
@@ -378,5 +396,8 @@ impl Host for TestHost {
 
     fn stored(&mut self, _: StoredNow) {}
 
-    fn ended(&mut self, _: ContactSummary) {}
+    fn ended(&mut self, summary: ContactSummary) {
+        // Of a kiosk that is about to be stopped nobody asks.
+        let _ = self.endings.send(summary.ending);
+    }
 }

@@ -24,6 +24,9 @@ class Air:
         self.controllers = []
         self.far_away = set()
         self.apart = set()
+        # Bytes of data per second that a controller sends and receives together; without, as fast as the machine can.
+        self.rate = None
+        self.busy_until = {}
 
     # bumble's names
     def add_controller(self, controller):
@@ -34,6 +37,13 @@ class Air:
 
     def reaches(self, one, other):
         return not {one, other} & self.far_away and frozenset((one, other)) not in self.apart
+
+    def airtime(self, one, other, size):
+        """When data of this size has arrived, in the event loop's time: both controllers are busy until then, so that
+        nothing arrives at the same time as what was sent before."""
+        begin = max(asyncio.get_running_loop().time(), self.busy_until.get(one, 0), self.busy_until.get(other, 0))
+        self.busy_until[one] = self.busy_until[other] = end = begin + max(size, 1) / self.rate
+        return end
 
     def send(self, beacon):
         for controller in self.controllers:
@@ -164,6 +174,10 @@ class Server:
     def do_together(self, name, other):
         self.air.apart.discard(frozenset((self.named[name], self.named[other])))
         self.air.changed()
+
+    def do_rate(self, bytes_per_second):
+        """How much data a controller sends and receives from now on; None: as much as the machine can carry."""
+        self.air.rate = bytes_per_second
 
     def do_hang(self, name):
         """It answers its host no more until HCI_Reset, or `recover`; links and advertisements stay."""

@@ -308,7 +308,7 @@ class Link(stock.Connection):
         return self.controller.le_connections.get(self.peer_address) is self
 
     def send_data(self, boundary, data):
-        self.carry(lambda far: far.take_data(boundary, data, self))
+        self.carry(lambda far: far.take_data(boundary, data, self), len(data))
 
     def take_data(self, boundary, data, sender):
         # A first fragment is "not flushable" towards a controller, and plain on its way up.
@@ -322,14 +322,18 @@ class Link(stock.Connection):
     def send_ll_control_pdu(self, packet):
         self.carry(lambda far: far.controller.on_ll_control_pdu(far.peer_address, packet))
 
-    def carry(self, what):
-        """Hands something to the other end: now, or as soon as it is in reach again."""
+    def carry(self, what, size=0):
+        """Hands something to the other end: when it has crossed the air, or as soon as it is in reach again."""
         if self.far is None:
             return
-        if self.held or not self.controller.air.reaches(self.controller, self.far.controller):
-            self.held.append(what)
+        air, far = self.controller.air, self.far
+        if self.held or not air.reaches(self.controller, far.controller):
+            self.held.append((what, size))
+        elif air.rate:
+            arrival = air.airtime(self.controller, far.controller, size)
+            asyncio.get_running_loop().call_at(arrival, self.arrive, what, far)
         else:
-            asyncio.get_running_loop().call_soon(self.arrive, what, self.far)
+            asyncio.get_running_loop().call_soon(self.arrive, what, far)
 
     @staticmethod
     def arrive(what, far):
@@ -344,8 +348,8 @@ class Link(stock.Connection):
             self.expiry.cancel()
             self.expiry = None
         held, self.held = self.held, []
-        for what in held:
-            self.carry(what)
+        for what, size in held:
+            self.carry(what, size)
 
     def fade(self):
         """Nothing is heard of the other end any more: the supervision timeout begins."""

@@ -38,7 +38,7 @@ pub(crate) enum Ended {
 pub(crate) async fn attend(session: Session, name: String, shared: Shared) -> Ended {
     let Ok(adapter) = session.adapter(&name) else { return Ended::Gone };
     let mut life = Life {
-        session,
+        _session: session,
         adapter,
         name,
         address: String::new(),
@@ -63,7 +63,8 @@ pub(crate) async fn attend(session: Session, name: String, shared: Shared) -> En
 }
 
 struct Life {
-    session: Session,
+    /// Its tasks end with it.
+    _session: Session,
     adapter: Adapter,
     name: String,
     address: String,
@@ -92,7 +93,7 @@ impl Life {
         self.address = adapter::own_address(&self.adapter).await?.0.to_string();
         self.switch_on().await?;
         self.set(State::Starting, "");
-        let mut service = Service::start(&self.session, &self.adapter, &self.shared).await?;
+        let mut service = Service::start(&self.adapter, &self.shared).await?;
         self.set(State::Ready, "");
         self.was_ready = true;
         let begun = Instant::now();

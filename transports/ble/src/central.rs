@@ -18,10 +18,8 @@ use waypost_link::{Link, LinkInfo, Medium};
 
 use crate::adapter::{self, Which};
 use crate::bluez::{BleError, call, is_blocked, within};
-use crate::guarded::Guarded;
 use crate::info::{INFO, Info, RX, SERVICE, TX};
 use crate::links::{Links, Up};
-use crate::read_ahead::ReadAhead;
 use crate::{COMPANY, USEFUL_FRAME, channel, gatt_stream};
 
 /// How long connecting may take: two of the slowest advertising intervals, and retries.
@@ -302,9 +300,10 @@ impl Radio {
             Ok(Err(error)) => return Err(BleError::Unreachable(error.to_string())),
             Err(_) => return Err(BleError::Unreachable("no channel in time".into())),
         };
-        let guarded = Guarded::new(channel, HangUpOnDrop::new(hang_up));
-        let (reader, writer) = tokio::io::split(guarded);
-        Ok(Link::new(link_info(self.name(), to, Medium::BleL2cap), ReadAhead::new(reader), writer))
+        let (reader, writer) = channel
+            .split(HangUpOnDrop::new(hang_up))
+            .map_err(|error| BleError::Failed { doing: "read a channel", why: error.to_string() })?;
+        Ok(Link::new(link_info(self.name(), to, Medium::BleL2cap), reader, writer))
     }
 }
 

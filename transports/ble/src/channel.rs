@@ -1,5 +1,6 @@
 //! L2CAP credit-based channels as streams: listening on a dynamic PSM, connecting, and an end that loses nothing.
 
+use std::future::poll_fn;
 use std::io;
 use std::pin::Pin;
 use std::task::{Context, Poll, ready};
@@ -9,6 +10,9 @@ use bluer::l2cap::{Socket, SocketAddr, Stream, StreamListener};
 use bluer::{Address, AddressType};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::Sleep;
+
+use crate::guarded::Guarded;
+use crate::read_ahead::{ReadAhead, by_the_reading_thread};
 
 /// What a channel takes in one piece, in bytes. With 32 KiB Linux connects and then moves nothing.
 const RECEIVE_MTU: u16 = 4096;
@@ -31,9 +35,22 @@ pub(crate) fn listen(address: Address, kind: AddressType) -> io::Result<(StreamL
     Ok((listener, psm))
 }
 
+/// Takes a channel that somebody opens, and tells whose it is.
+pub(crate) async fn accept(listener: &StreamListener) -> io::Result<(Channel, Address)> {
+    let accept = poll_fn(|cx| {
+        let _made = by_the_reading_thread()?;
+        listener.poll_accept(cx)
+    });
+    let (stream, from) = accept.await?;
+    Ok((Channel::new(stream), from.addr))
+}
+
 /// Opens a channel from one adapter's address.
 pub(crate) async fn connect(from: (Address, AddressType), to: SocketAddr) -> io::Result<Channel> {
-    let socket = Socket::<Stream>::new_stream()?;
+    let socket = {
+        let _made = by_the_reading_thread()?;
+        Socket::<Stream>::new_stream()?
+    };
     socket.bind(SocketAddr::new(from.0, from.1, 0))?;
     socket.set_recv_mtu(RECEIVE_MTU)?;
     let stream = socket.connect(to).await?;
@@ -56,9 +73,18 @@ pub(crate) struct Channel {
 
 impl Channel {
     /// Of a stream on which nothing was written yet.
-    pub(crate) fn new(stream: Stream) -> Self {
+    fn new(stream: Stream) -> Self {
         let empty = stream.as_ref().output_buffer().ok();
         Channel { stream, empty, drain: None }
+    }
+
+    /// The two directions. `guard` is dropped when both are.
+    pub(crate) fn split(
+        self,
+        guard: impl Send + Unpin + 'static,
+    ) -> io::Result<(ReadAhead, impl AsyncWrite + Send + Unpin + 'static)> {
+        let (reader, writer) = tokio::io::split(Guarded::new(self, guard));
+        Ok((ReadAhead::new(reader)?, writer))
     }
 
     fn is_drained(&self) -> bool {

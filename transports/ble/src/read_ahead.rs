@@ -2,21 +2,37 @@
 //!
 //! Linux (6.12) gives credit for more than its buffer holds, by the size of its own structures, and sets aside what comes
 //! when that is full. What comes then, while a little of it is being read, is put before it: the stream is out of order,
-//! which its session notices and ends. So everything is taken from the kernel at once, up to [`AHEAD`].
+//! which its session notices and ends. So everything is taken from the kernel at once, up to [`AHEAD`], by a thread that
+//! does nothing else: however long the program's own event loop takes for something, nothing waits for it.
 
 use std::convert::Infallible;
 use std::io;
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, PoisonError};
 use std::task::{Context, Poll, ready};
 
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex};
+use tokio::runtime::{Builder, EnterGuard, Runtime};
 use tokio::sync::oneshot;
 
 /// Bytes that are read ahead at most: more than peers send before they are answered.
 const AHEAD: usize = 1 << 20;
 /// Bytes that are read at once.
 const PART: usize = 16 * 1024;
+
+/// The thread that reads. It lasts as long as the process.
+static READING: LazyLock<io::Result<Runtime>> = LazyLock::new(|| {
+    Builder::new_multi_thread().worker_threads(1).thread_name("ble-read").enable_all().build()
+});
+
+/// A stream that is made while this is held tells the reading thread, and not the program's loop, when it can be read.
+pub(crate) fn by_the_reading_thread() -> io::Result<EnterGuard<'static>> {
+    reading().map(Runtime::enter)
+}
+
+fn reading() -> io::Result<&'static Runtime> {
+    READING.as_ref().map_err(|error| io::Error::new(error.kind(), error.to_string()))
+}
 
 /// The reading end.
 pub(crate) struct ReadAhead {
@@ -28,12 +44,12 @@ pub(crate) struct ReadAhead {
 
 impl ReadAhead {
     /// Reads from `source` until its end, its failure, or until this is dropped.
-    pub(crate) fn new(source: impl AsyncRead + Unpin + Send + 'static) -> Self {
+    pub(crate) fn new(source: impl AsyncRead + Unpin + Send + 'static) -> io::Result<Self> {
         let (pipe, far) = duplex(AHEAD);
         let failed = Arc::default();
         let (reads, until) = oneshot::channel();
-        tokio::spawn(read(source, far, reads, Arc::clone(&failed)));
-        ReadAhead { pipe, failed, _reads: until }
+        reading()?.spawn(read(source, far, reads, Arc::clone(&failed)));
+        Ok(ReadAhead { pipe, failed, _reads: until })
     }
 }
 
@@ -92,7 +108,7 @@ mod tests {
 
     #[tokio::test]
     async fn what_came_is_read_before_the_failure_is_told() {
-        let mut reader = ReadAhead::new(AsyncReadExt::chain(&b"before"[..], Broken));
+        let mut reader = ReadAhead::new(AsyncReadExt::chain(&b"before"[..], Broken)).unwrap();
         let mut read = Vec::new();
         let error = reader.read_to_end(&mut read).await.unwrap_err();
         assert_eq!((read.as_slice(), error.kind()), (&b"before"[..], io::ErrorKind::TimedOut));
@@ -101,12 +117,29 @@ mod tests {
     #[tokio::test]
     async fn a_source_is_read_without_a_reader_and_let_go_with_it() {
         let (mut near, far) = duplex(64);
-        let reader = ReadAhead::new(far);
+        let reader = ReadAhead::new(far).unwrap();
         // Far more than the source itself holds.
         near.write_all(&[7; 100_000]).await.unwrap();
         drop(reader);
         while near.write_all(&[7; 1000]).await.is_ok() {
             tokio::task::yield_now().await;
         }
+    }
+
+    #[tokio::test]
+    async fn a_source_is_read_while_the_loop_is_busy() {
+        let (near, far) = std::os::unix::net::UnixStream::pair().unwrap();
+        far.set_nonblocking(true).unwrap();
+        let mut reader = {
+            let _made = by_the_reading_thread().unwrap();
+            ReadAhead::new(tokio::net::UnixStream::from_std(far).unwrap()).unwrap()
+        };
+        // This blocks the loop until all of it was taken: far more than a socket holds.
+        let sent = vec![7; AHEAD];
+        std::io::Write::write_all(&mut &near, &sent).unwrap();
+        drop(near);
+        let mut read = Vec::new();
+        reader.read_to_end(&mut read).await.unwrap();
+        assert!(read == sent);
     }
 }

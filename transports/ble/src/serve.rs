@@ -12,7 +12,7 @@ use bluer::gatt::local::{
     CharacteristicWriteMethod, ReqError, Service as GattService, characteristic_control,
 };
 use bluer::l2cap::StreamListener;
-use bluer::{Adapter, AdapterEvent, AdapterProperty, Address, Session};
+use bluer::{Adapter, AdapterEvent, AdapterProperty, Address};
 use futures_util::StreamExt;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
@@ -23,11 +23,9 @@ use crate::bluez::{BleError, call};
 use crate::central::disconnected;
 use crate::channel::{self, Channel};
 use crate::fragment::WINDOW;
-use crate::guarded::Guarded;
 use crate::info::{INFO, Info, RX, SERVICE, TX};
 use crate::links::{Links, Up};
 use crate::peripheral::{Shared, Visible};
-use crate::read_ahead::ReadAhead;
 use crate::{COMPANY, USEFUL_FRAME, gatt_stream};
 
 /// Advertising intervals: while nobody is here, and while somebody is or was a moment ago.
@@ -116,7 +114,7 @@ pub(crate) struct Service {
 }
 
 impl Service {
-    pub(crate) async fn start(_: &Session, adapter: &Adapter, shared: &Shared) -> Result<Self, BleError> {
+    pub(crate) async fn start(adapter: &Adapter, shared: &Shared) -> Result<Self, BleError> {
         // Nobody pairs with the adapter: sessions are secured by themselves.
         if let Err(error) = call("forbid pairing", adapter.set_pairable(false)).await {
             log::debug!("{}: {error}", adapter.name());
@@ -210,8 +208,8 @@ impl Service {
         loop {
             let limit = if self.looks() { again.min(self.next_look) } else { again };
             tokio::select! {
-                accepted = self.listener.accept() => match accepted {
-                    Ok((stream, from)) => self.channel(Channel::new(stream), from.addr),
+                accepted = channel::accept(&self.listener) => match accepted {
+                    Ok((channel, from)) => self.channel(channel, from),
                     // Of one connection; where the adapter is the reason, it shows soon.
                     Err(error) => {
                         log::warn!("{}: a channel could not be taken: {error}", self.adapter.name());
@@ -313,9 +311,12 @@ impl Service {
         if !self.has_room(from) {
             return;
         }
-        let guarded = Guarded::new(channel, Up::new(&self.links, from));
-        let (reader, writer) = tokio::io::split(guarded);
-        self.hand_over(Link::new(self.link_info(from, Medium::BleL2cap), ReadAhead::new(reader), writer));
+        match channel.split(Up::new(&self.links, from)) {
+            Ok((reader, writer)) => {
+                self.hand_over(Link::new(self.link_info(from, Medium::BleL2cap), reader, writer));
+            }
+            Err(error) => log::warn!("{}: a channel could not be taken: {error}", self.adapter.name()),
+        }
     }
 
     /// A phone asks for notifications.
