@@ -18,7 +18,7 @@ def run(lab: Lab):
     contents = []
     for number, phone in enumerate(phones):
         phone.pair(kiosk)
-        mine = forms(3, seed=number) + photos(1, size=300_000, seed=number)
+        mine = forms(3, seed=number) + photos(1, size=500_000, seed=number)
         phone.add(mine)
         contents += mine
 
@@ -43,3 +43,5 @@ def run(lab: Lab):
     assert told and min(told) == 1, told
     # Nobody's bytes were out of order.
     assert "does not decrypt" not in kiosk.log.read_text()
+    # Each left in order.
+    assert "link lost" not in kiosk.log.read_text()

@@ -11,6 +11,7 @@ mod channel;
 mod fragment;
 mod gatt_stream;
 mod guarded;
+mod guests;
 mod info;
 mod links;
 mod peripheral;

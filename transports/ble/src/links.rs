@@ -2,11 +2,9 @@
 
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
-use std::time::Duration;
 
 use bluer::Address;
 use tokio::sync::Notify;
-use tokio::time::Instant;
 
 /// By the adapter's name. An adapter that is set up anew finds the links of before.
 static ADAPTERS: LazyLock<Mutex<HashMap<String, Arc<Links>>>> = LazyLock::new(Mutex::default);
@@ -15,8 +13,6 @@ static ADAPTERS: LazyLock<Mutex<HashMap<String, Arc<Links>>>> = LazyLock::new(Mu
 #[derive(Default)]
 pub(crate) struct Links {
     up: Mutex<HashMap<Address, usize>>,
-    /// When the last link of a peer ended, of those of the last minute.
-    ended: Mutex<HashMap<Address, Instant>>,
     pub(crate) changed: Notify,
 }
 
@@ -31,11 +27,6 @@ impl Links {
 
     pub(crate) fn count(&self) -> usize {
         self.lock().values().sum()
-    }
-
-    /// When the last link of a peer ended, if that was within the last minute.
-    pub(crate) fn ended(&self, address: Address) -> Option<Instant> {
-        self.ended.lock().unwrap_or_else(PoisonError::into_inner).get(&address).copied()
     }
 
     /// How many one peer has.
@@ -63,9 +54,6 @@ impl Drop for Up {
                 *count -= 1;
                 if *count == 0 {
                     up.remove(&self.1);
-                    let mut ended = self.0.ended.lock().unwrap_or_else(PoisonError::into_inner);
-                    ended.retain(|_, at| at.elapsed() < Duration::from_secs(60));
-                    ended.insert(self.1, Instant::now());
                 }
             }
         }

@@ -1,6 +1,6 @@
 //! What an adapter that works offers: the GATT service, the L2CAP listener, the advertisement; and the links that come.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -23,6 +23,7 @@ use crate::bluez::{BleError, call};
 use crate::central::disconnected;
 use crate::channel::{self, Channel};
 use crate::fragment::WINDOW;
+use crate::guests::Guests;
 use crate::info::{INFO, Info, RX, SERVICE, TX};
 use crate::links::{Links, Up};
 use crate::peripheral::{Shared, Visible};
@@ -38,10 +39,6 @@ const STAY_ACTIVE: Duration = Duration::from_secs(60);
 const AGAIN_WITH_LINKS: Duration = Duration::from_secs(2);
 /// How often otherwise: it shows whether the adapter still answers.
 const AGAIN: Duration = Duration::from_secs(60);
-/// Whoever is connected for so long without a link is disconnected.
-const IDLE: Duration = Duration::from_secs(15);
-/// It is looked who is connected for so long after somebody was new.
-const LOOK: Duration = Duration::from_secs(60);
 /// Links of one phone: a newer one, and the older one that is on its way down.
 const LINKS_OF_ONE: usize = 2;
 /// How long a phone may take between asking for notifications and its first value.
@@ -105,11 +102,7 @@ pub(crate) struct Service {
     /// A phone that has asked for notifications and has not written yet.
     half: Option<(CharacteristicWriter, Instant)>,
     advertised: Vec<AdvertisementHandle>,
-    /// Connected to the adapter, and since when without a link.
-    near: HashMap<Address, Instant>,
-    /// For so long it is looked who is connected.
-    look_until: Instant,
-    next_look: Instant,
+    guests: Guests,
     active_until: Instant,
 }
 
@@ -183,9 +176,8 @@ impl Service {
             early: Vec::new(),
             half: None,
             advertised: Vec::new(),
-            near: HashMap::new(),
-            look_until: Instant::now() + LOOK,
-            next_look: Instant::now() + IDLE / 3,
+            // A phone's own adapter has other guests.
+            guests: Guests::new(shared.options.sparing),
             active_until: Instant::now() + STAY_ACTIVE,
         })
     }
@@ -206,7 +198,7 @@ impl Service {
         let mut again = Instant::now() + AGAIN;
         let links = self.links.clone();
         loop {
-            let limit = if self.looks() { again.min(self.next_look) } else { again };
+            let limit = self.guests.next_look(&links).map_or(again, |look| again.min(look));
             tokio::select! {
                 accepted = channel::accept(&self.listener) => match accepted {
                     Ok((channel, from)) => self.channel(channel, from),
@@ -222,7 +214,7 @@ impl Service {
                     None => return Ok(Stopped::Gone),
                     Some(AdapterEvent::PropertyChanged(AdapterProperty::Powered(false))) => return Ok(Stopped::Off),
                     // Somebody connects, or was heard.
-                    Some(AdapterEvent::DeviceAdded(_)) => self.look_until = Instant::now() + LOOK,
+                    Some(AdapterEvent::DeviceAdded(_)) => self.guests.expect(),
                     Some(_) => {}
                 },
                 () = links.changed.notified() => {
@@ -243,7 +235,7 @@ impl Service {
                 self.half = None;
             }
             self.early.retain(|(.., came)| came.elapsed() < EARLY);
-            self.end_idle().await;
+            self.guests.look(&self.adapter, &links).await;
             if again <= Instant::now() {
                 if !call("read the adapter's state", self.adapter.is_powered()).await? {
                     return Ok(Stopped::Off);
@@ -393,47 +385,6 @@ impl Service {
         if self.shared.links.try_send(link).is_err() {
             log::warn!("{}: too many links at once; one was turned away", self.adapter.name());
         }
-    }
-
-    /// Whether it is looked now and then who is connected: a phone's own adapter has other guests.
-    fn looks(&self) -> bool {
-        self.shared.options.sparing
-            && (Instant::now() < self.look_until || self.links.count() > 0 || !self.near.is_empty())
-    }
-
-    /// Disconnects whoever holds a place of the adapter without a link.
-    async fn end_idle(&mut self) {
-        let now = Instant::now();
-        if !self.looks() || now < self.next_look {
-            return;
-        }
-        self.next_look = now + IDLE / 3;
-        // An adapter that says nothing shows in other ways.
-        let Ok(addresses) = call("list who is connected", self.adapter.device_addresses()).await else {
-            return;
-        };
-        let mut near = HashMap::new();
-        for address in addresses {
-            let Ok(device) = self.adapter.device(address) else { continue };
-            if !device.is_connected().await.unwrap_or(false) || device.is_paired().await.unwrap_or(true) {
-                continue;
-            }
-            let has_link = self.links.from(address) > 0;
-            let since = if has_link { now } else { self.near.get(&address).copied().unwrap_or(now) };
-            // It may have left and come again since then, unseen.
-            let since = self.links.ended(address).map_or(since, |ended| since.max(ended));
-            near.insert(address, since);
-            if now.duration_since(since) > IDLE {
-                log::info!(adapter = self.adapter.name(), address:%; "connected without a link for {} s; disconnected", IDLE.as_secs());
-                near.insert(address, now);
-                tokio::spawn(async move {
-                    if let Err(error) = call("disconnect", device.disconnect()).await {
-                        log::debug!("{error}");
-                    }
-                });
-            }
-        }
-        self.near = near;
     }
 }
 
