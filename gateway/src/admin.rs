@@ -138,6 +138,8 @@ pub struct Status {
     pub bluetooth: Vec<AdapterStatus>,
     /// Phones in conversation now.
     pub sessions: usize,
+    /// Phones that wait for their turn on a radio that serves others.
+    pub in_line: usize,
     /// Contacts since the start.
     pub contacts: u64,
     /// Frame bytes since the start, both ways.

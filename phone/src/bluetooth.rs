@@ -203,10 +203,16 @@ impl Phone {
     }
 
     /// Lets others find this phone and connect to it; ends when what is returned is dropped.
-    pub fn be_visible(&self, adapter: &str, links: mpsc::Sender<Link>) -> Result<OnAir, SyncError> {
+    /// `gatt`: links run over GATT only.
+    pub fn be_visible(
+        &self,
+        adapter: &str,
+        gatt: bool,
+        links: mpsc::Sender<Link>,
+    ) -> Result<OnAir, SyncError> {
         let adapters = vec![adapter.parse().unwrap_or(Which::Best)];
         let (said, seen) = watch::channel(self.said()?);
-        let options = Options { adapters, links: PLACES, sparing: false };
+        let options = Options { adapters, links: PLACES, sparing: false, l2cap: !gatt };
         let peripheral = Peripheral::start(options, seen, links);
         let phone = self.clone();
         let renew = tokio::spawn(async move {

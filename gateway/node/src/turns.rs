@@ -145,6 +145,11 @@ impl Turns {
         self.known.len() + self.strangers.len()
     }
 
+    /// How many wait and may still come in time.
+    pub fn in_line(&self, now: Monotonic) -> usize {
+        self.known.iter().chain(&self.strangers).filter(|one| one.expires > now).count()
+    }
+
     /// A link that is served has moved so many bytes since it began, the last of them at `active`; `is_done` where both
     /// sides have nothing left to do.
     pub fn moved(&mut self, link: ConversationId, bytes: u64, active: Monotonic, is_done: bool) {

@@ -88,7 +88,11 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     for one in &status.bluetooth {
         output::line(&format!("bluetooth    {}", bluetooth(one)));
     }
-    output::line(&format!("phones       {sessions} connected, {} contacts since the start", status.contacts));
+    let in_line = if status.in_line == 0 { String::new() } else { format!(", {} in line", status.in_line) };
+    output::line(&format!(
+        "phones       {sessions} connected{in_line}, {} contacts since the start",
+        status.contacts
+    ));
     output::line(&format!(
         "documents    {waiting} waiting, {opened} opened, {held} held, {rejected} rejected by their destination"
     ));

@@ -58,7 +58,8 @@ impl Bluetooth {
         let identifier = Identifier::make(&key, &mut rng);
         let name = config.name.as_str().to_owned();
         let (visible, seen) = watch::channel(said(&name, facts, identifier));
-        let options = Options { adapters: adapters(config), links: places(config), sparing: true };
+        let options =
+            Options { adapters: adapters(config), links: places(config), sparing: true, l2cap: true };
         let peripheral = Peripheral::start(options, seen, links);
         let renew_at = now + RENEW;
         Some(Bluetooth { peripheral, visible, key, rng, identifier, renew_at, facts, name, _caller: caller })

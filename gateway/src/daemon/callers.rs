@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::ops::ControlFlow;
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use waypost_ble::{Bearer, Radio, Sighting, Which};
@@ -13,7 +13,8 @@ use waypost_protocol::advertising::Advertisement;
 use waypost_protocol::ids::PeerKey;
 use waypost_store::Store;
 
-/// A phone that was called is left alone for so long, whatever came of it.
+/// A phone that was called is left alone for so long at that address, whatever came of it: anybody can repeat what a phone
+/// advertises, but from elsewhere.
 const AGAIN: Duration = Duration::from_secs(120);
 /// Where there is no adapter, it is looked for again after so long.
 const NO_ADAPTER: Duration = Duration::from_secs(60);
@@ -26,10 +27,27 @@ pub(super) struct Schedule {
     pub(super) window: Duration,
 }
 
-/// A link to a phone that was called.
-pub(super) struct Called {
-    pub(super) link: Link,
-    pub(super) peer: PeerKey,
+/// What a caller has to say.
+pub(super) enum Calling {
+    /// It is about to call this phone, and asks whether to.
+    May(PeerKey, oneshot::Sender<bool>),
+    /// A link to a phone that was called.
+    Called(Box<Link>, PeerKey),
+}
+
+/// Phones that were called, where and when.
+#[derive(Default)]
+struct Recent(HashMap<(PeerKey, String), Instant>);
+
+impl Recent {
+    fn called(&mut self, peer: PeerKey, address: &str, now: Instant) {
+        self.0.retain(|_, at| now.duration_since(*at) < AGAIN);
+        self.0.insert((peer, address.to_owned()), now);
+    }
+
+    fn may_call(&self, peer: PeerKey, address: &str, now: Instant) -> bool {
+        self.0.get(&(peer, address.to_owned())).is_none_or(|at| now.duration_since(*at) >= AGAIN)
+    }
 }
 
 /// Calls phones until it is dropped.
@@ -37,8 +55,8 @@ pub(super) struct Caller(JoinHandle<()>);
 
 impl Caller {
     /// Begins.
-    pub(super) fn start(schedule: Schedule, store: Store, called: mpsc::Sender<Called>) -> Self {
-        Caller(tokio::spawn(look_around(schedule, store, called)))
+    pub(super) fn start(schedule: Schedule, store: Store, calling: mpsc::Sender<Calling>) -> Self {
+        Caller(tokio::spawn(look_around(schedule, store, calling)))
     }
 }
 
@@ -48,11 +66,10 @@ impl Drop for Caller {
     }
 }
 
-async fn look_around(schedule: Schedule, store: Store, called: mpsc::Sender<Called>) {
-    let mut last: HashMap<PeerKey, Instant> = HashMap::new();
+async fn look_around(schedule: Schedule, store: Store, calling: mpsc::Sender<Calling>) {
+    let mut recent = Recent::default();
     loop {
         tokio::time::sleep(schedule.interval).await;
-        last.retain(|_, at| at.elapsed() < AGAIN);
         let radio = match Radio::open(&schedule.adapter).await {
             Ok(radio) => radio,
             Err(error) => {
@@ -62,7 +79,7 @@ async fn look_around(schedule: Schedule, store: Store, called: mpsc::Sender<Call
             }
         };
         // One phone each time: the scan has ended when it is called, and what else was heard will be heard again.
-        let found = match look(&radio, &schedule, &store, &last).await {
+        let found = match look(&radio, &schedule, &store, &recent).await {
             Ok(found) => found,
             Err(error) => {
                 log::info!("phones could not be looked for: {error}");
@@ -70,11 +87,19 @@ async fn look_around(schedule: Schedule, store: Store, called: mpsc::Sender<Call
             }
         };
         let Some((peer, sighting)) = found else { continue };
-        last.insert(peer, Instant::now());
+        recent.called(peer, &sighting.address, Instant::now());
+        // To call one that is here would end its link.
+        let (answer, may) = oneshot::channel();
+        if calling.send(Calling::May(peer, answer)).await.is_err() {
+            return;
+        }
+        if !may.await.unwrap_or(false) {
+            continue;
+        }
         match radio.call(&sighting, Bearer::Any, None).await {
             Ok(call) => {
                 log::info!(peer:%, address = sighting.address.as_str(); "calling a phone that waits");
-                if called.send(Called { link: call.link, peer }).await.is_err() {
+                if calling.send(Calling::Called(Box::new(call.link), peer)).await.is_err() {
                     return;
                 }
             }
@@ -88,13 +113,15 @@ async fn look(
     radio: &Radio,
     schedule: &Schedule,
     store: &Store,
-    last: &HashMap<PeerKey, Instant>,
+    recent: &Recent,
 ) -> Result<Option<(PeerKey, Sighting)>, String> {
     let keys = store.advertising_keys().map_err(|error| error.to_string())?;
     let mut found = None;
     let mut seen = |sighting: Sighting| {
         let Ok(said) = Advertisement::parse(&sighting.data) else { return ControlFlow::Continue(()) };
-        let is_known = |(peer, key): &&(PeerKey, _)| said.identifier.is_of(key) && !last.contains_key(peer);
+        let is_known = |(peer, key): &&(PeerKey, _)| {
+            said.identifier.is_of(key) && recent.may_call(*peer, &sighting.address, Instant::now())
+        };
         match keys.iter().find(is_known).filter(|_| !said.is_gateway) {
             Some((peer, _)) => {
                 found = Some((*peer, sighting));
@@ -105,4 +132,22 @@ async fn look(
     };
     radio.scan(schedule.window, &mut seen).await.map_err(|error| error.to_string())?;
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whoever_repeats_what_a_phone_advertises_keeps_nobody_from_calling_it() {
+        let (phone, other) = (PeerKey([1; 32]), PeerKey([2; 32]));
+        let (here, there, now) = ("00:00:00:00:00:01", "00:00:00:00:00:02", Instant::now());
+        let mut recent = Recent::default();
+        recent.called(phone, here, now);
+        assert!(!recent.may_call(phone, here, now + AGAIN / 2));
+        assert!(recent.may_call(phone, there, now) && recent.may_call(other, here, now));
+        assert!(recent.may_call(phone, here, now + AGAIN));
+        recent.called(other, here, now + AGAIN);
+        assert_eq!(recent.0.len(), 1, "what is over is forgotten");
+    }
 }

@@ -7,7 +7,10 @@ mod bundles;
 mod callers;
 mod follow;
 mod host;
+mod outlook;
+mod reload;
 mod requests;
+mod start;
 mod time;
 mod uploads;
 
@@ -15,34 +18,29 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use rand_core::RngCore;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use waypost_backhaul::{Networks, Watch};
-use waypost_config::{Config, LogPlace, Problem};
-use waypost_lan::{Announcement, Listener};
+use waypost_config::{Config, Problem};
+use waypost_lan::Announcement;
 use waypost_link::Link;
-use waypost_node::{Node, NodeEvent, system_rng};
+use waypost_node::{Node, NodeEvent};
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Identity, Introduction};
-use waypost_protocol::sync::PeerHello;
 use waypost_protocol::time::Monotonic;
-use waypost_store::{Store, Writer, WriterOptions};
 
 pub(crate) use self::uploads::largest_body;
 
 use self::backhaul::Backhauls;
-use self::bluetooth::{Bluetooth, Facts};
+use self::bluetooth::Bluetooth;
 use self::bundles::Bundles;
-use self::callers::{Called, Caller, Schedule};
+use self::callers::Calling;
 use self::host::GatewayHost;
-use self::time::TrustedTime;
 use self::uploads::{Shared, Upload, UploadNews};
 use crate::bundle::Job;
 use crate::control::{Asked, ControlSocket};
-use crate::destinations::{Destinations, Served};
+use crate::destinations::Destinations;
 use crate::remote_log::AtFolder;
-use crate::{control, logging, remote_log, setup};
 
 /// Rows that one sweep of the store looks at.
 const SWEEP_ROWS: usize = 1_000;
@@ -63,7 +61,7 @@ enum Event {
     Node(NodeEvent),
     Deadline,
     Link(Box<Link>),
-    Called(Box<Called>),
+    Calling(Calling),
     Asked(Asked),
     Upload(UploadNews),
     Networks(Networks),
@@ -92,8 +90,8 @@ pub struct Daemon {
     shared: Shared,
     listening: Vec<String>,
     links: mpsc::Receiver<Link>,
-    /// Phones that were called over Bluetooth.
-    called: mpsc::Receiver<Called>,
+    /// Phones that are called over Bluetooth.
+    calling: mpsc::Receiver<Calling>,
     bluetooth: Option<Bluetooth>,
     asked: mpsc::Receiver<Asked>,
     news: mpsc::Receiver<UploadNews>,
@@ -171,134 +169,6 @@ impl Signals {
 }
 
 impl Daemon {
-    async fn start(path: &Path, config: Arc<Config>, problems: &[Problem]) -> anyhow::Result<Self> {
-        let store = setup::open_store(&config)?;
-        let identity = setup::open_identity(&config)?;
-        let writer = Writer::start(store.clone(), WriterOptions::default())?;
-        let (mut destinations, found) = Destinations::load(&config);
-        destinations.go_on(&Destinations::default(), &store);
-        log_problems(problems.iter().chain(&found));
-        let problems = unusable(problems.iter().chain(&found));
-        let destinations = Arc::new(destinations);
-        let hello = setup::hello(&config, &store, &destinations);
-        let limits = setup::limits(&config);
-        let node = Node::new(identity.clone(), hello, limits, store.clone(), writer.clone(), system_rng()?);
-        let (news_in, news) = mpsc::channel(64);
-        let (asked_in, asked) = mpsc::channel(8);
-        let (links_in, links) = mpsc::channel(16);
-        let control = control::listen(&config.control.socket, asked_in)?;
-        let (listening, port) = listen(&config, links_in.clone()).await;
-        let announcement =
-            port.filter(|_| config.lan.advertise).and_then(|port| announce(&config, &identity, port));
-        let time = TrustedTime::load(store.clone(), writer.clone());
-        let backhauls = Arc::new(Backhauls::new(
-            config.backhaul.clone(),
-            store.clone(),
-            writer.clone(),
-            time.clone(),
-            news_in.clone(),
-        ));
-        let host = GatewayHost {
-            config: config.clone(),
-            destinations: destinations.clone(),
-            store: store.clone(),
-            time: time.clone(),
-            new_documents: false,
-            new_confirmations: false,
-            look_again: false,
-            contacts: 0,
-            link_bytes: 0,
-        };
-        let way = backhauls.clone();
-        let bundles = Bundles::new(&config);
-        let signer = remote_log::signer(&config)?;
-        let shared = Shared { store, writer, clock: node.clock(), time, way, news: news_in, signer };
-        let (called_in, called) = mpsc::channel(1);
-        let caller = caller(&config, &shared.store, called_in);
-        let (key, now) = (identity.advertising_key(), node.clock().now());
-        let bluetooth = Bluetooth::start(&config, key, system_rng()?, now, links_in, caller);
-        let mut daemon = Daemon {
-            path: path.to_owned(),
-            config,
-            destinations,
-            identity,
-            node,
-            host,
-            uploads: Vec::new(),
-            folder_log: None,
-            problems,
-            shared,
-            listening,
-            links,
-            called,
-            bluetooth,
-            asked,
-            news,
-            watch: watch_networks(),
-            networks: Networks::default(),
-            bundles,
-            backhauls,
-            next_look: Monotonic(LOOK_EVERY),
-            next_sweep: Monotonic(SWEEP_ON),
-            _announcement: announcement,
-            _control: control,
-        };
-        if daemon.watch.is_none() {
-            daemon.backhauls.look(None, Some(Vec::new()));
-        }
-        daemon.start_uploads(true);
-        daemon.look_for_sticks();
-        daemon.start_folder_log();
-        log::info!(
-            name = daemon.config.name.as_str(), key:% = daemon.identity.public(), listening:? = daemon.listening,
-            destinations = daemon.destinations.0.len();
-            "gateway is running"
-        );
-        Ok(daemon)
-    }
-
-    /// One uploader per destination. Those go on that nothing has changed for; `all`: none does.
-    fn start_uploads(&mut self, all: bool) {
-        let (mut kept, mut ended): (Vec<Upload>, Vec<Upload>) = (Vec::new(), Vec::new());
-        for upload in self.uploads.drain(..) {
-            let same = |served: &&Served| !all && served.uploads_like(&upload.served);
-            let goes_on = upload.uploader.is_running() && self.destinations.0.iter().any(|one| same(&one));
-            if goes_on { kept.push(upload) } else { ended.push(upload) }
-        }
-        // The news that they may be telling has nobody who reads it meanwhile: they are given a second.
-        stop_uploads(ended, Duration::from_secs(1));
-        let seed = system_rng().map_or(0, |mut rng| rng.next_u64());
-        for served in &self.destinations.0 {
-            if let Some(at) = kept.iter().position(|upload| served.uploads_like(&upload.served)) {
-                self.uploads.push(kept.swap_remove(at));
-                continue;
-            }
-            match uploads::start(served, &self.destinations, &self.config, &self.shared, seed) {
-                Ok(upload) => self.uploads.push(upload),
-                Err((key, message)) => {
-                    let problem = served.config.problem(waypost_config::Severity::Error, key, &message);
-                    log_problems([&problem]);
-                    self.problems.push(problem.to_string());
-                }
-            }
-        }
-    }
-
-    /// Remote logs in a folder, begun anew.
-    fn start_folder_log(&mut self) {
-        self.folder_log = None;
-        let logs = &self.config.remote_log;
-        let LogPlace::Folder(path) = &logs.to else { return };
-        if !remote_log::is_wanted(logs) {
-            return;
-        }
-        let parts = self.shared.for_logs(&self.config, &self.destinations);
-        match AtFolder::start(parts, path, self.shared.clock) {
-            Ok(running) => self.folder_log = Some(running),
-            Err(error) => log::error!(error:%; "no remote logs in {}: {error}", path.display()),
-        }
-    }
-
     /// True when it was told to end, false when the store must be opened anew.
     async fn run(&mut self, signals: &mut Signals) -> bool {
         loop {
@@ -308,9 +178,13 @@ impl Daemon {
                 Event::Link(link) => {
                     self.node.accept(*link);
                 }
-                Event::Called(called) => {
-                    if let Err(error) = self.node.open(called.link, &Introduction::Known(called.peer)) {
-                        log::warn!(peer:% = called.peer, error:%; "no session with a phone that was called: {error}");
+                Event::Calling(Calling::May(peer, answer)) => {
+                    // Nobody waits for it who has ended meanwhile.
+                    let _ = answer.send(!self.node.peers().contains(&peer));
+                }
+                Event::Calling(Calling::Called(link, peer)) => {
+                    if let Err(error) = self.node.open(*link, &Introduction::Known(peer)) {
+                        log::warn!(peer:%, error:%; "no session with a phone that was called: {error}");
                     }
                 }
                 Event::Asked(asked) => self.answer(asked),
@@ -375,7 +249,7 @@ impl Daemon {
             event = self.bundles.next() => event,
             () = minute => Event::Minute,
             Some(link) = self.links.recv() => Event::Link(Box::new(link)),
-            Some(called) = self.called.recv() => Event::Called(Box::new(called)),
+            Some(calling) = self.calling.recv() => Event::Calling(calling),
             () = renew => Event::Visible,
             () = wait => Event::Deadline,
             () = tokio::time::sleep_until(clock.instant(self.next_sweep)) => Event::Sweep,
@@ -396,62 +270,6 @@ impl Daemon {
         if std::mem::take(&mut self.host.new_confirmations) {
             self.node.confirmations_changed(&mut self.host);
             self.sweep_soon();
-        }
-    }
-
-    /// A network came or went: what could not be reached may be reached now.
-    fn networks_changed(&mut self, networks: Networks) {
-        let outward = networks.outward();
-        let names: Vec<String> = outward.iter().map(|network| network.interface.clone()).collect();
-        log::info!(networks:? = names; "networks with a way out: {}", listed(&names));
-        self.look_at_backhauls(None, Some(outward));
-        if networks.adds_to(&self.networks) {
-            self.uploads.iter().for_each(|upload| upload.uploader.path_up());
-        } else if networks.is_empty() {
-            self.uploads.iter().for_each(|upload| upload.uploader.path_down());
-        }
-        self.networks = networks;
-        self.tell_everyone();
-    }
-
-    /// Says how things stand: to peers that come, and over Bluetooth to everyone near.
-    fn tell_everyone(&mut self) {
-        let has_backhaul = self.has_backhaul();
-        if self.node.hello().has_backhaul != has_backhaul {
-            self.set_hello();
-        }
-        let Some(bluetooth) = &mut self.bluetooth else { return };
-        let room = match self.shared.store.usage() {
-            Ok(usage) => usage.room,
-            Err(error) => {
-                log::warn!(error:%; "the store does not say how much room it has: {error}");
-                0
-            }
-        };
-        bluetooth.tell(Facts { has_backhaul, room }, self.config.name.as_str(), self.node.clock().now());
-    }
-
-    /// Whether a path to a destination may be there: a network with a way out. Where the kernel does not tell of networks,
-    /// a path is found by trying only.
-    fn has_backhaul(&self) -> bool {
-        self.watch.is_none() || !self.networks.outward().is_empty()
-    }
-
-    fn set_hello(&mut self) {
-        let hello = setup::hello(&self.config, &self.shared.store, &self.destinations);
-        let has_backhaul = self.has_backhaul();
-        self.node.set_hello(PeerHello { has_backhaul, ..hello });
-    }
-
-    /// Another backhaul may be used now.
-    fn look_at_backhauls(
-        &mut self,
-        configured: Option<Vec<waypost_config::Backhaul>>,
-        outward: Option<Vec<waypost_backhaul::Network>>,
-    ) {
-        self.next_look = self.node.clock().now() + LOOK_EVERY;
-        if self.backhauls.look(configured, outward) {
-            self.uploads.iter().for_each(|upload| upload.uploader.path_up());
         }
     }
 
@@ -502,144 +320,11 @@ impl Daemon {
     }
 }
 
-/// Calls phones, where the configuration says so: from one adapter, so that one only scans.
-fn caller(config: &Config, store: &Store, called: mpsc::Sender<Called>) -> Option<Caller> {
-    let ble = &config.ble;
-    let adapter = bluetooth::adapters(config).into_iter().next()?;
-    let schedule =
-        Schedule { adapter, interval: ble.call_interval.duration(), window: ble.call_window.duration() };
-    (ble.enabled && ble.call).then(|| Caller::start(schedule, store.clone(), called))
-}
-
-fn watch_networks() -> Option<Watch> {
-    match Watch::start() {
-        Ok(watch) => Some(watch),
-        Err(error) => {
-            log::warn!(error:%; "the kernel does not tell of networks ({error}); a backhaul is found by trying only");
-            None
-        }
-    }
-}
-
-fn listed(names: &[String]) -> String {
-    if names.is_empty() { "none".into() } else { names.join(", ") }
-}
-
 /// Ends uploads side by side.
 fn stop_uploads(uploads: Vec<Upload>, within: Duration) {
     let until = std::time::Instant::now() + within;
     uploads.iter().for_each(|upload| upload.uploader.wind_down());
     for upload in uploads {
         upload.uploader.stop(until.saturating_duration_since(std::time::Instant::now()));
-    }
-}
-
-async fn listen(config: &Config, links: mpsc::Sender<Link>) -> (Vec<String>, Option<u16>) {
-    let (mut listening, mut port) = (Vec::new(), None);
-    if !config.lan.enabled {
-        return (listening, port);
-    }
-    for address in &config.lan.listen {
-        match Listener::bind(&address.to_string()).await {
-            Ok(listener) => {
-                if let Ok(bound) = listener.local_address() {
-                    port.get_or_insert(bound.port());
-                    listening.push(bound.to_string());
-                }
-                tokio::spawn(accept(listener, links.clone()));
-            }
-            // One transport that fails stops no other.
-            Err(error) => log::error!(error:%; "no LAN links on one address: {error}"),
-        }
-    }
-    (listening, port)
-}
-
-async fn accept(listener: Listener, links: mpsc::Sender<Link>) {
-    loop {
-        match listener.accept().await {
-            Ok(link) => {
-                if links.send(link).await.is_err() {
-                    return;
-                }
-            }
-            Err(error) => {
-                log::warn!(error:%; "a LAN link could not be taken: {error}");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-fn announce(config: &Config, identity: &Identity, port: u16) -> Option<Announcement> {
-    let key = identity.public();
-    match waypost_lan::announce(config.name.as_str(), &key.as_bytes()[..4], port) {
-        Ok(announcement) => Some(announcement),
-        Err(error) => {
-            log::error!(error:%; "phones must be told the gateway's address: {error}");
-            None
-        }
-    }
-}
-
-fn unusable<'a>(problems: impl IntoIterator<Item = &'a Problem>) -> Vec<String> {
-    let errors = problems.into_iter().filter(|problem| problem.severity != waypost_config::Severity::Warning);
-    errors.map(ToString::to_string).collect()
-}
-
-fn log_problems<'a>(problems: impl IntoIterator<Item = &'a Problem>) {
-    for problem in problems {
-        match problem.severity {
-            waypost_config::Severity::Warning => log::warn!("{problem}"),
-            waypost_config::Severity::Error | waypost_config::Severity::Fatal => log::error!("{problem}"),
-        }
-    }
-}
-
-impl Daemon {
-    /// Reads the configuration again and puts into effect what can be without a restart.
-    fn reload(&mut self) -> (Vec<Problem>, Vec<waypost_config::Change>) {
-        let loaded = waypost_config::load(&self.path);
-        if loaded.is_fatal() {
-            log_problems(&loaded.problems);
-            log::error!("the configuration is not used; the one before goes on");
-            return (loaded.problems, Vec::new());
-        }
-        let changes = waypost_config::reload_diff(&self.config, &loaded.config);
-        let config = waypost_config::after_reload(&self.config, &loaded.config);
-        let upload_changed =
-            config.upload != self.config.upload || config.remote_log != self.config.remote_log;
-        let (mut destinations, found) = Destinations::load(&config);
-        destinations.go_on(&self.destinations, &self.shared.store);
-        log_problems(loaded.problems.iter().chain(&found));
-        let problems: Vec<Problem> = loaded.problems.into_iter().chain(found).collect();
-        self.problems = unusable(&problems);
-        (self.config, self.destinations) = (Arc::new(config), Arc::new(destinations));
-        (self.host.config, self.host.destinations) = (self.config.clone(), self.destinations.clone());
-        logging::set_level(self.config.log.level);
-        self.node.set_limits(setup::limits(&self.config));
-        self.set_hello();
-        self.node.narrow_wants(&self.destinations.subscribable());
-        self.end_unserved();
-        self.look_at_backhauls(Some(self.config.backhaul.clone()), None);
-        self.start_uploads(upload_changed);
-        self.look_for_sticks();
-        self.start_folder_log();
-        self.tell_everyone();
-        log::info!(changed = changes.len(); "configuration read again");
-        for change in &changes {
-            let when = if change.needs_restart { "needs restart" } else { "in effect" };
-            log::info!("{}: {when}", change.key);
-        }
-        (problems, changes)
-    }
-
-    /// Ends the sessions of peers that the configuration no longer lets in.
-    fn end_unserved(&mut self) {
-        for peer in self.node.peers() {
-            if let Err(reason) = access::still_served(&self.config, &self.shared.store, &peer) {
-                self.node.end_peer(&peer, reason);
-            }
-        }
     }
 }

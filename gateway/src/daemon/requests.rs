@@ -113,6 +113,7 @@ impl Daemon {
             listening: self.listening.clone(),
             bluetooth: self.bluetooth.as_ref().map(Bluetooth::status).unwrap_or_default(),
             sessions: self.node.sessions(),
+            in_line: self.node.in_line(),
             contacts: self.host.contacts,
             link_bytes: self.host.link_bytes,
             waiting: counts.waiting,

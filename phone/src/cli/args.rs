@@ -349,6 +349,9 @@ pub(crate) struct Listen {
     pub(crate) listen: String,
     #[command(flatten)]
     pub(crate) bluetooth: Bluetooth,
+    /// Over GATT only, also with those who could open an L2CAP channel
+    #[arg(long, requires = "ble")]
+    pub(crate) gatt: bool,
     /// For a kiosk that calls phones, instead of other phones
     #[arg(long, requires = "ble")]
     pub(crate) kiosk: bool,

@@ -14,7 +14,7 @@ use waypost_lan::Listener;
 use waypost_link::Link;
 use waypost_phone::{Bell, CODE_VALID, Ending, OnAir, Phone, SyncReport, addresses_of};
 
-use super::args::{ANYWHERE, Bluetooth, Listen, Run};
+use super::args::{ANYWHERE, Listen, Run};
 use super::output::Out;
 use super::sync::{View, summary};
 use super::{Done, block_on, told_to_stop};
@@ -23,7 +23,7 @@ pub(super) fn listen(phone: &Phone, listen: &Listen, out: &Out) -> anyhow::Resul
     let done = block_on(async {
         let (source, addresses, _on_air) = match listen.bluetooth.ble {
             true => {
-                let (source, on_air) = air(phone, &listen.bluetooth, out).await?;
+                let (source, on_air) = air(phone, listen, out).await?;
                 (source, Vec::new(), Some(on_air))
             }
             false => {
@@ -152,9 +152,9 @@ async fn lan(address: &str) -> anyhow::Result<(Source, Vec<String>)> {
 }
 
 /// Links from the air, for as long as what is returned with them lives.
-async fn air(phone: &Phone, bluetooth: &Bluetooth, out: &Out) -> anyhow::Result<(Source, OnAir)> {
+async fn air(phone: &Phone, listen: &Listen, out: &Out) -> anyhow::Result<(Source, OnAir)> {
     let (links_in, links) = mpsc::channel(4);
-    let mut on_air = phone.be_visible(&bluetooth.adapter, links_in)?;
+    let mut on_air = phone.be_visible(&listen.bluetooth.adapter, listen.gatt, links_in)?;
     on_air.ready().await.map_err(anyhow::Error::msg)?;
     out.say("others can find this phone over Bluetooth");
     Ok((Source::Air(links), on_air))

@@ -29,6 +29,7 @@ def run(lab: Lab):
         network(lab, "link", "set", "internet", "up")
         come(lab)
         asyncio.run(listens(lab, phone, new, old))
+        slows_down(lab)
     finally:
         network(lab, "link", "del", "wan")
 
@@ -95,3 +96,15 @@ async def until(heard, flags, seconds=60):
     begun = time.monotonic()
     await independent.wait_until(f"its flags are {flags:04b}", found, seconds)
     return time.monotonic() - begun
+
+
+def slows_down(lab):
+    """Somebody was here a moment ago: often; after half a minute without anybody: about once a second."""
+
+    def intervals():
+        return {name: {round(one["interval"]) for one in lab.radio.advertisements(name)} for name in ("hci0", "hci1")}
+
+    assert intervals() == {"hci0": {152}, "hci1": {152}}, intervals()
+    begun = time.monotonic()
+    wait_until("they advertise slowly", lambda: intervals() == {"hci0": {1022}, "hci1": {1022}}, 60)
+    lab.note(f"slowly after {time.monotonic() - begun:.0f} s")

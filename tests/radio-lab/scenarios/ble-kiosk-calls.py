@@ -1,8 +1,11 @@
-"""The kiosk looks for phones that wait to be called, and calls one that it knows: the phone hands over what it has."""
+"""The kiosk looks for phones that wait to be called, and calls one that it knows: the phone hands over what it has, by
+L2CAP, and by GATT where it offers nothing else."""
 
+from interop.ble_links import NAME, structures
 from lab import Lab, forms, photos, wait_until
 
 CONTROLLERS = 2
+LIMIT = 180
 
 
 def run(lab: Lab):
@@ -10,16 +13,23 @@ def run(lab: Lab):
     amina = lab.phone("amina", "hci1")
     wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
     amina.pair(kiosk, "--ble")
-    contents = forms(5) + photos(1)
-    amina.add(contents)
-    kiosk.stop()
+    contents = []
     kiosk.configure("call", 'ble.call = true\nble.call_interval = "10s"\n')
-    kiosk.start()
 
-    listening = amina.start("listen", "--ble", "--kiosk", "--once")
-    listening.wait_for('"listening"')
-    assert listening.child.wait(60) == 0
-    report = amina.report()
-    assert (report["transferred"], report["medium"], report["ending"]) == (6, "ble", "finished"), report
-    kiosk.process.wait_for("calling a phone that waits", 1)
+    for number, (medium, how) in enumerate((("ble", []), ("ble-gatt", ["--gatt"]))):
+        # One that has just called a phone leaves it alone for a while.
+        kiosk.stop()
+        kiosk.start()
+        new = forms(5, seed=number) + photos(1, seed=number)
+        amina.add(new)
+        contents += new
+        listening = amina.start("listen", "--ble", "--kiosk", "--once", *how)
+        listening.wait_for('"listening"')
+        said = wait_until("it is on the air", lambda: lab.radio.advertisements("hci1"))[0]
+        names = {kind for kind, _ in structures(bytes.fromhex(said["data"] + said["response"]))} & {8, NAME}
+        assert not names, f"a phone tells no name: {said}"
+        assert listening.child.wait(60) == 0
+        report = amina.report()
+        assert (report["transferred"], report["medium"], report["ending"]) == (6, medium, "finished"), report
+        kiosk.process.wait_for("calling a phone that waits", 1)
     wait_until("it is at the server", lambda: lab.destination().inbox() == dict(contents))

@@ -7,7 +7,7 @@ from lab import Lab, photos, wait_until
 CONTROLLERS = 2
 LIMIT = 240
 SIZE = 4_000_000
-VISITS = 4
+VISITS = 2
 
 
 def run(lab: Lab):

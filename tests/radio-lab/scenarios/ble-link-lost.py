@@ -11,11 +11,11 @@ def run(lab: Lab):
     wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
     amina = lab.phone("amina", "hci1")
     amina.pair(kiosk, "--ble")
-    photo = photos(1, size=3_000_000)
+    photo = photos(1, size=2_000_000)
     amina.add(photo)
 
     sent = 0
-    for after in (700_000, 1_600_000):
+    for after in (500_000, 1_200_000):
         sync = amina.start("sync", "--ble")
         wait_until("it moves", lambda: amina.moved() >= after, 60)
         lab.radio.lose("hci1")

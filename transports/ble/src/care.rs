@@ -35,37 +35,33 @@ pub(crate) enum Ended {
 }
 
 /// Attends one adapter for as long as it is there.
-pub(crate) async fn attend(session: Session, name: String, shared: Shared) -> Ended {
-    let Ok(adapter) = session.adapter(&name) else { return Ended::Gone };
-    let mut life = Life {
-        _session: session,
-        adapter,
-        name,
-        address: String::new(),
-        shared,
-        pause: PAUSE,
-        failures: 0,
-        was_ready: false,
-    };
+pub(crate) async fn attend(name: String, shared: Shared) -> Ended {
+    let mut life = Life { name, address: String::new(), shared, pause: PAUSE, failures: 0, was_ready: false };
     loop {
-        let trouble = match life.once().await {
+        // A connection of its own each time: what was registered over the last one goes with it, also if its answer
+        // never came.
+        let session = match call("reach the Bluetooth service", Session::new()).await {
+            Ok(session) => session,
+            Err(error) => return Ended::Service(error.to_string()),
+        };
+        let Ok(adapter) = session.adapter(&life.name) else { return Ended::Gone };
+        let trouble = match life.once(&adapter).await {
             Ok(()) => continue,
             Err(trouble) => trouble,
         };
         match trouble {
             BleError::NoAdapter(_) => return Ended::Gone,
             BleError::NoService(why) => return Ended::Service(why),
-            BleError::Off(_) => life.wait(State::Off, "switch it on: bluetoothctl power on").await,
-            BleError::Blocked(_) => life.wait(State::Blocked, "unblock it: rfkill unblock bluetooth").await,
-            other => life.recover(&other).await,
+            BleError::Off(_) => life.wait(&adapter, State::Off, "switch it on: bluetoothctl power on").await,
+            BleError::Blocked(_) => {
+                life.wait(&adapter, State::Blocked, "unblock it: rfkill unblock bluetooth").await;
+            }
+            other => life.recover(&adapter, &other).await,
         }
     }
 }
 
 struct Life {
-    /// Its tasks end with it.
-    _session: Session,
-    adapter: Adapter,
     name: String,
     address: String,
     shared: Shared,
@@ -89,11 +85,11 @@ impl Drop for Unblock<'_> {
 
 impl Life {
     /// From off to served, until something ends that. `Ok`: begin again at once.
-    async fn once(&mut self) -> Result<(), BleError> {
-        self.address = adapter::own_address(&self.adapter).await?.0.to_string();
-        self.switch_on().await?;
+    async fn once(&mut self, adapter: &Adapter) -> Result<(), BleError> {
+        self.address = adapter::own_address(adapter).await?.0.to_string();
+        self.switch_on(adapter).await?;
         self.set(State::Starting, "");
-        let mut service = Service::start(&self.adapter, &self.shared).await?;
+        let mut service = Service::start(adapter, &self.shared).await?;
         self.set(State::Ready, "");
         self.was_ready = true;
         let begun = Instant::now();
@@ -112,14 +108,14 @@ impl Life {
         }
     }
 
-    async fn switch_on(&self) -> Result<(), BleError> {
-        if call("read the adapter's state", self.adapter.is_powered()).await? {
+    async fn switch_on(&self, adapter: &Adapter) -> Result<(), BleError> {
+        if call("read the adapter's state", adapter.is_powered()).await? {
             return Ok(());
         }
         if is_blocked(&self.name) {
             return Err(BleError::Blocked(self.name.clone()));
         }
-        match within(POWER, "switch the adapter on", self.adapter.set_powered(true)).await {
+        match within(POWER, "switch the adapter on", adapter.set_powered(true)).await {
             Err(BleError::Failed { why, .. }) => {
                 log::debug!("{}: {why}", self.name);
                 Err(BleError::Off(self.name.clone()))
@@ -133,10 +129,10 @@ impl Life {
     }
 
     /// Waits until it is switched on, or a while.
-    async fn wait(&self, state: State, remedy: &str) {
+    async fn wait(&self, adapter: &Adapter, state: State, remedy: &str) {
         self.set(state, remedy);
         let on = async {
-            let Ok(events) = self.adapter.events().await else { return };
+            let Ok(events) = adapter.events().await else { return };
             tokio::pin!(events);
             while let Some(event) = events.next().await {
                 if matches!(event, AdapterEvent::PropertyChanged(AdapterProperty::Powered(true))) {
@@ -149,7 +145,7 @@ impl Life {
     }
 
     /// It does not do what it should. The second time in a row it is switched off and on again.
-    async fn recover(&mut self, trouble: &BleError) {
+    async fn recover(&mut self, adapter: &Adapter, trouble: &BleError) {
         self.failures += 1;
         let is_hung = matches!(trouble, BleError::Hung(_));
         if self.failures == 1 && !is_hung {
@@ -166,11 +162,11 @@ impl Life {
         self.set(State::Hung, &format!("{trouble}; it is switched off and on again"));
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
-        if let Err(error) = self.switch_by_rfkill().await {
+        if let Err(error) = self.switch_by_rfkill(adapter).await {
             log::debug!(adapter = self.name.as_str(); "not switched by rfkill: {error}");
             // An adapter that hangs does not obey, others do.
             for (doing, on) in [("switch the adapter off", false), ("switch the adapter on", true)] {
-                if let Err(error) = within(POWER, doing, self.adapter.set_powered(on)).await {
+                if let Err(error) = within(POWER, doing, adapter.set_powered(on)).await {
                     log::info!(adapter = self.name.as_str(); "{error}");
                 }
                 tokio::time::sleep(STAY_OFF).await;
@@ -179,7 +175,7 @@ impl Life {
     }
 
     /// Off and on by the switch that also resets what hangs. The service then switches it on by itself.
-    async fn switch_by_rfkill(&self) -> std::io::Result<()> {
+    async fn switch_by_rfkill(&self, adapter: &Adapter) -> std::io::Result<()> {
         set_blocked(&self.name, true)?;
         {
             // Unblocked also where this ends meanwhile.
@@ -188,7 +184,7 @@ impl Life {
         }
         for _ in 0..10 {
             tokio::time::sleep(STAY_OFF).await;
-            if matches!(call("read the adapter's state", self.adapter.is_powered()).await, Ok(true)) {
+            if matches!(call("read the adapter's state", adapter.is_powered()).await, Ok(true)) {
                 break;
             }
         }

@@ -35,8 +35,9 @@ pub(crate) fn listen(address: Address, kind: AddressType) -> io::Result<(StreamL
     Ok((listener, psm))
 }
 
-/// Takes a channel that somebody opens, and tells whose it is.
-pub(crate) async fn accept(listener: &StreamListener) -> io::Result<(Channel, Address)> {
+/// Takes a channel that somebody opens, and tells whose it is. Without a listener nobody does.
+pub(crate) async fn accept(listener: Option<&StreamListener>) -> io::Result<(Channel, Address)> {
+    let Some(listener) = listener else { return std::future::pending().await };
     let accept = poll_fn(|cx| {
         let _made = by_the_reading_thread()?;
         listener.poll_accept(cx)

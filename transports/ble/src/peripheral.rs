@@ -42,6 +42,8 @@ pub struct Options {
     pub links: usize,
     /// Whether to advertise slowly while nobody is here.
     pub sparing: bool,
+    /// Whether links run over L2CAP where the other side can; else over GATT only.
+    pub l2cap: bool,
 }
 
 /// What all adapters' tasks need.
@@ -139,7 +141,7 @@ async fn with_session(session: &Session, shared: &Shared, told: &mut Told) -> Bl
             LOOK
         };
         for name in names {
-            let begin = || tokio::spawn(care::attend(session.clone(), name.clone(), shared.clone()));
+            let begin = || tokio::spawn(care::attend(name.clone(), shared.clone()));
             tasks.0.entry(name.clone()).or_insert_with(begin);
         }
         let ended = async {

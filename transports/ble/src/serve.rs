@@ -33,7 +33,7 @@ use crate::{COMPANY, USEFUL_FRAME, gatt_stream};
 const IDLE_INTERVAL: Duration = Duration::from_millis(1022);
 const ACTIVE_INTERVAL: Duration = Duration::from_millis(152);
 /// How long it stays active after the last link.
-const STAY_ACTIVE: Duration = Duration::from_secs(60);
+const STAY_ACTIVE: Duration = Duration::from_secs(30);
 /// How often the advertisement is registered again while links are up: with extended advertising nobody else can
 /// connect after somebody has, until it is.
 const AGAIN_WITH_LINKS: Duration = Duration::from_secs(2);
@@ -90,7 +90,8 @@ impl Drop for Taken {
 pub(crate) struct Service {
     adapter: Adapter,
     shared: Shared,
-    listener: StreamListener,
+    /// For L2CAP channels, if they are taken.
+    listener: Option<StreamListener>,
     _application: ApplicationHandle,
     /// First values, of phones that have no link.
     firsts: mpsc::Receiver<(Address, Vec<u8>)>,
@@ -113,14 +114,20 @@ impl Service {
             log::debug!("{}: {error}", adapter.name());
         }
         let (address, kind) = adapter::own_address(adapter).await?;
-        let (listener, psm) = channel::listen(address, kind).map_err(|error| BleError::Failed {
+        let failed = |error: std::io::Error| BleError::Failed {
             doing: "listen for L2CAP channels",
             why: error.to_string(),
-        })?;
+        };
+        let (listener, psm) = match shared.options.l2cap {
+            true => channel::listen(address, kind)
+                .map(|(listener, psm)| (Some(listener), Some(psm)))
+                .map_err(failed)?,
+            false => (None, None),
+        };
         let gatt = Arc::new(Gatt::default());
         let (tx, tx_handle) = characteristic_control();
         let taken = gatt.clone();
-        let info = move || Info { psm: Some(psm), gatt_taken: taken.is_taken() }.encode();
+        let info = move || Info { psm, gatt_taken: taken.is_taken() }.encode();
         let read = CharacteristicRead {
             read: true,
             fun: Box::new(move |request| {
@@ -195,12 +202,12 @@ impl Service {
         tokio::pin!(events);
         self.advertise().await?;
         self.shared.board.links(self.adapter.name(), self.links.count());
-        let mut again = Instant::now() + AGAIN;
+        let mut again = self.next();
         let links = self.links.clone();
         loop {
             let limit = self.guests.next_look(&links).map_or(again, |look| again.min(look));
             tokio::select! {
-                accepted = channel::accept(&self.listener) => match accepted {
+                accepted = channel::accept(self.listener.as_ref()) => match accepted {
                     Ok((channel, from)) => self.channel(channel, from),
                     // Of one connection; where the adapter is the reason, it shows soon.
                     Err(error) => {
@@ -244,9 +251,19 @@ impl Service {
                     return Ok(Stopped::Restarted);
                 }
                 self.advertise().await?;
-                again = Instant::now() + if self.links.count() > 0 { AGAIN_WITH_LINKS } else { AGAIN };
+                again = self.next();
             }
         }
+    }
+
+    /// When the advertisements are registered again, if nothing happens before.
+    fn next(&self) -> Instant {
+        let now = Instant::now();
+        if self.links.count() > 0 {
+            return now + AGAIN_WITH_LINKS;
+        }
+        // They become slow as soon as they may.
+        if self.active_until > now { self.active_until.min(now + AGAIN) } else { now + AGAIN }
     }
 
     /// Registers the advertisements, those of before being taken back.

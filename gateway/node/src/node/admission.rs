@@ -78,6 +78,12 @@ impl Node {
         Some(id)
     }
 
+    /// How many peers wait for their turn on some radio.
+    pub fn in_line(&self) -> usize {
+        let now = self.clock.now();
+        self.radios.turns.values().map(|turns| turns.in_line(now)).sum()
+    }
+
     /// Links of the same radio that others opened and on which nobody has authenticated.
     fn half_open(&self, link: &LinkInfo) -> usize {
         let same = self.conversations.values().filter(|one| one.link.shares() == link.shares());
