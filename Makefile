@@ -47,7 +47,7 @@ test-radio: setup
 
 # Our links against bare ones, both in one guest: a JSON object for each figure.
 bench-radio: setup
-	@tests/tools/step.sh "radio bench" tests/radio-lab/run.sh --bench
+	@set -o pipefail; tests/tools/step.sh "radio bench" tests/radio-lab/run.sh --bench | python3 tests/radio-lab/figures.py
 
 lint: setup
 	@tests/tools/step.sh "format" $(CARGO) fmt --all --check

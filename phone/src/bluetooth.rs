@@ -8,7 +8,7 @@ use tokio::sync::{mpsc, watch};
 use waypost_ble::{Bearer, BleError, HangUp, Options, Peripheral, Radio, Sighting, Visible, Which};
 use waypost_link::Link;
 use waypost_node::system_rng;
-use waypost_protocol::advertising::{Advertisement, Identifier};
+use waypost_protocol::advertising::{Advertisement, AdvertisementError, Identifier};
 use waypost_protocol::ids::PeerKey;
 use waypost_protocol::session::Introduction;
 
@@ -66,6 +66,8 @@ pub struct Nearby {
     pub sighting: Sighting,
     /// What it says of itself, where this program understands it.
     pub said: Option<Advertisement>,
+    /// What it advertises is of a later version: it may be anybody.
+    pub is_later: bool,
     /// Whom this phone takes it for. The handshake proves it or not.
     pub known: Option<Gateway>,
 }
@@ -102,14 +104,19 @@ impl Phone {
         let begun = std::time::Instant::now();
         let mut near: Vec<Nearby> = Vec::new();
         let mut seen = |sighting: Sighting| {
-            let said = Advertisement::parse(&sighting.data).ok();
+            let parsed = Advertisement::parse(&sighting.data);
+            let is_later = matches!(parsed, Err(AdvertisementError::Later(_)));
+            let said = parsed.ok();
+            if said.is_none() && !is_later {
+                return ControlFlow::Continue(());
+            }
             let is_of = |one: &&Gateway| {
                 one.advertising_key
                     .as_ref()
                     .is_some_and(|key| said.is_some_and(|said| said.identifier.is_of(key)))
             };
             let known = known.iter().find(is_of).cloned();
-            let one = Nearby { sighting, said, known };
+            let one = Nearby { sighting, said, is_later, known };
             let is_enough = enough(&one, begun.elapsed());
             near.retain(|before| before.sighting.address != one.sighting.address);
             near.push(one);
@@ -137,33 +144,46 @@ impl Phone {
         // Those who have never told how to recognise them must be tried.
         let all_told =
             matches!(who, Who::Any(wanted) if wanted.iter().all(|one| one.advertising_key.is_some()));
-        let enough = |one: &Nearby, after: Duration| match who {
-            Who::Any(wanted) => {
-                is_wanted(one, wanted) || !all_told && after > PATIENCE && may_be(one, wanted)
-            }
-            Who::Stranger => after > PATIENCE && !one.is_phone(),
-        };
-        let near = match self.look_around(air, window, enough).await {
-            Ok(near) => near,
-            Err(BluetoothError::Radio(error)) => return Ok(failed(error.to_string())),
-            Err(BluetoothError::Setting(error)) => return Err(error.into()),
-        };
-        let mut last = None;
-        for (one, gateway) in candidates(&near, who) {
-            let report = match gateway {
-                Some(gateway) => self.meet_over_air(air, one, gateway, options, progress).await?,
-                None => match self.call(air, one, None).await {
-                    Ok((opened, _)) => {
-                        let options = SyncOptions { carry: false, ..options };
-                        self.sync_over(opened.link, &Introduction::Open, options, progress).await?
-                    }
-                    Err(error) => failed(error.to_string()),
-                },
+        let mut tried: Vec<String> = Vec::new();
+        let mut left = window;
+        let mut last: Option<SyncReport> = None;
+        // Whoever fails is passed over, and the rest of the window is listened to: anybody can repeat what somebody
+        // advertises.
+        while left > Duration::ZERO {
+            let enough = |one: &Nearby, after: Duration| match who {
+                _ if tried.contains(&one.sighting.address) => false,
+                Who::Any(wanted) => {
+                    let may_be = after > PATIENCE && (!all_told || one.is_later) && may_be(one, wanted);
+                    is_wanted(one, wanted) || may_be
+                }
+                Who::Stranger => after > PATIENCE && !one.is_phone(),
             };
-            if report.key.is_some() {
-                return Ok(report);
+            let begun = std::time::Instant::now();
+            let near = match self.look_around(air, left, enough).await {
+                Ok(near) => near,
+                Err(BluetoothError::Radio(error)) => return Ok(failed(error.to_string())),
+                Err(BluetoothError::Setting(error)) => return Err(error.into()),
+            };
+            left = left.saturating_sub(begun.elapsed());
+            let near: Vec<Nearby> =
+                near.into_iter().filter(|one| !tried.contains(&one.sighting.address)).collect();
+            for (one, gateway) in candidates(&near, who) {
+                tried.push(one.sighting.address.clone());
+                let report = match gateway {
+                    Some(gateway) => self.meet_over_air(air, one, gateway, options, progress).await?,
+                    None => match self.call(air, one, None).await {
+                        Ok((opened, _)) => {
+                            let options = SyncOptions { carry: false, ..options };
+                            self.sync_over(opened.link, &Introduction::Open, options, progress).await?
+                        }
+                        Err(error) => failed(error.to_string()),
+                    },
+                };
+                if report.key.is_some() {
+                    return Ok(report);
+                }
+                last = Some(last.filter(|_| one.known.is_none()).unwrap_or(report));
             }
-            last = Some(last.filter(|_| one.known.is_none()).unwrap_or(report));
         }
         Ok(last.unwrap_or_else(|| failed("nobody of that kind is near; go nearer, and try again".to_owned())))
     }
@@ -290,7 +310,7 @@ fn may_be(one: &Nearby, wanted: &[Gateway]) -> bool {
 }
 
 fn fits(one: &Nearby, gateway: &Gateway) -> bool {
-    gateway.advertising_key.is_none() && one.is_phone() == (gateway.role == Role::Phone)
+    one.is_later || gateway.advertising_key.is_none() && one.is_phone() == (gateway.role == Role::Phone)
 }
 
 /// Whom to try, as whom: those who are recognised, then those who may be meant, the ones with the right name first.

@@ -168,10 +168,8 @@ impl Turns {
         now: Monotonic,
     ) -> Admission {
         self.forget(now);
-        if let Some(one) = self.serving.iter_mut().find(|one| one.peer == peer) {
-            let dead = std::mem::replace(&mut one.link, link);
-            (one.before, one.active, one.is_known, one.is_done) = (one.turn.bytes, now, is_known, false);
-            return Admission::GoesOn { dead };
+        if let Some(goes_on) = self.go_on(link, peer, is_known, now) {
+            return goes_on;
         }
         let (at, waiting) = self.take_place(&peer, is_known, now);
         if !self.may_begin(at, is_known, now) {
@@ -197,12 +195,33 @@ impl Turns {
         Admission::Replaces { over: ended.link, line }
     }
 
+    /// A peer that is served goes on over another link.
+    fn go_on(
+        &mut self,
+        link: ConversationId,
+        peer: PeerKey,
+        is_known: bool,
+        now: Monotonic,
+    ) -> Option<Admission> {
+        let one = self.serving.iter_mut().find(|one| one.peer == peer)?;
+        let dead = std::mem::replace(&mut one.link, link);
+        (one.before, one.active, one.is_known, one.is_done) = (one.turn.bytes, now, is_known, false);
+        Some(Admission::GoesOn { dead })
+    }
+
     /// A link that this side opened: it is served without asking, and takes a slot as any other.
-    pub fn take(&mut self, link: ConversationId, peer: PeerKey, now: Monotonic) {
+    pub fn take(&mut self, link: ConversationId, peer: PeerKey, now: Monotonic) -> Admission {
+        if let Some(goes_on) = self.go_on(link, peer, true, now) {
+            return goes_on;
+        }
         self.free.pop();
+        for is_known in [true, false] {
+            self.queue_mut(is_known).retain(|one| one.peer != peer);
+        }
         let turn = Turn { began: now, bytes: 0, due: self.length.bytes };
         let serving = Serving { link, peer, is_known: true, turn, before: 0, active: now, is_done: false };
         self.serving.push(serving);
+        Admission::Serve
     }
 
     /// A link is gone. `broke`: neither side has ended it, so that the peer will be back for the rest of its turn.

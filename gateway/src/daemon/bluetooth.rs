@@ -31,14 +31,33 @@ pub(super) struct Facts {
 pub(super) struct Bluetooth {
     peripheral: Peripheral,
     visible: watch::Sender<Visible>,
-    key: AdvertisingKey,
-    rng: ChaCha20Rng,
-    identifier: Identifier,
-    renew_at: Monotonic,
-    facts: Facts,
-    name: String,
+    identifiers: Identifiers,
     /// Calls phones; ends with this.
     _caller: Option<Caller>,
+}
+
+/// Identifiers that only those recognise who have met the gateway, each for a while.
+struct Identifiers {
+    key: AdvertisingKey,
+    rng: ChaCha20Rng,
+    current: Identifier,
+    renew_at: Monotonic,
+}
+
+impl Identifiers {
+    fn new(key: AdvertisingKey, mut rng: ChaCha20Rng, now: Monotonic) -> Self {
+        let current = Identifier::make(&key, &mut rng);
+        Identifiers { key, rng, current, renew_at: now + RENEW }
+    }
+
+    /// The one that is used now.
+    fn at(&mut self, now: Monotonic) -> Identifier {
+        if self.renew_at <= now {
+            self.current = Identifier::make(&self.key, &mut self.rng);
+            self.renew_at = now + RENEW;
+        }
+        self.current
+    }
 }
 
 impl Bluetooth {
@@ -46,7 +65,7 @@ impl Bluetooth {
     pub(super) fn start(
         config: &Config,
         key: AdvertisingKey,
-        mut rng: ChaCha20Rng,
+        rng: ChaCha20Rng,
         now: Monotonic,
         links: mpsc::Sender<Link>,
         caller: Option<Caller>,
@@ -55,25 +74,17 @@ impl Bluetooth {
             return None;
         }
         let facts = Facts { has_backhaul: false, room: 0 };
-        let identifier = Identifier::make(&key, &mut rng);
-        let name = config.name.as_str().to_owned();
-        let (visible, seen) = watch::channel(said(&name, facts, identifier));
+        let mut identifiers = Identifiers::new(key, rng, now);
+        let (visible, seen) = watch::channel(said(config.name.as_str(), facts, identifiers.at(now)));
         let options =
             Options { adapters: adapters(config), links: places(config), sparing: true, l2cap: true };
         let peripheral = Peripheral::start(options, seen, links);
-        let renew_at = now + RENEW;
-        Some(Bluetooth { peripheral, visible, key, rng, identifier, renew_at, facts, name, _caller: caller })
+        Some(Bluetooth { peripheral, visible, identifiers, _caller: caller })
     }
 
     /// What everyone near may know has perhaps changed.
     pub(super) fn tell(&mut self, facts: Facts, name: &str, now: Monotonic) {
-        self.facts = facts;
-        self.name = name.to_owned();
-        if self.renew_at <= now {
-            self.identifier = Identifier::make(&self.key, &mut self.rng);
-            self.renew_at = now + RENEW;
-        }
-        let said = said(&self.name, self.facts, self.identifier);
+        let said = said(name, facts, self.identifiers.at(now));
         self.visible.send_if_modified(|before| {
             let is_new = *before != said;
             *before = said;
@@ -83,7 +94,7 @@ impl Bluetooth {
 
     /// When [`Bluetooth::tell`] is due at the latest.
     pub(super) fn renew_at(&self) -> Monotonic {
-        self.renew_at
+        self.identifiers.renew_at
     }
 
     /// How the adapters are.
@@ -115,4 +126,26 @@ pub(super) fn adapters(config: &Config) -> Vec<Which> {
 /// Phones at once on each adapter.
 pub(super) fn places(config: &Config) -> usize {
     usize::try_from(config.ble.links).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    #[test]
+    fn an_identifier_is_used_for_a_quarter_of_an_hour_and_then_another_one_of_the_same_key() {
+        let key = AdvertisingKey::new([7; 16]);
+        let begun = Monotonic(Duration::from_secs(5));
+        let mut identifiers = Identifiers::new(key.clone(), ChaCha20Rng::seed_from_u64(1), begun);
+        let first = identifiers.at(begun);
+        assert_eq!(identifiers.at(begun + Duration::from_secs(899)), first);
+        let due = identifiers.renew_at;
+        assert_eq!(due, begun + Duration::from_secs(900));
+        let second = identifiers.at(due);
+        assert_ne!(second, first);
+        assert!(first.is_of(&key) && second.is_of(&key) && !second.is_of(&AdvertisingKey::new([8; 16])));
+        assert_eq!(identifiers.renew_at, due + Duration::from_secs(900));
+    }
 }

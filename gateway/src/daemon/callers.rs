@@ -71,7 +71,7 @@ async fn look_around(schedule: Schedule, store: Store, calling: mpsc::Sender<Cal
     loop {
         tokio::time::sleep(schedule.interval).await;
         let radio = match Radio::open(&schedule.adapter).await {
-            Ok(radio) => radio,
+            Ok(radio) => radio.forgetting(),
             Err(error) => {
                 log::debug!("no phones are looked for: {error}");
                 tokio::time::sleep(NO_ADAPTER).await;
@@ -88,7 +88,7 @@ async fn look_around(schedule: Schedule, store: Store, calling: mpsc::Sender<Cal
         };
         let Some((peer, sighting)) = found else { continue };
         recent.called(peer, &sighting.address, Instant::now());
-        // To call one that is here would end its link.
+        // One that is here by another way has no need.
         let (answer, may) = oneshot::channel();
         if calling.send(Calling::May(peer, answer)).await.is_err() {
             return;
@@ -120,7 +120,10 @@ async fn look(
     let mut seen = |sighting: Sighting| {
         let Ok(said) = Advertisement::parse(&sighting.data) else { return ControlFlow::Continue(()) };
         let is_known = |(peer, key): &&(PeerKey, _)| {
-            said.identifier.is_of(key) && recent.may_call(*peer, &sighting.address, Instant::now())
+            said.identifier.is_of(key)
+                && recent.may_call(*peer, &sighting.address, Instant::now())
+                // Whoever that is: to call it would end its link.
+                && !radio.has_link(&sighting)
         };
         match keys.iter().find(is_known).filter(|_| !said.is_gateway) {
             Some((peer, _)) => {

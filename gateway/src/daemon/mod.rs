@@ -294,8 +294,9 @@ impl Daemon {
     /// Takes no more links, lets what is under way end, and leaves everything durable.
     async fn stop(mut self) {
         log::info!("gateway is stopping");
-        self.bluetooth = None;
+        // Who comes now finds nobody; what is up is told the end before its radio goes.
         self.links.close();
+        self.calling.close();
         self.node.end_all(Goodbye::Stopping);
         let until = tokio::time::Instant::now() + DRAIN / 2;
         while !self.node.is_empty() {
@@ -310,6 +311,7 @@ impl Daemon {
             }
         }
         self.node.settle(until.saturating_duration_since(tokio::time::Instant::now())).await;
+        self.bluetooth = None;
         self.bundles.stop();
         // An uploader may be telling the loop something, which nobody reads any more.
         self.news.close();

@@ -7,10 +7,14 @@ from pathlib import Path
 COMMAND, EVENT, DATA_SENT, DATA_RECEIVED = 2, 3, 4, 5
 # Of ATT, on L2CAP's channel for it.
 ATTRIBUTES, WRITE_COMMAND, NOTIFICATION = b"\x04\x00", 0x52, 0x1B
+# L2CAP's channel of the security manager.
+SECURITY = b"\x06\x00"
 # Microseconds from the format's epoch to 1970.
 EPOCH = 0x00DCDDB30F2F8000
 
 LE_SET_ADVERTISING_DATA, LE_SET_SCAN_RESPONSE = 0x2008, 0x2009
+LE_SET_SCAN_ENABLE, LE_SET_EXTENDED_SCAN_ENABLE = 0x200C, 0x2042
+LE_CREATE_CONNECTION, LE_EXTENDED_CREATE_CONNECTION = 0x200D, 0x2043
 LE_SET_EXTENDED_ADVERTISING_DATA, LE_SET_EXTENDED_SCAN_RESPONSE = 0x2037, 0x2038
 
 
@@ -75,6 +79,26 @@ class Capture:
             if at and packet.data[3] == 0:
                 found.add(int.from_bytes(packet.data[at:at + 2], "little") * 10)
         return found
+
+    def asks_nobody_to_pair(self):
+        """Whether nothing went over the channel of the security manager (SMP), by which all pairing begins."""
+        data = [packet for packet in self.packets() if packet.kind in (DATA_SENT, DATA_RECEIVED)]
+        assert data, "nothing went at all"
+        return not any(packet.data[1] >> 4 & 3 != 1 and packet.data[6:8] == SECURITY for packet in data)
+
+    def connects_quietly(self, index):
+        """Whether an adapter never scanned when it began to connect, and did both."""
+        scanning, scans, connects = False, 0, 0
+        for packet in self.packets(index, COMMAND):
+            if packet.opcode in (LE_SET_SCAN_ENABLE, LE_SET_EXTENDED_SCAN_ENABLE):
+                scanning = packet.data[3] == 1
+                scans += scanning
+            elif packet.opcode in (LE_CREATE_CONNECTION, LE_EXTENDED_CREATE_CONNECTION):
+                if scanning:
+                    return False
+                connects += 1
+        assert scans and connects, (scans, connects)
+        return True
 
     def longest_value(self, index, since=0):
         """Of the values that an adapter wrote without response or notified, the longest one's bytes; of those after a time (Unix seconds)."""

@@ -11,16 +11,16 @@ def run(lab: Lab):
     adapter = lab.adapter("hci0")
     amina = lab.phone("amina", "hci1")
     neighbour = lab.phone("neighbour", "hci1")
-    ready(kiosk)
+    ready(kiosk, 1)
     amina.pair(kiosk, "--ble")
     neighbour.pair(kiosk)
-    for number, (what, begin, state, end) in enumerate([
-        ("bluetoothd is restarted", lab.restart_bluetoothd, None, None),
-        ("bluetoothd is killed", lambda: lab.restart_bluetoothd(kill=True), None, None),
-        ("it is pulled and comes back", lambda: lab.radio.unplug("hci0"), "missing", lambda: lab.radio.replug("hci0")),
-        ("it is switched off and on", lambda: adapter.power(False), None, None),
-        ("it is blocked and unblocked", lambda: adapter.rfkill(True), "blocked", lambda: adapter.rfkill(False)),
-        ("it hangs", lambda: lab.radio.hang("hci0"), "hung", None),
+    for number, (what, begin, state, end, said) in enumerate([
+        ("bluetoothd is restarted", lab.restart_bluetoothd, None, None, ""),
+        ("bluetoothd is killed", lambda: lab.restart_bluetoothd(kill=True), None, None, "the Bluetooth service was restarted"),
+        ("it is pulled and comes back", lambda: lab.radio.unplug("hci0"), "missing", lambda: lab.radio.replug("hci0"), "hci0 is not used any more"),
+        ("it is switched off and on", lambda: adapter.power(False), None, None, ""),
+        ("it is blocked and unblocked", lambda: adapter.rfkill(True), "blocked", lambda: adapter.rfkill(False), "blocked: unblock it: rfkill unblock bluetooth"),
+        ("it hangs", lambda: lab.radio.hang("hci0"), "hung", None, "it is switched off and on again"),
     ]):
         begin()
         if state:
@@ -30,12 +30,18 @@ def run(lab: Lab):
         assert (report["transferred"], report["medium"]) == (1, "lan"), (what, report)
         if end:
             end()
-        ready(kiosk, what)
+        ready(kiosk, number + 2, what)
+        assert said in kiosk.log.read_text(), (what, said)
         amina.add(forms(1, seed=number))
         report = amina.sync("--ble")
         assert (report["transferred"], report["medium"]) == (1, "ble"), (what, report)
     assert kiosk.process.running()
 
 
-def ready(kiosk, after="the start"):
-    wait_until(f"the kiosk is on the air after {after}", lambda: set(kiosk.adapters().values()) == {"ready"}, 60)
+def ready(kiosk, times, after="the start"):
+    """It is, and has said so for the so-manieth time at least: what was before does not count."""
+
+    def found():
+        return kiosk.log.read_text().count("phones can find it") >= times and set(kiosk.adapters().values()) == {"ready"}
+
+    wait_until(f"the kiosk is on the air after {after}", found, 60)

@@ -8,7 +8,7 @@ from interop.ble_links import GattLink, L2capLink, Service, connected, find
 from interop.ble_phone import Phone
 from lab import Lab, forms, independent, photos, wait_until
 
-CONTROLLERS = 2
+CONTROLLERS = 3
 LIMIT = 300
 DATA = b"\x00\x07WPST\x01"
 
@@ -38,7 +38,7 @@ def run(lab: Lab):
         meanwhile.join()
     lab.note(f"meanwhile {len(reports)} contacts of another phone")
     assert {report["ending"] for report in reports} == {"finished"}, reports
-    assert lab.destination().inbox() == dict(carried + forms(1))
+    assert lab.destination().inbox() == dict(carried + forms(1) + forms(1, seed=7))
 
 
 async def misbehave(lab, path, phone, kiosk):
@@ -73,17 +73,34 @@ async def misbehave(lab, path, phone, kiosk):
             assert await link.read_frame(8) is None, "the channel closes without a word"
             lab.note("garbage: closed")
 
-        # Who opens no link is sent away.
+        # Who writes and writes without a link, and then one who asks for notifications and writes nothing: GATT is taken for
+        # others only as long as that may become a link.
         address, _ = await find(host)
         async with connected(host, address) as connection:
-            gone = asyncio.Event()
-            connection.on("disconnection", lambda _reason: gone.set())
+            service = await Service.discover(connection)
+            for _ in range(100):
+                await service.rx.write_value(b"\x00" + DATA, with_response=False)
+            await service.tx.subscribe(lambda _value: None)
             begun = time.monotonic()
-            async with asyncio.timeout(30):
-                await gone.wait()
-            took = time.monotonic() - begun
-            lab.note(f"without a link: disconnected after {took:.1f} s")
-            assert 13 < took < 22, took
+            other = lab.phone("other", "hci2")
+            other.add(forms(1, seed=7))
+            await asyncio.to_thread(other.pair, kiosk)
+            report = await asyncio.to_thread(other.sync, "--ble", "--gatt", "--wait", "60s", seconds=120)
+            assert (report["unconfirmed"], report["medium"]) == (0, "ble-gatt"), report
+            lab.note(f"another phone is done over GATT after {time.monotonic() - begun:.1f} s")
+
+        # Who opens no link is sent away, also whom BlueZ knows from a moment ago.
+        for number in range(2):
+            address, _ = await find(host)
+            async with connected(host, address) as connection:
+                gone = asyncio.Event()
+                connection.on("disconnection", lambda _reason, gone=gone: gone.set())
+                begun = time.monotonic()
+                async with asyncio.timeout(40):
+                    await gone.wait()
+                took = time.monotonic() - begun
+                lab.note(f"without a link: disconnected after {took:.1f} s")
+                assert 13 < took < (22 if number == 0 else 34), took
 
         # And after all that it is served like anybody.
         phone.write(*forms(1)[0])

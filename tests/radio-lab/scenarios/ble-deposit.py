@@ -18,3 +18,6 @@ def run(lab: Lab):
     assert amina.list() == []
     wait_until("the link has ended", lambda: kiosk.status()["bluetooth"][0]["links"] == 0)
     kiosk.process.wait_for("contact over: finished")
+    # The phone's owner is asked nothing, and it never scans when it begins to connect.
+    assert lab.capture().asks_nobody_to_pair()
+    assert lab.capture().connects_quietly(lab.adapter("hci1").index())

@@ -5,7 +5,7 @@ from interop.ble_links import NAME, structures
 from lab import Lab, forms, photos, wait_until
 
 CONTROLLERS = 2
-LIMIT = 180
+LIMIT = 300
 
 
 def run(lab: Lab):
@@ -33,3 +33,23 @@ def run(lab: Lab):
         assert (report["transferred"], report["medium"], report["ending"]) == (6, medium, "finished"), report
         kiosk.process.wait_for("calling a phone that waits", 1)
     wait_until("it is at the server", lambda: lab.destination().inbox() == dict(contents))
+    assert lab.capture().connects_quietly(lab.adapter("hci0").index())
+
+    # One that waits is not called over the radio of another one that is served: that would end its link.
+    moussa = lab.phone("moussa", "hci1")
+    moussa.pair(kiosk)
+    photo = photos(1, size=1_600_000, seed=9)
+    moussa.add(photo)
+    kiosk.stop()
+    kiosk.start()
+    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    lab.radio.rate(bytes_per_second=60_000)
+    sync = moussa.start("sync", "--ble")
+    wait_until("it moves", lambda: moussa.moved() > 100_000, 30)
+    listening = amina.start("listen", "--ble", "--kiosk", "--once")
+    assert sync.child.wait(90) == 0
+    report = moussa.report()
+    assert (report["transferred"], report["ending"]) == (1, "finished"), report
+    assert report["seconds"] > 22, "the kiosk has looked around meanwhile"
+    assert listening.child.wait(60) == 0
+    assert "contact over: finished" in kiosk.log.read_text() and "link lost" not in kiosk.log.read_text()

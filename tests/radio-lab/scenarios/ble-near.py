@@ -1,4 +1,4 @@
-"""A phone is shown who is near; `run` meets the kiosk by itself; the kiosk advertises slowly while nobody is there, and its links
+"""A phone is shown who is near; `run` meets the kiosk by itself; the kiosk advertises often while somebody is or was there, and its links
 have the parameters that main.conf gives them."""
 
 from lab import Lab, forms, wait_until

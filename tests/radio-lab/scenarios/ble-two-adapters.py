@@ -24,8 +24,10 @@ def run(lab: Lab):
         assert phone.sync("--ble")["ending"] == "finished"
 
     lab.radio.unplug("hci0")
-    wait_until("one is left", lambda: kiosk.adapters() == {"hci1": "ready"})
+    wait_until("one is left", lambda: kiosk.adapters() == {"hci0": "missing", "hci1": "ready"})
     last = forms(2, seed=9)
     phones[1].add(last)
     assert phones[1].sync("--ble", "--wait", "20s")["unconfirmed"] == 0
     assert lab.destination().inbox() == dict(contents + last)
+    lab.radio.replug("hci0")
+    wait_until("both are back", lambda: kiosk.adapters() == {"hci0": "ready", "hci1": "ready"})

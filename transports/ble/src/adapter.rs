@@ -51,13 +51,22 @@ struct Candidate {
     sets: u8,
 }
 
-/// The names of the adapters that are meant, of those that are there. `current`: those that are in use, of which the best
+/// The adapters that are meant.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Chosen {
+    /// The names of those that are there.
+    pub(crate) there: BTreeSet<String>,
+    /// Those that were named and are not.
+    pub(crate) missing: Vec<String>,
+}
+
+/// The adapters that are meant. `current`: those that are in use, of which the best
 /// one stays the best for as long as it is usable.
 pub(crate) async fn choose(
     session: &Session,
     wanted: &[Which],
     current: &BTreeSet<String>,
-) -> Result<BTreeSet<String>, BleError> {
+) -> Result<Chosen, BleError> {
     let mut there = Vec::new();
     for name in call("list the adapters", session.adapter_names()).await? {
         let Ok(adapter) = session.adapter(&name) else { continue };
@@ -74,8 +83,9 @@ pub(crate) async fn choose(
     Ok(pick(&there, wanted, current))
 }
 
-fn pick(there: &[Candidate], wanted: &[Which], current: &BTreeSet<String>) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
+fn pick(there: &[Candidate], wanted: &[Which], current: &BTreeSet<String>) -> Chosen {
+    let mut chosen = Chosen::default();
+    let names = &mut chosen.there;
     for which in wanted {
         match which {
             Which::All => names.extend(there.iter().map(|one| one.name.clone())),
@@ -90,11 +100,14 @@ fn pick(there: &[Candidate], wanted: &[Which], current: &BTreeSet<String>) -> BT
             }
             Which::Named(text) => {
                 let fits = |one: &&Candidate| one.name == *text || one.address.eq_ignore_ascii_case(text);
-                names.extend(there.iter().find(fits).map(|one| one.name.clone()));
+                match there.iter().find(fits) {
+                    Some(one) => drop(names.insert(one.name.clone())),
+                    None => chosen.missing.push(text.clone()),
+                }
             }
         }
     }
-    names
+    chosen
 }
 
 /// Whether the adapter advertises packets of more than 31 bytes.
@@ -130,15 +143,17 @@ mod tests {
         ];
         let names = |wanted: &[&str], there: &[Candidate]| {
             let wanted: Vec<Which> = wanted.iter().map(|text| text.parse().unwrap()).collect();
-            pick(there, &wanted, &BTreeSet::new()).into_iter().collect::<Vec<_>>()
+            pick(there, &wanted, &BTreeSet::new()).there.into_iter().collect::<Vec<_>>()
         };
         assert_eq!(names(&["best"], &there), ["hci2"]);
         assert_eq!(names(&["best"], &there[..2]), ["hci0"]);
         assert_eq!(names(&["best"], &[]), [""; 0]);
-        let stay = |current: &str| pick(&there, &[Which::Best], &[current.to_owned()].into());
+        let stay = |current: &str| pick(&there, &[Which::Best], &[current.to_owned()].into()).there;
         assert!(stay("hci0").contains("hci0"), "links of the one in use are worth more than a better one");
         assert!(stay("hci1").contains("hci2"), "the one in use is blocked");
         assert_eq!(names(&["all"], &there), ["hci0", "hci1", "hci10", "hci2"]);
         assert_eq!(names(&["hci1", "aa:00:00:00:00:04", "hci7"], &there), ["hci1", "hci2"]);
+        let wanted = ["hci1", "hci7"].map(|text| text.parse().unwrap());
+        assert_eq!(pick(&there, &wanted, &BTreeSet::new()).missing, ["hci7"]);
     }
 }

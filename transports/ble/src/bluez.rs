@@ -19,8 +19,13 @@ pub enum BleError {
     )]
     NoService(String),
     /// No adapter fits.
-    #[error("no Bluetooth adapter {0} is there; plug one in, or name another in [ble] adapters")]
+    #[error("no Bluetooth adapter {0} is there; plug one in, or name another")]
     NoAdapter(String),
+    /// The bus lets this user not speak to the service.
+    #[error(
+        "the message bus does not let this user use the Bluetooth service; on Debian: adduser USER bluetooth, and log in again"
+    )]
+    Denied,
     /// The adapter is switched off.
     #[error("the Bluetooth adapter {0} is switched off; switch it on: bluetoothctl power on")]
     Off(String),
@@ -78,6 +83,9 @@ fn sort(doing: &'static str, error: &bluer::Error) -> BleError {
         }
         ErrorKind::Internal(InternalErrorKind::DBus(name)) if is_service(name) => BleError::NoService(why),
         _ if is_service(&why) => BleError::NoService(why),
+        ErrorKind::Internal(InternalErrorKind::DBus(name)) if name.contains("AccessDenied") => {
+            BleError::Denied
+        }
         ErrorKind::NotFound | ErrorKind::DoesNotExist => BleError::NoAdapter(why),
         ErrorKind::NotReady => BleError::Off(String::new()),
         ErrorKind::ConnectionAttemptFailed | ErrorKind::ServicesUnresolved => BleError::Unreachable(why),

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::adapter;
 use crate::bluez::{BleError, call, is_blocked, set_blocked, within};
+use crate::links::Links;
 use crate::peripheral::Shared;
 use crate::serve::{Service, Stopped};
 use crate::status::State;
@@ -144,7 +145,8 @@ impl Life {
         let _ = tokio::time::timeout(WAIT, on).await;
     }
 
-    /// It does not do what it should. The second time in a row it is switched off and on again.
+    /// It does not do what it should. Where it answers nothing, or for the second time in a row and nobody has a link, it is
+    /// switched off and on again.
     async fn recover(&mut self, adapter: &Adapter, trouble: &BleError) {
         self.failures += 1;
         let is_hung = matches!(trouble, BleError::Hung(_));
@@ -152,8 +154,8 @@ impl Life {
             log::debug!(adapter = self.name.as_str(); "{trouble}; it is tried once more");
             return tokio::time::sleep(PAUSE).await;
         }
-        if !is_hung && !self.was_ready {
-            // It never worked: that is no adapter that has stopped answering.
+        if !is_hung && (!self.was_ready || Links::of(&self.name).count() > 0) {
+            // It never worked, or carries links: that is no adapter that has stopped answering.
             self.set(State::Failed, &format!("{trouble}; it is tried again"));
             tokio::time::sleep(self.pause).await;
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);

@@ -78,39 +78,54 @@ pub struct Call {
 pub struct HangUp(Arc<RadioLink>);
 
 struct RadioLink {
+    adapter: Adapter,
     device: Device,
+    forgets: bool,
     is_over: AtomicBool,
+    /// Counts from the attempt on until it has ended.
+    _up: Up,
 }
 
 impl HangUp {
-    fn new(device: &Device) -> Self {
-        HangUp(Arc::new(RadioLink { device: device.clone(), is_over: AtomicBool::new(false) }))
+    fn new(radio: &Radio, device: &Device) -> Self {
+        HangUp(Arc::new(RadioLink {
+            adapter: radio.adapter.clone(),
+            device: device.clone(),
+            forgets: radio.forgets,
+            is_over: AtomicBool::new(false),
+            _up: Up::new(&Links::of(radio.name()), device.address()),
+        }))
     }
 
     /// Ends it; a peer that has gone is no error.
     pub async fn now(&self) {
         self.0.is_over.store(true, Ordering::Release);
-        end(&self.0.device).await;
+        self.0.end().await;
     }
 }
 
-/// Ends the radio link with the link that holds it, and counts that until then.
-struct HangUpOnDrop(HangUp, #[expect(dead_code, reason = "counts until it is dropped")] Up);
-
-impl HangUpOnDrop {
-    fn new(hang_up: &HangUp) -> Self {
-        let device = &hang_up.0.device;
-        HangUpOnDrop(hang_up.clone(), Up::new(&Links::of(device.adapter_name()), device.address()))
+impl RadioLink {
+    async fn end(&self) {
+        end(&self.device).await;
+        if self.forgets && matches!(self.device.is_paired().await, Ok(false)) {
+            let forget = self.adapter.remove_device(self.device.address());
+            if let Err(error) = call("forget a device", forget).await {
+                log::debug!("{error}");
+            }
+        }
     }
 }
+
+/// Ends a radio link with the link that holds this.
+struct HangUpOnDrop(HangUp);
 
 impl Drop for HangUpOnDrop {
     fn drop(&mut self) {
-        let RadioLink { device, is_over } = &*self.0.0;
+        let is_over = self.0.0.is_over.swap(true, Ordering::AcqRel);
         // Without a runtime the program is about to end, and the system ends the link after it.
-        if let (false, Ok(runtime)) = (is_over.swap(true, Ordering::AcqRel), Handle::try_current()) {
-            let device = device.clone();
-            runtime.spawn(async move { end(&device).await });
+        if let (false, Ok(runtime)) = (is_over, Handle::try_current()) {
+            let hang_up = self.0.clone();
+            runtime.spawn(async move { hang_up.0.end().await });
         }
     }
 }
@@ -126,6 +141,7 @@ pub struct Radio {
     /// Its tasks end with it.
     _session: Session,
     adapter: Adapter,
+    forgets: bool,
 }
 
 impl Radio {
@@ -137,7 +153,7 @@ impl Radio {
                 other => other,
             })?;
         let chosen = adapter::choose(&session, std::slice::from_ref(which), &BTreeSet::new()).await?;
-        let name = chosen.into_iter().next().ok_or_else(|| BleError::NoAdapter(which.to_string()))?;
+        let name = chosen.there.into_iter().next().ok_or_else(|| BleError::NoAdapter(which.to_string()))?;
         let adapter = session.adapter(&name).map_err(|_| BleError::NoAdapter(name.clone()))?;
         if !call("read the adapter's state", adapter.is_powered()).await? {
             if is_blocked(&name) {
@@ -147,7 +163,20 @@ impl Radio {
                 .await
                 .map_err(|_| BleError::Off(name))?;
         }
-        Ok(Radio { _session: session, adapter })
+        Ok(Radio { _session: session, adapter, forgets: false })
+    }
+
+    /// Has the system forget whom it has called as soon as the link has ended: for a kiosk that many phones pass, whose
+    /// addresses change.
+    #[must_use]
+    pub fn forgetting(mut self) -> Self {
+        self.forgets = true;
+        self
+    }
+
+    /// Whether a link of this program is up to whoever has this address, or about to be.
+    pub fn has_link(&self, to: &Sighting) -> bool {
+        to.address.parse().is_ok_and(|address| Links::of(self.name()).from(address) > 0)
     }
 
     /// The adapter's name, such as `hci0`.
@@ -158,6 +187,14 @@ impl Radio {
     /// Listens for so long to who advertises the service, or until `seen` has heard enough. Each is told whenever it is
     /// heard. When this returns, the adapter scans no more.
     pub async fn scan(
+        &self,
+        window: Duration,
+        seen: &mut (dyn FnMut(Sighting) -> ControlFlow<()> + Send),
+    ) -> Result<(), BleError> {
+        self.scanned(window, seen).await.map_err(|error| self.of(error))
+    }
+
+    async fn scanned(
         &self,
         window: Duration,
         seen: &mut (dyn FnMut(Sighting) -> ControlFlow<()> + Send),
@@ -236,25 +273,39 @@ impl Radio {
         if matches!(device.is_connected().await, Ok(true)) {
             end(&device).await;
         }
-        let called = self.call_device(&device, to, bearer, psm).await;
+        let hang_up = HangUp::new(self, &device);
+        let called = self.call_device(&hang_up, to, bearer, psm).await;
         if called.is_err() {
             // A connection that is half made would keep the peer from being seen.
-            end(&device).await;
+            hang_up.now().await;
         }
-        called
+        called.map_err(|error| match error {
+            // BlueZ forgets after half a minute whom it has heard.
+            BleError::NoAdapter(_) => BleError::Unreachable("it has not been heard for too long".into()),
+            error => self.of(error),
+        })
+    }
+
+    /// An error that names the adapter.
+    fn of(&self, error: BleError) -> BleError {
+        match error {
+            BleError::Off(_) => BleError::Off(self.name().to_owned()),
+            BleError::NoAdapter(_) => BleError::NoAdapter(self.name().to_owned()),
+            other => other,
+        }
     }
 
     async fn call_device(
         &self,
-        device: &Device,
+        hang_up: &HangUp,
         to: &Sighting,
         bearer: Bearer,
         psm: Option<u16>,
     ) -> Result<Call, BleError> {
-        let hang_up = HangUp::new(device);
+        let device = &hang_up.0.device;
         if let Some(known) = psm.filter(|_| bearer != Bearer::Gatt) {
-            match self.channel(&hang_up, to, known, CONNECT).await {
-                Ok(link) => return Ok(Call { link, psm, hang_up }),
+            match self.channel(hang_up, to, known, CONNECT).await {
+                Ok(link) => return Ok(Call { link, psm, hang_up: hang_up.clone() }),
                 // Its PSM may be another one by now.
                 Err(error) => log::debug!("no channel at the PSM of the last time: {error}"),
             }
@@ -269,8 +320,8 @@ impl Radio {
         let info = within(OPEN, "read its info", found.info.read()).await?;
         let info = Info::decode(&info).map_err(|error| BleError::Unusable(error.to_string()))?;
         let failed = match info.psm.filter(|_| bearer != Bearer::Gatt) {
-            Some(psm) => match self.channel(&hang_up, to, psm, OPEN).await {
-                Ok(link) => return Ok(Call { link, psm: Some(psm), hang_up }),
+            Some(psm) => match self.channel(hang_up, to, psm, OPEN).await {
+                Ok(link) => return Ok(Call { link, psm: Some(psm), hang_up: hang_up.clone() }),
                 Err(error) => error,
             },
             None => BleError::Unusable("it has no L2CAP channel".into()),
@@ -281,8 +332,8 @@ impl Radio {
         if info.gatt_taken {
             return Err(BleError::GattTaken);
         }
-        let link = gatt_link(&hang_up, to, found).await?;
-        Ok(Call { link, psm: info.psm, hang_up })
+        let link = gatt_link(hang_up, to, found).await?;
+        Ok(Call { link, psm: info.psm, hang_up: hang_up.clone() })
     }
 
     async fn channel(
@@ -301,7 +352,7 @@ impl Radio {
             Err(_) => return Err(BleError::Unreachable("no channel in time".into())),
         };
         let (reader, writer) = channel
-            .split(HangUpOnDrop::new(hang_up))
+            .split(HangUpOnDrop(hang_up.clone()))
             .map_err(|error| BleError::Failed { doing: "read a channel", why: error.to_string() })?;
         Ok(Link::new(link_info(self.name(), to, Medium::BleL2cap), reader, writer))
     }
@@ -349,7 +400,7 @@ async fn gatt_link(hang_up: &HangUp, to: &Sighting, found: Found) -> Result<Link
     let writer = within(OPEN, "write to it", rx.write_io()).await?;
     let room = writer.mtu();
     let (reader, writer) =
-        gatt_stream::stream(values, writer, room, disconnected(events), HangUpOnDrop::new(hang_up));
+        gatt_stream::stream(values, writer, room, disconnected(events), HangUpOnDrop(hang_up.clone()));
     Ok(Link::new(link_info(hang_up.0.device.adapter_name(), to, Medium::BleGatt), reader, writer))
 }
 

@@ -3,7 +3,7 @@
 //!
 //! A value's first byte is its header. `0sssssss`: the rest is data, `s` counts such values modulo 128. `1ccccccc`: the
 //! receiver has room for `c` more of them; `c` = 0: nothing more will come in this direction. Each side may send
-//! [`WINDOW`] values with data before it is given any credit. docs/protocol.md, section 4.
+//! [`WINDOW`] values with data before it is given any credit. docs/protocol.md, section 3.
 
 /// Values with data that may be under way in one direction before any credit.
 pub(crate) const WINDOW: u8 = 64;

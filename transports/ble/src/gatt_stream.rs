@@ -17,6 +17,8 @@ use crate::fragment::{FragmentError, LONGEST_VALUE, Receiver, Sender, Value};
 
 /// Bytes that wait on each side of the pipe.
 const PIPE: usize = 8 * 1024;
+/// Values that wait to be sent, beyond which nothing is taken.
+const GOING: usize = 8;
 /// How long the peer may take to end its direction after this side has ended its own.
 const LINGER: Duration = Duration::from_secs(3);
 
@@ -161,7 +163,8 @@ impl Carry {
                 }
             };
             let happened: io::Result<()> = tokio::select! {
-                value = values.next(), if is_up => value.and_then(|value| self.take(&value)),
+                // A peer that takes nothing is told of no more credit.
+                value = values.next(), if is_up && self.going.len() < GOING => value.and_then(|value| self.take(&value)),
                 sent = writer.send(self.going.front().map_or(&[][..], Vec::as_slice)), if is_up && !self.going.is_empty() => {
                     sent.map(|()| drop(self.going.pop_front()))
                 }

@@ -13,10 +13,14 @@ use crate::links::Links;
 
 /// Whoever is connected for so long without a link is disconnected.
 const IDLE: Duration = Duration::from_secs(15);
-/// How often it is looked who is connected.
+/// How often it is looked who is connected, while somebody is or may be.
 const EVERY: Duration = Duration::from_secs(3);
-/// For so long after somebody was new.
+/// How often otherwise: BlueZ does not say when one connects whom it knows.
+const SELDOM: Duration = Duration::from_secs(12);
+/// For so long after somebody was new it is looked often.
 const LOOK: Duration = Duration::from_secs(60);
+/// Who is new has connected by then, if that is why BlueZ knows it.
+const SOON: Duration = Duration::from_millis(300);
 
 /// Those who are connected.
 pub(crate) struct Guests {
@@ -24,6 +28,7 @@ pub(crate) struct Guests {
     limited: bool,
     here: HashMap<Address, Guest>,
     look_until: Instant,
+    last_look: Instant,
     next_look: Instant,
 }
 
@@ -49,29 +54,46 @@ impl Guest {
 impl Guests {
     pub(crate) fn new(limited: bool) -> Self {
         let now = Instant::now();
-        Guests { limited, here: HashMap::new(), look_until: now + LOOK, next_look: now + EVERY }
+        Guests {
+            limited,
+            here: HashMap::new(),
+            look_until: now + LOOK,
+            last_look: now,
+            next_look: now + EVERY,
+        }
     }
 
     /// Somebody connects, or was heard.
     pub(crate) fn expect(&mut self) {
-        self.look_until = Instant::now() + LOOK;
+        let now = Instant::now();
+        self.look_until = now + LOOK;
+        // Not for each of a crowd.
+        self.next_look = self.next_look.min((now + SOON).max(self.last_look + SOON * 4));
+    }
+
+    /// Whether somebody is connected, as far as was seen.
+    pub(crate) fn are_here(&self) -> bool {
+        !self.here.is_empty()
     }
 
     /// When [`Guests::look`] is due.
-    pub(crate) fn next_look(&self, links: &Links) -> Option<Instant> {
-        let looks = Instant::now() < self.look_until || links.count() > 0 || !self.here.is_empty();
-        (self.limited && looks).then_some(self.next_look)
+    pub(crate) fn next_look(&self) -> Option<Instant> {
+        self.limited.then_some(self.next_look)
     }
 
-    /// Sends away whoever is here without a link for too long, where it is time to look.
-    pub(crate) async fn look(&mut self, adapter: &Adapter, links: &Links) {
+    /// Sends away whoever is here without a link for too long, where it is time to look. Whether somebody was new.
+    pub(crate) async fn look(&mut self, adapter: &Adapter, links: &Links) -> bool {
         let now = Instant::now();
-        if self.next_look(links).is_none_or(|look| now < look) {
-            return;
+        if self.next_look().is_none_or(|look| now < look) {
+            return false;
         }
-        self.next_look = now + EVERY;
         // An adapter that says nothing shows in other ways.
-        let Ok(addresses) = call("list who is connected", adapter.device_addresses()).await else { return };
+        self.last_look = now;
+        let Ok(addresses) = call("list who is connected", adapter.device_addresses()).await else {
+            self.next_look = now + EVERY;
+            return false;
+        };
+        let mut is_new = false;
         let mut before = std::mem::take(&mut self.here);
         for address in addresses {
             let Ok(device) = adapter.device(address) else { continue };
@@ -81,7 +103,10 @@ impl Guests {
             // It may have left and come again since then.
             let mut guest = match before.remove(&address) {
                 Some(guest) if !guest.stay.is_finished() => guest,
-                _ => Guest::new(&device, now).await,
+                _ => {
+                    is_new = true;
+                    Guest::new(&device, now).await
+                }
             };
             if links.from(address) > 0 {
                 guest.since = now;
@@ -96,5 +121,10 @@ impl Guests {
             }
             self.here.insert(address, guest);
         }
+        let is_busy = now < self.look_until || links.count() > 0 || self.are_here();
+        // At the very moment for whoever is to go.
+        let dues = self.here.values().map(|guest| guest.since + IDLE);
+        self.next_look = dues.fold(now + if is_busy { EVERY } else { SELDOM }, Instant::min);
+        is_new
     }
 }

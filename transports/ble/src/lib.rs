@@ -9,6 +9,7 @@ mod care;
 mod central;
 mod channel;
 mod fragment;
+mod gatt_service;
 mod gatt_stream;
 mod guarded;
 mod guests;

@@ -15,7 +15,7 @@ use waypost_link::Link;
 use crate::adapter::{self, Which};
 use crate::bluez::{BleError, call};
 use crate::care::{self, Ended};
-use crate::status::{AdapterStatus, Board};
+use crate::status::{AdapterStatus, Board, State};
 
 /// How soon adapters are looked for again where none is there, at first.
 const LOOK_AT_ONCE: Duration = Duration::from_secs(1);
@@ -120,10 +120,11 @@ async fn with_session(session: &Session, shared: &Shared, told: &mut Told) -> Bl
     let mut tasks = Tasks::default();
     loop {
         let current = tasks.0.keys().cloned().collect();
-        let names = match adapter::choose(session, &shared.options.adapters, &current).await {
-            Ok(names) => names,
+        let chosen = match adapter::choose(session, &shared.options.adapters, &current).await {
+            Ok(chosen) => chosen,
             Err(error) => return error,
         };
+        let names = chosen.there;
         tasks.0.retain(|name, task| {
             let stays = !task.is_finished() && names.contains(name);
             if !stays {
@@ -138,6 +139,7 @@ async fn with_session(session: &Session, shared: &Shared, told: &mut Told) -> Bl
             told.pause()
         } else {
             told.found(&shared.board);
+            told.some_missing(chosen.missing, &shared.board);
             LOOK
         };
         for name in names {
@@ -170,6 +172,8 @@ async fn with_session(session: &Session, shared: &Shared, told: &mut Told) -> Bl
 struct Told {
     since: Option<Instant>,
     said: Option<String>,
+    /// Those that are missing while others are there.
+    some: Vec<String>,
 }
 
 impl Told {
@@ -184,8 +188,24 @@ impl Told {
     }
 
     fn found(&mut self, board: &Board) {
-        *self = Told::default();
+        (self.since, self.said) = (None, None);
         board.remove("");
+    }
+
+    /// These are missing of several.
+    fn some_missing(&mut self, names: Vec<String>, board: &Board) {
+        for name in self.some.iter().filter(|name| !names.contains(name)) {
+            board.found(name);
+        }
+        for name in &names {
+            board.set(
+                name,
+                "",
+                State::Missing,
+                "it is not there; plug it in, or take it out of ble.adapters",
+            );
+        }
+        self.some = names;
     }
 
     /// A tenth of how long it has been missing: an adapter that comes is told of, a service that starts is not.

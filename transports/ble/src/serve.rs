@@ -1,20 +1,16 @@
 //! What an adapter that works offers: the GATT service, the L2CAP listener, the advertisement; and the links that come.
 
 use std::collections::BTreeMap;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bluer::adv::{Advertisement, AdvertisementHandle, SecondaryChannel};
 use bluer::gatt::CharacteristicWriter;
-use bluer::gatt::local::{
-    Application, ApplicationHandle, Characteristic, CharacteristicControl, CharacteristicControlEvent,
-    CharacteristicNotify, CharacteristicNotifyMethod, CharacteristicRead, CharacteristicWrite,
-    CharacteristicWriteMethod, ReqError, Service as GattService, characteristic_control,
-};
+use bluer::gatt::local::{ApplicationHandle, CharacteristicControl, CharacteristicControlEvent};
 use bluer::l2cap::StreamListener;
 use bluer::{Adapter, AdapterEvent, AdapterProperty, Address};
 use futures_util::StreamExt;
-use tokio::sync::mpsc;
+use tokio::sync::mpsc::{self, error::TrySendError};
 use tokio::time::Instant;
 use waypost_link::{Link, LinkInfo, Medium};
 
@@ -22,9 +18,9 @@ use crate::adapter;
 use crate::bluez::{BleError, call};
 use crate::central::disconnected;
 use crate::channel::{self, Channel};
-use crate::fragment::WINDOW;
+use crate::gatt_service::{self, Taken, Uses};
 use crate::guests::Guests;
-use crate::info::{INFO, Info, RX, SERVICE, TX};
+use crate::info::SERVICE;
 use crate::links::{Links, Up};
 use crate::peripheral::{Shared, Visible};
 use crate::{COMPANY, USEFUL_FRAME, gatt_stream};
@@ -34,7 +30,7 @@ const IDLE_INTERVAL: Duration = Duration::from_millis(1022);
 const ACTIVE_INTERVAL: Duration = Duration::from_millis(152);
 /// How long it stays active after the last link.
 const STAY_ACTIVE: Duration = Duration::from_secs(30);
-/// How often the advertisement is registered again while links are up: with extended advertising nobody else can
+/// How often the advertisement is registered again while somebody is connected: with extended advertising nobody else can
 /// connect after somebody has, until it is.
 const AGAIN_WITH_LINKS: Duration = Duration::from_secs(2);
 /// How often otherwise: it shows whether the adapter still answers.
@@ -42,11 +38,7 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// Links of one phone: a newer one, and the older one that is on its way down.
 const LINKS_OF_ONE: usize = 2;
 /// How long a phone may take between asking for notifications and its first value.
-const HALF_GATT: Duration = Duration::from_secs(10);
-/// Values may come so much earlier than BlueZ tells that their phone has asked for notifications.
-const EARLY: Duration = Duration::from_secs(2);
-/// Values of phones without a link that wait to be looked at.
-const FIRSTS: usize = 16;
+const HALF_GATT: Duration = Duration::from_secs(5);
 /// A legacy packet's room for a name: 31 bytes less length and type.
 const LEGACY_NAME: usize = 29;
 /// Names in extended packets.
@@ -64,42 +56,15 @@ pub(crate) enum Stopped {
     Trouble(BleError),
 }
 
-/// The one GATT link: whose it is, and where the values go that its phone writes.
-#[derive(Default)]
-struct Gatt(Mutex<Option<(Address, mpsc::Sender<Vec<u8>>)>>);
-
-impl Gatt {
-    fn lock(&self) -> MutexGuard<'_, Option<(Address, mpsc::Sender<Vec<u8>>)>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn is_taken(&self) -> bool {
-        self.lock().is_some()
-    }
-}
-
-/// The GATT link is taken for as long as this lives.
-struct Taken(Arc<Gatt>);
-
-impl Drop for Taken {
-    fn drop(&mut self) {
-        *self.0.lock() = None;
-    }
-}
-
 pub(crate) struct Service {
     adapter: Adapter,
     shared: Shared,
     /// For L2CAP channels, if they are taken.
     listener: Option<StreamListener>,
     _application: ApplicationHandle,
-    /// First values, of phones that have no link.
-    firsts: mpsc::Receiver<(Address, Vec<u8>)>,
     tx: CharacteristicControl,
     links: Arc<Links>,
-    gatt: Arc<Gatt>,
-    /// Values of phones that have no link, and when they came.
-    early: Vec<(Address, Vec<u8>, Instant)>,
+    uses: Arc<Uses>,
     /// A phone that has asked for notifications and has not written yet.
     half: Option<(CharacteristicWriter, Instant)>,
     advertised: Vec<AdvertisementHandle>,
@@ -109,8 +74,10 @@ pub(crate) struct Service {
 
 impl Service {
     pub(crate) async fn start(adapter: &Adapter, shared: &Shared) -> Result<Self, BleError> {
-        // Nobody pairs with the adapter: sessions are secured by themselves.
-        if let Err(error) = call("forbid pairing", adapter.set_pairable(false)).await {
+        // Nobody pairs with a kiosk: sessions are secured by themselves. A phone's own adapter is its owner's.
+        if shared.options.sparing
+            && let Err(error) = call("forbid pairing", adapter.set_pairable(false)).await
+        {
             log::debug!("{}: {error}", adapter.name());
         }
         let (address, kind) = adapter::own_address(adapter).await?;
@@ -124,63 +91,16 @@ impl Service {
                 .map_err(failed)?,
             false => (None, None),
         };
-        let gatt = Arc::new(Gatt::default());
-        let (tx, tx_handle) = characteristic_control();
-        let taken = gatt.clone();
-        let info = move || Info { psm, gatt_taken: taken.is_taken() }.encode();
-        let read = CharacteristicRead {
-            read: true,
-            fun: Box::new(move |request| {
-                let value = info().get(usize::from(request.offset)..).map(<[u8]>::to_vec);
-                Box::pin(async move { value.ok_or(ReqError::InvalidOffset) })
-            }),
-            ..CharacteristicRead::default()
-        };
-        let (firsts_in, firsts) = mpsc::channel(FIRSTS);
-        let of_links = gatt.clone();
-        // Value by value, and not by a socket (AcquireWrite): while BlueZ asks for that, until 5.82 at least, it does not
-        // keep the first value, and once a phone has gone meanwhile it never asks again.
-        let write = CharacteristicWrite {
-            write_without_response: true,
-            method: CharacteristicWriteMethod::Fun(Box::new(move |value, request| {
-                let from = request.device_address;
-                // In the order in which they come: this is called before any of it is waited for.
-                let kept = match &*of_links.lock() {
-                    Some((address, values)) if *address == from => values.try_send(value).is_ok(),
-                    _ => firsts_in.try_send((from, value)).is_ok(),
-                };
-                Box::pin(async move { if kept { Ok(()) } else { Err(ReqError::NotPermitted) } })
-            })),
-            ..CharacteristicWrite::default()
-        };
-        let notify = CharacteristicNotify {
-            notify: true,
-            method: CharacteristicNotifyMethod::Io,
-            ..CharacteristicNotify::default()
-        };
-        let characteristics = vec![
-            Characteristic { uuid: INFO, read: Some(read), ..Characteristic::default() },
-            Characteristic { uuid: RX, write: Some(write), ..Characteristic::default() },
-            Characteristic {
-                uuid: TX,
-                notify: Some(notify),
-                control_handle: tx_handle,
-                ..Characteristic::default()
-            },
-        ];
-        let service = GattService { uuid: SERVICE, primary: true, characteristics, ..GattService::default() };
-        let application = Application { services: vec![service], ..Application::default() };
-        let application = call("offer the service", adapter.serve_gatt_application(application)).await?;
+        let uses = Arc::new(Uses::default());
+        let (application, tx) = gatt_service::offer(adapter, psm, &uses).await?;
         Ok(Service {
             adapter: adapter.clone(),
             shared: shared.clone(),
             listener,
             _application: application,
-            firsts,
             tx,
             links: Links::of(adapter.name()),
-            gatt,
-            early: Vec::new(),
+            uses,
             half: None,
             advertised: Vec::new(),
             // A phone's own adapter has other guests.
@@ -203,9 +123,10 @@ impl Service {
         self.advertise().await?;
         self.shared.board.links(self.adapter.name(), self.links.count());
         let mut again = self.next();
-        let links = self.links.clone();
+        let (links, uses) = (self.links.clone(), self.uses.clone());
         loop {
-            let limit = self.guests.next_look(&links).map_or(again, |look| again.min(look));
+            let half = self.half.as_ref().map(|(_, since)| *since + HALF_GATT);
+            let limit = [self.guests.next_look(), half].into_iter().flatten().fold(again, Instant::min);
             tokio::select! {
                 accepted = channel::accept(self.listener.as_ref()) => match accepted {
                     Ok((channel, from)) => self.channel(channel, from),
@@ -216,7 +137,7 @@ impl Service {
                     }
                 },
                 Some(event) = self.tx.next() => self.subscribed(event).await,
-                Some((from, value)) = self.firsts.recv() => self.written(from, value).await,
+                () = uses.written.notified() => self.open_gatt().await,
                 event = events.next() => match event {
                     None => return Ok(Stopped::Gone),
                     Some(AdapterEvent::PropertyChanged(AdapterProperty::Powered(false))) => return Ok(Stopped::Off),
@@ -238,11 +159,14 @@ impl Service {
                 }
                 () = tokio::time::sleep_until(limit) => {}
             }
-            if self.half.as_ref().is_some_and(|(_, since)| since.elapsed() > HALF_GATT) {
+            if self.half.as_ref().is_some_and(|(_, since)| since.elapsed() >= HALF_GATT) {
                 self.half = None;
+                uses.set_half(None);
             }
-            self.early.retain(|(.., came)| came.elapsed() < EARLY);
-            self.guests.look(&self.adapter, &links).await;
+            if self.guests.look(&self.adapter, &links).await {
+                // Nobody else could connect until then.
+                again = again.min(Instant::now());
+            }
             if again <= Instant::now() {
                 if !call("read the adapter's state", self.adapter.is_powered()).await? {
                     return Ok(Stopped::Off);
@@ -259,7 +183,7 @@ impl Service {
     /// When the advertisements are registered again, if nothing happens before.
     fn next(&self) -> Instant {
         let now = Instant::now();
-        if self.links.count() > 0 {
+        if self.links.count() > 0 || self.guests.are_here() {
             return now + AGAIN_WITH_LINKS;
         }
         // They become slow as soon as they may.
@@ -332,52 +256,42 @@ impl Service {
     async fn subscribed(&mut self, event: CharacteristicControlEvent) {
         let CharacteristicControlEvent::Notify(writer) = event else { return };
         // Dropped, the notifications of whoever comes second end at once.
-        if self.gatt.is_taken() {
+        if self.uses.is_taken() {
             return;
         }
-        let from = writer.device_address();
+        self.uses.set_half(Some(writer.device_address()));
         self.half = Some((writer, Instant::now()));
-        if self.early.iter().any(|(address, ..)| *address == from) {
-            self.open_gatt(from).await;
-        }
+        self.open_gatt().await;
     }
 
-    /// A phone without a link has written: its first value, if it has asked for notifications. BlueZ tells of that by
-    /// another way, and perhaps later.
-    async fn written(&mut self, from: Address, value: Vec<u8>) {
-        if self.early.len() < FIRSTS {
-            self.early.push((from, value, Instant::now()));
-        }
-        if self.half.as_ref().is_some_and(|(writer, _)| writer.device_address() == from) {
-            self.open_gatt(from).await;
-        }
-    }
-
-    async fn open_gatt(&mut self, from: Address) {
-        let Some((writer, _)) = self.half.take() else { return };
+    /// Opens the link of whoever has asked for notifications and has written: BlueZ tells of the two by different ways, in
+    /// any order.
+    async fn open_gatt(&mut self) {
+        let Some((writer, _)) =
+            self.half.take_if(|(writer, _)| self.uses.has_written(writer.device_address()))
+        else {
+            return;
+        };
+        let from = writer.device_address();
+        let Some((values, taken)) = self.uses.open(from) else {
+            log::info!(adapter = self.adapter.name(), address:% = from; "no GATT link: its first values were too many");
+            return;
+        };
         if self.has_room(from)
-            && let Err(error) = self.gatt(from, writer).await
+            && let Err(error) = self.gatt(from, writer, values, taken).await
         {
             log::warn!("{}: no GATT link: {error}", self.adapter.name());
         }
     }
 
-    async fn gatt(&mut self, from: Address, writer: CharacteristicWriter) -> Result<(), BleError> {
-        // More than a window: what is too much is found by its count.
-        let (values_in, values) = mpsc::channel(2 * usize::from(WINDOW));
-        {
-            // Nothing can come while this is held, so that order is kept.
-            let mut link = self.gatt.lock();
-            let early =
-                std::mem::take(&mut self.early).into_iter().map(|(address, value, _)| (address, value));
-            let waiting = std::iter::from_fn(|| self.firsts.try_recv().ok());
-            for (_, value) in early.chain(waiting).filter(|(address, _)| *address == from) {
-                // There is room for these few.
-                let _ = values_in.try_send(value);
-            }
-            *link = Some((from, values_in));
-        }
-        let guard = (Up::new(&self.links, from), Taken(self.gatt.clone()));
+    async fn gatt(
+        &mut self,
+        from: Address,
+        writer: CharacteristicWriter,
+        values: mpsc::Receiver<Vec<u8>>,
+        taken: Taken,
+    ) -> Result<(), BleError> {
+        let guard = (Up::new(&self.links, from), taken);
         let device = self.adapter.device(from).map_err(|_| BleError::Unreachable(from.to_string()))?;
         let events = call("watch the connection", device.events()).await?;
         let room = writer.mtu();
@@ -398,9 +312,13 @@ impl Service {
 
     fn hand_over(&mut self, link: Link) {
         log::debug!(adapter = self.adapter.name(), address = link.info.address.as_str(), medium:% = link.info.medium; "link");
-        // More at once than the program takes are turned away: each waits for its answer only.
-        if self.shared.links.try_send(link).is_err() {
-            log::warn!("{}: too many links at once; one was turned away", self.adapter.name());
+        match self.shared.links.try_send(link) {
+            // To a program that is about to end nobody comes any more.
+            Ok(()) | Err(TrySendError::Closed(_)) => {}
+            // Each waits for its answer only.
+            Err(TrySendError::Full(_)) => {
+                log::warn!("{}: too many links at once; one was turned away", self.adapter.name());
+            }
         }
     }
 }

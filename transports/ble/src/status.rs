@@ -123,6 +123,15 @@ impl Board {
         });
     }
 
+    /// An adapter that was missing is there, perhaps under another name.
+    pub(crate) fn found(&self, name: &str) {
+        self.change(|all| {
+            if all.get(name).is_some_and(|one| one.state == State::Missing) {
+                all.remove(name);
+            }
+        });
+    }
+
     /// There is nothing but this.
     pub(crate) fn only(&self, status: AdapterStatus) {
         self.change(|all| *all = [(status.name.clone(), status)].into());

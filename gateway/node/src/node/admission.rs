@@ -160,14 +160,14 @@ impl Node {
     ) -> Result<(), Goodbye> {
         let Some(link) = self.conversations.get(&id).map(|one| one.link.clone()) else { return Ok(()) };
         let Some(turns) = self.radios.turns(&link, &self.limits) else { return Ok(()) };
-        if link.outgoing {
-            turns.take(id, peer, now);
-            return Ok(());
-        }
         for one in self.conversations.values().filter(|one| one.link.shares() == link.shares()) {
             turns.moved(one.id, one.bytes(), one.active(), one.is_settled());
         }
-        match turns.admit(id, peer, is_known, now) {
+        let admission = match link.outgoing {
+            true => turns.take(id, peer, now),
+            false => turns.admit(id, peer, is_known, now),
+        };
+        match admission {
             Admission::Serve => {}
             Admission::GoesOn { dead } => {
                 self.drop_link(

@@ -243,7 +243,7 @@ proptest! {
                 0..=2 => { turns.admit(ConversationId(link), key(number), flag, at(now)); }
                 3 => turns.left(some, flag, at(now)),
                 4 => turns.moved(some, u64::from(wait) * 10_000, at(now), flag),
-                _ if taken < 2 => { taken += 1; turns.take(ConversationId(link), key(100 + taken), at(now)); }
+                _ if taken < 2 => { taken += 1; turns.take(ConversationId(link), key(number), at(now)); }
                 _ => turns.set(slots, TurnLength::default(), at(now)),
             }
             prop_assert!(turns.serving() <= slots + taken);
