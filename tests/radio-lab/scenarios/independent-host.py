@@ -7,7 +7,7 @@ from bumble.device import Peer
 from bumble.gatt import GATT_DEVICE_NAME_CHARACTERISTIC
 from bumble.l2cap import LeCreditBasedChannelSpec
 
-from lab import Lab, independent, sockets
+from lab import Lab, independent, sockets, wait_until
 
 SERVICE = "6b1a0001-7c55-4c9e-9f10-aabbccddeeff"
 PSM = 0x80
@@ -16,6 +16,8 @@ MUCH = bytes(range(256)) * 1024
 
 def run(lab: Lab):
     kiosk = lab.adapter("hci0")
+    # bluetoothd has a name of its own until it has asked for the host's.
+    wait_until("it has its name", lambda: kiosk.get("Alias").startswith("radio-lab"))
     listening = sockets.listen(kiosk.address, PSM)
     kiosk.advertise({"Discoverable": ("b", True), "ServiceUUIDs": ("as", [SERVICE])})
     asyncio.run(visit(lab.independent(), kiosk.address, listening))

@@ -179,6 +179,23 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_short_stream_arrives_whole_in_every_cut() {
+        let stream = b"every cut of";
+        for cuts in 0u32..1 << (stream.len() - 1) {
+            let mut at = 0;
+            let mut next = || {
+                let from = at;
+                at += 1;
+                while at < stream.len() && cuts & 1 << (at - 1) == 0 {
+                    at += 1;
+                }
+                at - from
+            };
+            assert_eq!(carry(stream, &mut next), stream, "{cuts:b}");
+        }
+    }
+
     proptest! {
         #[test]
         fn a_stream_arrives_whole_in_any_cuts(stream in proptest::collection::vec(any::<u8>(), 0..5000), sizes in proptest::collection::vec(1usize..512, 1..40)) {
