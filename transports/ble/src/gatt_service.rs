@@ -16,8 +16,11 @@ use crate::bluez::{BleError, call};
 use crate::fragment::WINDOW;
 use crate::info::{INFO, Info, RX, SERVICE, TX};
 
-/// Values may come so much earlier than BlueZ tells that their phone has asked for notifications.
-const EARLY: Duration = Duration::from_secs(2);
+/// Values may come so much earlier than it is seen that their phone has asked for notifications: whoever looks may be busy
+/// with the advertisement.
+const EARLY: Duration = Duration::from_secs(10);
+/// How the first value of a link begins.
+const FIRST: u8 = 0;
 /// Phones without a link whose first values are kept: more than adapters hold connections.
 const WRITERS: usize = 16;
 /// Values that are kept of each.
@@ -122,7 +125,12 @@ impl Uses {
         }
         now.early.retain(|one| one.came.elapsed() < EARLY);
         let has_room = now.early.len() < WRITERS;
+        let begins_anew = value.first() == Some(&FIRST);
         let kept = match now.early.iter_mut().find(|one| one.from == from) {
+            Some(one) if begins_anew => {
+                *one = Early { from, came: Instant::now(), values: vec![value], is_whole: true };
+                true
+            }
             Some(one) if one.values.len() < FIRSTS => {
                 one.values.push(value);
                 true
@@ -199,6 +207,9 @@ mod tests {
         let (mut values, taken) = uses.open(ONE).unwrap();
         assert!(uses.take(ONE, vec![2]) && uses.is_taken());
         drop(taken);
+        // What it wrote before it began anew is of no link.
+        assert!(uses.take(ONE, vec![1]) && uses.take(ONE, vec![0]));
+        assert_eq!(uses.open(ONE).unwrap().0.recv().await, Some(vec![0]));
         for number in 0..3 {
             assert_eq!(values.recv().await, Some(vec![number]));
         }
