@@ -91,11 +91,11 @@ mkdir -p "$lab/results"
 echo "programs: $((SECONDS - phase)) s"
 
 # Emulation, also where there is KVM: the same on every machine. The first serial line is the console, the second what
-# the scenarios report. With two cores and enough memory two guests share the scenarios, but for figures.
+# the scenarios report. With four cores and enough memory two guests share the scenarios, but for figures.
 phase=$SECONDS
 guests=1
 memory=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
-if [ $kind = scenarios ] && [ ${#scenarios[@]} -gt 1 ] && [ "$(nproc)" -gt 1 ] && [ "$memory" -gt 6000 ]; then
+if [ $kind = scenarios ] && [ ${#scenarios[@]} -gt 1 ] && [ "$(nproc)" -gt 3 ] && [ "$memory" -gt 6000 ]; then
     guests=2
 fi
 boot() {
