@@ -62,17 +62,10 @@ fn a_large_document_that_there_is_no_room_for_holds_up_no_other_and_goes_when_th
     gateway.configure("50-quick", "[upload]\nprobe_interval = \"1s\"\nmax_backoff = \"1s\"\n");
     // An upload that this gateway began before.
     let other = "05".repeat(32);
-    let tus = |method: &str, path: &str, headers: &[&str]| {
-        let mut curl = Command::new("curl");
-        curl.args(["--silent", "--fail", "--request", method, "--cacert"]).arg(destination.authority());
-        let token = format!("Authorization: Bearer {}", destination.token());
-        for header in [&[&token, "Tus-Resumable: 1.0.0"], headers].concat() {
-            curl.args(["--header", header]);
-        }
-        assert!(curl.arg(format!("https://{}{path}", destination.address())).status().unwrap().success());
-    };
-    let named = format!("Upload-Metadata: id {}", data_encoding::BASE64.encode(other.as_bytes()));
-    tus("POST", "/v1/uploads", &["Upload-Length: 5000000", &named]);
+    assert_eq!(
+        tus(&destination, "POST", "", &["--header", "Upload-Length: 5000000", "--header", &named(&other)]),
+        "201"
+    );
     gateway.start();
     let phone = Phone::make(&folder.path().join("anna"), "anna");
     phone.add_destination(&destination);
@@ -87,7 +80,53 @@ fn a_large_document_that_there_is_no_room_for_holds_up_no_other_and_goes_when_th
     wait_until("the small one", || (gateway.status()["opened"] == 1).then_some(()));
     assert_eq!(destination.inbox().into_keys().collect::<Vec<_>>(), ["small.xml"]);
     assert_eq!(gateway.status()["destinations"][0]["set_aside"], serde_json::json!({}));
-    tus("DELETE", &format!("/v1/uploads/{other}"), &[]);
+    assert_eq!(tus(&destination, "DELETE", &format!("/{other}"), &[]), "204");
     wait_until("the large one", || (gateway.status()["opened"] == 2).then_some(()));
     assert!(destination.inbox()["video"] == video);
+}
+
+#[test]
+fn a_disk_that_fills_up_in_the_middle_of_an_upload_is_no_fault_of_the_client() {
+    let folder = folder();
+    let home = folder.path().join("destination");
+    std::fs::create_dir(&home).unwrap();
+    let disk = LossyDisk::new();
+    let _mounted = disk.mount(home.clone()).unwrap();
+    let mut destination = Destination::make(&home);
+    destination.start();
+    disk.set_capacity((2 * MIB) as u64);
+    let (id, bytes) = ("05".repeat(32), folder.path().join("bytes"));
+    std::fs::write(&bytes, content(1, 6 * MIB)).unwrap();
+    let (body, length) = (format!("@{}", bytes.display()), format!("Upload-Length: {}", 6 * MIB));
+    assert_eq!(tus(&destination, "POST", "", &["--header", &length, "--header", &named(&id)]), "201");
+
+    let part = |offset: &str| {
+        let kind = "Content-Type: application/offset+octet-stream";
+        let offset = format!("Upload-Offset: {offset}");
+        let more = ["--header", kind, "--header", &offset, "--header", "Expect:", "--data-binary", &body];
+        tus(&destination, "PATCH", &format!("/{id}"), &more)
+    };
+    assert_eq!(part("0"), "507", "no room");
+    let head = ["--head", "--write-out", "%header{upload-offset}"];
+    let kept = tus(&destination, "HEAD", &format!("/{id}"), &head);
+    let count: usize = kept.parse().unwrap();
+    assert!(0 < count && count < 2 * MIB, "{kept} bytes are kept");
+    assert_eq!(part(&kept), "507", "still no room");
+}
+
+/// What curl writes of a request about unfinished uploads: the status, where `more` asks for nothing else.
+fn tus(destination: &Destination, method: &str, path: &str, more: &[&str]) -> String {
+    let mut curl = Command::new("curl");
+    curl.args(["--silent", "--show-error", "--output", "/dev/null", "--write-out", "%{http_code}"]);
+    curl.args(["--request", method, "--cacert"]).arg(destination.authority());
+    curl.args(["--header", &format!("Authorization: Bearer {}", destination.token())]);
+    curl.args(["--header", "Tus-Resumable: 1.0.0"]).args(more);
+    let output = curl.arg(format!("https://{}/v1/uploads{path}", destination.address())).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap()
+}
+
+/// The header that names an upload's document.
+fn named(id: &str) -> String {
+    format!("Upload-Metadata: id {}", data_encoding::BASE64.encode(id.as_bytes()))
 }

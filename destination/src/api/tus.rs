@@ -170,12 +170,7 @@ async fn append(
     let superseded = partial.superseded();
     let length = partial.length();
     let take = move |shared: &Shared, reader: &mut BodyReader| {
-        let advance = shared.intake.append(client.0, id, partial, is_listed, reader)?;
-        let mut more = [0];
-        match std::io::Read::read(reader, &mut more)? {
-            0 => Ok(advance),
-            _ => Err(std::io::Error::other(format!("there is more than the {length} bytes of the upload"))),
-        }
+        shared.intake.append(client.0, id, partial, is_listed, reader)
     };
     // The document's id is a digest over all parts.
     let (result, _) = upload(shared, permit, Digests::default(), body, superseded, take).await?;

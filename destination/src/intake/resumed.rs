@@ -22,7 +22,8 @@ pub enum Advance {
 
 impl Intake {
     /// Adds what the source has to an unfinished upload; with its last byte the document is judged as by
-    /// [`Intake::put`]. An error is the stream's: what came before it is kept and flushed.
+    /// [`Intake::put`]. An error is the stream's, or says that it has more than the upload's length: what came before is
+    /// kept and flushed.
     ///
     /// An upload that comes in one request is judged while it comes; of others the file is read once it is whole, else
     /// each request would open everything before it again. Where that turns out to be another document, something was
@@ -68,6 +69,8 @@ impl Intake {
             Err(_) => true,
         };
         let offset = partial.offset();
+        // Who stopped before the end, be it for want of room, says why; what follows there is no excess.
+        let excess = if offset < length { Ok(0) } else { source.read(&mut [0]) };
         let outcome = match is_kept {
             true => match partial.finish() {
                 Err(error) if outcome.is_err() => Ok(Err(file_failed(&error, id))),
@@ -80,6 +83,9 @@ impl Intake {
                 outcome
             }
         };
+        if excess? > 0 {
+            return Err(io::Error::other(format!("there is more than the {length} bytes of the upload")));
+        }
         match outcome {
             Ok(Err(failed)) if begin > 0 && failed.code == FailureCode::Malformed => {
                 let detail = format!("what came in several requests is not the document: {}", failed.detail);
