@@ -95,6 +95,8 @@ fn a_phone_that_waits_acknowledges_its_confirmations_before_it_leaves() {
         kiosk.confirm(&key, &[id], Verdict::Opened);
         sync.until("confirmed");
         assert_eq!(kiosk.next_ending(), Ending::Finished);
+        cli.expect(0, &["sync"]);
+        assert_eq!(kiosk.next_ending(), Ending::NothingNew, "form {number}");
     }
 }
 

@@ -26,7 +26,7 @@ TRIPS = 5
 def run(lab: Lab):
     kiosk = lab.kiosk("hci0")
     kiosk.configure("quiet", 'log.level = "info"\n')
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk.on_air()
     amina = lab.phone("amina", "hci1")
     amina.pair(kiosk, "--ble")
 
@@ -59,7 +59,7 @@ def compare(lab, kiosk, amina, links, size, rate):
         kiosk.stop()
         theirs.append(bare_seconds(lab, bare, size, rate))
         kiosk.start()
-        wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+        kiosk.on_air()
     ours, theirs = statistics.median(ours), statistics.median(theirs)
     return theirs / ours, f"{size / ours / 1e3:.0f} against {size / theirs / 1e3:.0f} kB/s"
 

@@ -7,6 +7,7 @@ import subprocess
 from pathlib import Path
 
 from .processes import Process
+from .waiting import wait_until
 
 BIN = Path("/tmp/bin")
 TEMPLATES = Path("/tmp/templates")
@@ -150,6 +151,12 @@ class Kiosk:
     def adapters(self):
         """The state of each of its adapters."""
         return {one["name"]: one["state"] for one in self.status()["bluetooth"]}
+
+    def on_air(self, *names):
+        """Waits until phones can find it on these adapters, else on the first; answers itself."""
+        ready = dict.fromkeys(names or ("hci0",), "ready")
+        wait_until(f"{self.name} is on the air", lambda: self.adapters() == ready)
+        return self
 
     def code(self):
         """A new pairing code's text."""

@@ -1,6 +1,6 @@
 """What BlueZ does with an advertisement's intervals and scan response, without experimental interfaces, on new and old controllers."""
 
-from lab import Lab
+from lab import Lab, wait_until
 
 SERVICE = "6b1a0001-7c55-4c9e-9f10-aabbccddeeff"
 PLAIN = {"Discoverable": ("b", True), "ServiceUUIDs": ("as", [SERVICE])}
@@ -31,4 +31,4 @@ def run(lab: Lab):
         assert own["interval"] == 250, own
         assert own["response"].endswith("0506"), own
         adapter.stop_advertising()
-        assert lab.radio.advertisements(name) == []
+        wait_until("it is silent", lambda: not lab.radio.advertisements(name))

@@ -6,7 +6,7 @@ import time
 
 from interop.ble_links import GattLink, L2capLink, Service, connected, find
 from interop.ble_phone import Phone
-from lab import Lab, forms, independent, photos, wait_until
+from lab import Lab, forms, independent, photos
 
 CONTROLLERS = 3
 LIMIT = 300
@@ -14,8 +14,7 @@ DATA = b"\x00\x07WPST\x01"
 
 
 def run(lab: Lab):
-    kiosk = lab.kiosk("hci0")
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk = lab.kiosk("hci0").on_air()
     amina = lab.phone("amina", "hci1")
     amina.pair(kiosk, "--ble")
     phone = Phone(lab.destination().code(), lab.state / "independent")

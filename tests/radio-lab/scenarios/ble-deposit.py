@@ -4,8 +4,7 @@ from lab import Lab, forms, photos, wait_until
 
 
 def run(lab: Lab):
-    kiosk = lab.kiosk("hci0")
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk = lab.kiosk("hci0").on_air()
     amina = lab.phone("amina", "hci1")
     amina.pair(kiosk, "--ble")
     contents = forms(50) + photos(3)

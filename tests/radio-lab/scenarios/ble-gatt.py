@@ -3,7 +3,7 @@ in ble-independent-phone)."""
 
 import time
 
-from lab import Lab, forms, photos, wait_until
+from lab import Lab, forms, photos
 
 CONTROLLERS = 2
 LIMIT = 240
@@ -12,13 +12,13 @@ LIMIT = 240
 def run(lab: Lab):
     kiosk = lab.kiosk("hci0")
     amina = lab.phone("amina", "hci1")
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk.on_air()
     amina.pair(kiosk, "--ble")
     arrived = {}
     for mtu, documents in ((517, forms(50) + photos(3)), (48, forms(10, seed=2) + photos(1, size=20_000, seed=2))):
         since = time.time()
         lab.bluetooth({"GATT": {"ExchangeMTU": mtu}})
-        wait_until("the kiosk is on the air again", lambda: kiosk.adapters() == {"hci0": "ready"})
+        kiosk.on_air()
         amina.add(documents)
         report = amina.sync("--ble", "--gatt", "--wait", "60s", seconds=120)
         lab.note(f"MTU {mtu}: {report['bytes_out']} bytes out in {report['seconds']} s")

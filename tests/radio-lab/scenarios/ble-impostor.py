@@ -10,8 +10,7 @@ LIMIT = 180
 
 
 def run(lab: Lab):
-    kiosk = lab.kiosk("hci0")
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk = lab.kiosk("hci0").on_air()
     amina = lab.phone("amina", "hci1")
     amina.pair(kiosk, "--ble")
     contents = forms(3)

@@ -14,8 +14,7 @@ FORMS = forms(3)
 
 
 def run(lab: Lab):
-    kiosk = lab.kiosk("hci0")
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk = lab.kiosk("hci0").on_air()
     phone = Phone(lab.destination().code(), lab.state / "independent")
     asyncio.run(visits(lab, phone, kiosk.code()))
     assert lab.destination().inbox() == dict(FORMS)

@@ -11,7 +11,7 @@ LIMIT = 300
 def run(lab: Lab):
     kiosk = lab.kiosk("hci0")
     amina = lab.phone("amina", "hci1")
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk.on_air()
     amina.pair(kiosk, "--ble")
     contents = []
     kiosk.configure("call", 'ble.call = true\nble.call_interval = "10s"\n')
@@ -42,7 +42,7 @@ def run(lab: Lab):
     moussa.add(photo)
     kiosk.stop()
     kiosk.start()
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk.on_air()
     lab.radio.rate(bytes_per_second=60_000)
     sync = moussa.start("sync", "--ble")
     wait_until("it moves", lambda: moussa.moved() > 100_000, 30)

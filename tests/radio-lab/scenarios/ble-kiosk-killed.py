@@ -6,8 +6,7 @@ CONTROLLERS = 2
 
 
 def run(lab: Lab):
-    kiosk = lab.kiosk("hci0")
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk = lab.kiosk("hci0").on_air()
     amina = lab.phone("amina", "hci1")
     amina.pair(kiosk, "--ble")
     photo = photos(1, size=4_000_000)
@@ -20,7 +19,7 @@ def run(lab: Lab):
     assert cut["ending"] == "link lost", cut
 
     kiosk.start()
-    wait_until("the kiosk is on the air again", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk.on_air()
     report = amina.sync("--ble", "--wait", "60s")
     assert report["unconfirmed"] == 0, report
     assert lab.destination().inbox() == dict(photo)

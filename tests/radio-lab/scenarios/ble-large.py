@@ -2,7 +2,7 @@
 
 import time
 
-from lab import Lab, photos, wait_until
+from lab import Lab, photos
 
 CONTROLLERS = 2
 LIMIT = 240
@@ -15,7 +15,7 @@ def run(lab: Lab):
     amina = lab.phone("amina", "hci1")
     contents = []
     for visit in range(VISITS):
-        wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+        kiosk.on_air()
         if visit == 0:
             amina.pair(kiosk, "--ble")
         video = photos(1, size=SIZE, seed=visit)

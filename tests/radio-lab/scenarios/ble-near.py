@@ -7,8 +7,7 @@ CONTROLLERS = 2
 
 
 def run(lab: Lab):
-    kiosk = lab.kiosk("hci0")
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk = lab.kiosk("hci0").on_air()
     amina = lab.phone("amina", "hci1")
     [near] = amina.run("gateways", "--ble").last["near"]
     assert (near["name"], near["known"], near["flags"]["gateway"], near["flags"]["has_room"]) == ("Lab kiosk", None, True, True), near

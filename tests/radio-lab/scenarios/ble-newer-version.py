@@ -4,7 +4,7 @@ import asyncio
 
 from interop.ble_links import GattLink, L2capLink, Service, connected, find
 from interop.ble_phone import NoCommonVersion, Phone
-from lab import Lab, forms, independent, wait_until
+from lab import Lab, forms, independent
 
 CONTROLLERS = 1
 LIMIT = 180
@@ -13,8 +13,7 @@ MINE_IS_1 = bytes.fromhex("57505354 01 01 ff")
 
 
 def run(lab: Lab):
-    kiosk = lab.kiosk("hci0")
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk = lab.kiosk("hci0").on_air()
     tomorrow = Phone(lab.destination().code(), lab.state / "tomorrow", versions=(2, 3))
     today = Phone(lab.destination().code(), lab.state / "today")
     asyncio.run(visits(lab.independent(), tomorrow, today, kiosk.code()))

@@ -3,7 +3,7 @@
 import threading
 import time
 
-from lab import Lab, forms, photos, wait_until
+from lab import Lab, forms, photos
 
 LIMIT = 300
 PHONES = 10
@@ -13,7 +13,7 @@ def run(lab: Lab):
     kiosk = lab.kiosk("hci0", running=False)
     kiosk.configure("places", "ble.links = 1\n")
     kiosk.start()
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk.on_air()
     # Three radios for ten phones: each is used by one after the other.
     phones = [lab.phone(f"phone-{number}", f"hci{1 + number % 3}") for number in range(PHONES)]
     contents, failed = [], []

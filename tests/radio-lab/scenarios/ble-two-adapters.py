@@ -10,7 +10,7 @@ def run(lab: Lab):
     kiosk = lab.kiosk("hci0", running=False)
     kiosk.configure("adapters", f'ble.adapters = ["hci0", "{lab.adapter("hci1").address}"]\n')
     kiosk.start()
-    wait_until("both are on the air", lambda: kiosk.adapters() == {"hci0": "ready", "hci1": "ready"})
+    kiosk.on_air("hci0", "hci1")
     phones = [lab.phone("amina", "hci2"), lab.phone("moussa", "hci3")]
     # Each is in reach of one of the two.
     lab.radio.apart("hci2", "hci1")

@@ -1,6 +1,6 @@
 """Without a kiosk near, one phone takes another one's documents over Bluetooth, and carries them to the kiosk later."""
 
-from lab import Lab, forms, photos, wait_until
+from lab import Lab, forms, photos
 
 CONTROLLERS = 3
 
@@ -16,8 +16,7 @@ def run(lab: Lab):
     assert (report["transferred"], report["medium"]) == (6, "ble"), report
     assert listening.child.wait(30) == 0
 
-    kiosk = lab.kiosk("hci0")
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk = lab.kiosk("hci0").on_air()
     moussa.pair(kiosk, "--ble")
     report = moussa.sync("--ble", "--wait", "30s")
     # Pairing has taken some of them already.

@@ -6,8 +6,7 @@ CONTROLLERS = 3
 
 
 def run(lab: Lab):
-    kiosk = lab.kiosk("hci0")
-    wait_until("the kiosk is on the air", lambda: kiosk.adapters() == {"hci0": "ready"})
+    kiosk = lab.kiosk("hci0").on_air()
     phones = [lab.phone("amina", "hci1"), lab.phone("moussa", "hci2")]
     contents = []
     for phone in phones:

@@ -60,8 +60,8 @@ pub(crate) struct Chosen {
     pub(crate) missing: Vec<String>,
 }
 
-/// The adapters that are meant. `current`: those that are in use, of which the best
-/// one stays the best for as long as it is usable.
+/// The adapters that are meant. `current`: those that are in use, of which the best one stays the best for as long as it is
+/// usable.
 pub(crate) async fn choose(
     session: &Session,
     wanted: &[Which],

@@ -98,14 +98,13 @@ impl Life {
         if begun.elapsed() > LASTING {
             (self.pause, self.failures) = (PAUSE, 0);
         }
-        match stopped {
+        match stopped? {
             Stopped::Off => Ok(()),
             Stopped::Gone => Err(BleError::NoAdapter(self.name.clone())),
             Stopped::Restarted => {
                 log::warn!(adapter = self.name.as_str(); "the Bluetooth service was restarted; the adapter is set up again");
                 Ok(())
             }
-            Stopped::Trouble(error) => Err(error),
         }
     }
 

@@ -16,8 +16,7 @@ use crate::bluez::{BleError, call};
 use crate::fragment::WINDOW;
 use crate::info::{INFO, Info, RX, SERVICE, TX};
 
-/// Values may come so much earlier than it is seen that their phone has asked for notifications: whoever looks may be busy
-/// with the advertisement.
+/// Values may come so much earlier than it is seen that their phone has asked for notifications, on a busy machine.
 const EARLY: Duration = Duration::from_secs(10);
 /// How the first value of a link begins.
 const FIRST: u8 = 0;

@@ -4,6 +4,7 @@
 //! states an adapter has; no type of BlueZ's bindings leaves this crate.
 
 mod adapter;
+mod advertiser;
 mod bluez;
 mod care;
 mod central;
