@@ -156,8 +156,8 @@ section! {
         /// Whether the gateway also looks for paired phones that wait to be called, and calls them. Costs scanning:
         /// `call_window` in every `call_interval`, during which the adapter hears less of everyone else.
         [restart] call: bool = false;
-        /// How often it looks.
-        [restart] call_interval: Period = Period::secs(60), within Period::secs(10), Period::minutes(60);
+        /// The pause between two looks.
+        [restart] call_interval: Period = Period::secs(60), within Period::secs(2), Period::minutes(60);
         /// For how long. A phone that advertises as the reference phone does is heard within 2 seconds.
         [restart] call_window: Period = Period::secs(4), within Period::secs(1), Period::secs(10);
     }

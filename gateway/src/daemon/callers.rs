@@ -86,7 +86,10 @@ async fn look_around(schedule: Schedule, store: Store, calling: mpsc::Sender<Cal
                 continue;
             }
         };
-        let Some((peer, sighting)) = found else { continue };
+        let Some((peer, sighting)) = found else {
+            log::debug!("no phone waits to be called");
+            continue;
+        };
         recent.called(peer, &sighting.address, Instant::now());
         // One that is here by another way has no need.
         let (answer, may) = oneshot::channel();

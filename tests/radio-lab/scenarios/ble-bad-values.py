@@ -31,7 +31,7 @@ def run(lab: Lab):
     meanwhile = threading.Thread(target=carry)
     meanwhile.start()
     try:
-        asyncio.run(misbehave(lab, lab.independent(), phone, kiosk))
+        asyncio.run(misbehave(lab, phone, kiosk))
     finally:
         over.set()
         meanwhile.join()
@@ -40,8 +40,9 @@ def run(lab: Lab):
     assert lab.destination().inbox() == dict(carried + forms(1) + forms(1, seed=7))
 
 
-async def misbehave(lab, path, phone, kiosk):
-    async with independent.device(path) as host:
+async def misbehave(lab, phone, kiosk):
+    async with independent.device(lab.independent()) as host, asyncio.TaskGroup() as others:
+        others.create_task(idle(lab, lab.independent("idle", "00:AA:02:00:00:02")))
         for what, values in BAD.items():
             address, _ = await find(host)
             async with connected(host, address) as connection:
@@ -73,6 +74,18 @@ async def misbehave(lab, path, phone, kiosk):
             assert await link.read_frame(8) is None, "the channel closes without a word"
             lab.note("garbage: closed")
 
+        # One phone has two links at most. A third one is told so by the end of the stream.
+        address, _ = await find(host)
+        async with connected(host, address) as connection:
+            service = await Service.discover(connection)
+            _, psm = await service.read_info()
+            links = [await L2capLink.open(connection, psm) for _ in range(2)]
+            link = await GattLink.open(service)
+            await link.send(b"\x00" + DATA)
+            async with asyncio.timeout(5):
+                await link.over.wait()
+            assert not any(one.incoming.at_eof() for one in links), "the two stay"
+
         # Who writes and writes without a link, and then one who asks for notifications and writes nothing: GATT is taken for
         # others only as long as that may become a link.
         address, _ = await find(host)
@@ -89,8 +102,20 @@ async def misbehave(lab, path, phone, kiosk):
             assert (report["unconfirmed"], report["medium"]) == (0, "ble-gatt"), report
             lab.note(f"another phone is done over GATT after {time.monotonic() - begun:.1f} s")
 
-        # Who opens no link is sent away, also whom BlueZ knows from a moment ago.
-        for number in range(2):
+        # And after all that it is served like anybody.
+        phone.write(*forms(1)[0])
+        code = await asyncio.to_thread(kiosk.code)
+        address, _ = await find(host)
+        async with connected(host, address) as connection:
+            _, psm = await (await Service.discover(connection)).read_info()
+            session = await phone.pair(await L2capLink.open(connection, psm), code)
+            await session.deliver()
+
+
+async def idle(lab, path):
+    """Who opens no link is sent away, also whom BlueZ knows from a moment ago."""
+    async with independent.device(path, "idle", "C7:00:00:00:00:02") as host:
+        for _ in range(2):
             address, _ = await find(host)
             async with connected(host, address) as connection:
                 gone = asyncio.Event()
@@ -100,16 +125,8 @@ async def misbehave(lab, path, phone, kiosk):
                     await gone.wait()
                 took = time.monotonic() - begun
                 lab.note(f"without a link: disconnected after {took:.1f} s")
-                assert 13 < took < (22 if number == 0 else 34), took
-
-        # And after all that it is served like anybody.
-        phone.write(*forms(1)[0])
-        code = await asyncio.to_thread(kiosk.code)
-        address, _ = await find(host)
-        async with connected(host, address) as connection:
-            _, psm = await (await Service.discover(connection)).read_info()
-            session = await phone.pair(await L2capLink.open(connection, psm), code)
-            await session.deliver()
+                # Promised are 15 s, and up to 12 more; the machine is busy.
+                assert 13 < took < 34, took
 
 
 BAD = {

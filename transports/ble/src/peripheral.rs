@@ -38,7 +38,7 @@ pub struct Visible {
 pub struct Options {
     /// On which adapters.
     pub adapters: Vec<Which>,
-    /// Links at most on each adapter. One more is taken for a moment, to be told that there is no room.
+    /// Links at most on each adapter. Some more are taken for a moment, to be told that there is no room.
     pub links: usize,
     /// Whether to advertise slowly while nobody is here.
     pub sparing: bool,

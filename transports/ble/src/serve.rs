@@ -18,6 +18,7 @@ use crate::advertiser::Advertiser;
 use crate::bluez::{BleError, call};
 use crate::central::disconnected;
 use crate::channel::{self, Channel};
+use crate::fragment::Sender;
 use crate::gatt_service::{self, Taken, Uses};
 use crate::links::{Links, Up};
 use crate::peripheral::Shared;
@@ -25,6 +26,11 @@ use crate::{USEFUL_FRAME, gatt_stream};
 
 /// Links of one phone: a newer one, and the older one that is on its way down.
 const LINKS_OF_ONE: usize = 2;
+/// Links above the limit, to be told within their sessions when to come again. Adapters that hold fewer let nobody
+/// connect.
+const TO_BE_TOLD: usize = 4;
+/// How long whoever is turned away may take to hear it.
+const LAST_WORD: Duration = Duration::from_secs(3);
 /// How long a phone may take between asking for notifications and its first value.
 const HALF_GATT: Duration = Duration::from_secs(5);
 
@@ -124,10 +130,10 @@ impl Reception {
         }
     }
 
-    /// Whether one more link may come. One above the limit may, to be told so within its session.
+    /// Whether one more link may come.
     fn has_room(&self, from: Address) -> bool {
-        let has_room =
-            self.links.count() <= self.shared.options.links && self.links.from(from) < LINKS_OF_ONE;
+        let has_room = self.links.count() < self.shared.options.links + TO_BE_TOLD
+            && self.links.from(from) < LINKS_OF_ONE;
         if !has_room {
             log::info!(adapter = self.adapter.name(), address:% = from; "no room for one more link");
         }
@@ -169,11 +175,12 @@ impl Reception {
         let from = writer.device_address();
         let Some((values, taken)) = self.uses.open(from) else {
             log::info!(adapter = self.adapter.name(), address:% = from; "no GATT link: its first values were too many");
-            return;
+            return turn_away(writer, ());
         };
-        if self.has_room(from)
-            && let Err(error) = self.gatt(from, writer, values, taken).await
-        {
+        if !self.has_room(from) {
+            return turn_away(writer, taken);
+        }
+        if let Err(error) = self.gatt(from, writer, values, taken).await {
             log::warn!("{}: no GATT link: {error}", self.adapter.name());
         }
     }
@@ -215,4 +222,13 @@ impl Reception {
             }
         }
     }
+}
+
+/// Ends a GATT link before it has begun: without a word its phone would wait. `guard` is dropped afterwards.
+fn turn_away(writer: CharacteristicWriter, guard: impl Send + 'static) {
+    tokio::spawn(async move {
+        let told = tokio::time::timeout(LAST_WORD, writer.send(&Sender::end())).await;
+        log::debug!(address:% = writer.device_address(), told = matches!(told, Ok(Ok(()))); "a GATT link was turned away");
+        drop(guard);
+    });
 }
