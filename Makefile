@@ -39,7 +39,7 @@ demo: setup
 test: setup
 	@tests/tools/step.sh "build" $(CARGO) build --locked --workspace --all-targets
 	@tests/tools/step.sh "unit tests and scenarios" $(CARGO) $(AS_ROOT) test --locked --workspace --no-fail-fast
-	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh || [ $$? -eq 77 ]
+	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh --built || [ $$? -eq 77 ]
 
 # Each by its name in tests/radio-lab/scenarios.
 test-radio: setup

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs scenarios with real BlueZ and a real kernel on virtual radios, in one emulated machine: all of them, or those named.
 #   tests/radio-lab/run.sh [SCENARIO…]
+#   tests/radio-lab/run.sh --built      with the programs as `cargo build --workspace --all-targets` has just left them
 #   tests/radio-lab/run.sh --bench      the figures of bench/ in place of the scenarios
 # Exit status: 0 all passed, 1 not so, 77 where there is no QEMU and none can be installed; 1 also then with
 # WAYPOST_RADIO_LAB=required.
@@ -25,10 +26,17 @@ exec 9>"$lab/lock"
 flock 9
 
 kind=scenarios
-if [ "${1:-}" = --bench ]; then
-    kind=bench
-    shift
-fi
+is_built=
+case "${1:-}" in
+    --bench)
+        kind=bench
+        shift
+        ;;
+    --built)
+        is_built=yes
+        shift
+        ;;
+esac
 scenarios=("$@")
 if [ $# -eq 0 ]; then
     for file in "$here/$kind"/*.py; do
@@ -72,7 +80,8 @@ if [ $kind = bench ]; then
     "${build[@]}" -p waypost-ble --example bare
     programs+=(examples/bare)
 fi
-"${build[@]}" -p waypost-gateway -p waypost-phone -p waypost-destination
+# Three packages alone have other features of what they use than the workspace has: all of that would be built anew.
+[ -n "$is_built" ] || "${build[@]}" -p waypost-gateway -p waypost-phone -p waypost-destination
 share=$lab/share
 mkdir -p "$lab/$profile"
 for program in "${programs[@]}"; do
