@@ -74,17 +74,7 @@ async def misbehave(lab, phone, kiosk):
             assert await link.read_frame(8) is None, "the channel closes without a word"
             lab.note("garbage: closed")
 
-        # One phone has two links at most. A third one is told so by the end of the stream.
-        address, _ = await find(host)
-        async with connected(host, address) as connection:
-            service = await Service.discover(connection)
-            _, psm = await service.read_info()
-            links = [await L2capLink.open(connection, psm) for _ in range(2)]
-            link = await GattLink.open(service)
-            await link.send(b"\x00" + DATA)
-            async with asyncio.timeout(5):
-                await link.over.wait()
-            assert not any(one.incoming.at_eof() for one in links), "the two stay"
+        await open_three(lab)
 
         # Who writes and writes without a link, and then one who asks for notifications and writes nothing: GATT is taken for
         # others only as long as that may become a link.
@@ -110,6 +100,22 @@ async def misbehave(lab, phone, kiosk):
             _, psm = await (await Service.discover(connection)).read_info()
             session = await phone.pair(await L2capLink.open(connection, psm), code)
             await session.deliver()
+
+
+async def open_three(lab):
+    """One phone has two links at most. A third one is told so by the end of the stream."""
+    path = lab.independent("many", "00:AA:02:00:00:03")
+    async with independent.device(path, "many", "C7:00:00:00:00:03") as host:
+        address, _ = await find(host)
+        async with connected(host, address) as connection:
+            service = await Service.discover(connection)
+            _, psm = await service.read_info()
+            links = [await L2capLink.open(connection, psm) for _ in range(2)]
+            link = await GattLink.open(service)
+            await link.send(b"\x00" + DATA)
+            async with asyncio.timeout(5):
+                await link.over.wait()
+            assert not any(one.incoming.at_eof() for one in links), "the two stay"
 
 
 async def idle(lab, path):
