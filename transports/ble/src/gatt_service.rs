@@ -22,8 +22,8 @@ const EARLY: Duration = Duration::from_secs(10);
 const FIRST: u8 = 0;
 /// Phones without a link whose first values are kept: more than adapters hold connections.
 const WRITERS: usize = 16;
-/// Values that are kept of each.
-const FIRSTS: usize = 4;
+/// Values that are kept of each: a whole window, since with an MTU of 23 a handshake alone has more than a few.
+const FIRSTS: usize = WINDOW as usize;
 
 /// Offers the service. What is written goes to `uses`; who asks for notifications comes by what is returned.
 pub(crate) async fn offer(
@@ -183,7 +183,7 @@ impl Uses {
             return None;
         }
         for value in first.values {
-            // There is room for these few.
+            // There is room for a window.
             let _ = values_in.try_send(value);
         }
         now.link = Some((from, values_in));
@@ -213,6 +213,16 @@ mod tests {
             assert_eq!(values.recv().await, Some(vec![number]));
         }
         assert_eq!(values.recv().await, None, "of nobody else, and of nobody after the end");
+    }
+
+    #[tokio::test]
+    async fn a_window_of_values_may_come_before_its_link() {
+        let uses = Arc::new(Uses::default());
+        assert!((0..WINDOW).all(|number| uses.take(ONE, vec![number])));
+        let (mut values, _taken) = uses.open(ONE).unwrap();
+        for number in 0..WINDOW {
+            assert_eq!(values.recv().await, Some(vec![number]));
+        }
     }
 
     #[tokio::test]
