@@ -1,9 +1,10 @@
 //! A destination that has no room says so, everything waits at the gateway, and goes on when there is some.
 
+use std::path::Path;
 use std::process::Command;
 
 use serde_json::Value;
-use waypost_tests::lossy_fs::LossyDisk;
+use waypost_tests::lossy_fs::{LossyDisk, Mounted};
 use waypost_tests::scenario::{Destination, Gateway, Phone, content, folder, wait_until};
 
 const MIB: usize = 1 << 20;
@@ -11,12 +12,7 @@ const MIB: usize = 1 << 20;
 #[test]
 fn documents_wait_for_a_full_destination_and_are_delivered_when_it_has_room() {
     let folder = folder();
-    let home = folder.path().join("destination");
-    std::fs::create_dir(&home).unwrap();
-    let disk = LossyDisk::new();
-    let _mounted = disk.mount(home.clone()).unwrap();
-    let mut destination = Destination::make(&home);
-    destination.start();
+    let (disk, _mounted, destination) = on_a_disk_of_its_own(folder.path());
     let mut gateway = Gateway::make(&folder.path().join("gateway"), &destination);
     gateway.configure("50-quick", "[upload]\nprobe_interval = \"1s\"\nmax_backoff = \"1s\"\n");
     gateway.start();
@@ -88,12 +84,7 @@ fn a_large_document_that_there_is_no_room_for_holds_up_no_other_and_goes_when_th
 #[test]
 fn a_disk_that_fills_up_in_the_middle_of_an_upload_is_no_fault_of_the_client() {
     let folder = folder();
-    let home = folder.path().join("destination");
-    std::fs::create_dir(&home).unwrap();
-    let disk = LossyDisk::new();
-    let _mounted = disk.mount(home.clone()).unwrap();
-    let mut destination = Destination::make(&home);
-    destination.start();
+    let (disk, _mounted, destination) = on_a_disk_of_its_own(folder.path());
     disk.set_capacity((2 * MIB) as u64);
     let (id, bytes) = ("05".repeat(32), folder.path().join("bytes"));
     std::fs::write(&bytes, content(1, 6 * MIB)).unwrap();
@@ -112,6 +103,17 @@ fn a_disk_that_fills_up_in_the_middle_of_an_upload_is_no_fault_of_the_client() {
     let count: usize = kept.parse().unwrap();
     assert!(0 < count && count < 2 * MIB, "{kept} bytes are kept");
     assert_eq!(part(&kept), "507", "still no room");
+}
+
+/// A destination that runs on a disk that can be made full.
+fn on_a_disk_of_its_own(folder: &Path) -> (LossyDisk, Mounted, Destination) {
+    let home = folder.join("destination");
+    std::fs::create_dir(&home).unwrap();
+    let disk = LossyDisk::new();
+    let mounted = disk.mount(home.clone()).unwrap();
+    let mut destination = Destination::make(&home);
+    destination.start();
+    (disk, mounted, destination)
 }
 
 /// What curl writes of a request about unfinished uploads: the status, where `more` asks for nothing else.

@@ -15,13 +15,14 @@ def run(lab: Lab):
     amina.pair(kiosk, "--ble")
     neighbour.pair(kiosk)
     for number, (what, begin, state, end, said) in enumerate([
-        ("bluetoothd is restarted", lab.restart_bluetoothd, None, None, None),
-        ("bluetoothd is killed", lambda: lab.restart_bluetoothd(kill=True), None, None, None),
+        ("bluetoothd is restarted", lab.restart_bluetoothd, None, None, "hci0 is being set up"),
+        ("bluetoothd is killed", lambda: lab.restart_bluetoothd(kill=True), None, None, "hci0 is being set up"),
         ("it is pulled and comes back", lambda: lab.radio.unplug("hci0"), "missing", lambda: lab.radio.replug("hci0"), "hci0 is not used any more"),
-        ("it is switched off and on", lambda: adapter.power(False), None, None, None),
+        ("it is switched off and on", lambda: adapter.power(False), None, None, "hci0 is being set up"),
         ("it is blocked and unblocked", lambda: adapter.rfkill(True), "blocked", lambda: adapter.rfkill(False), "blocked: unblock it: rfkill unblock bluetooth"),
         ("it hangs", lambda: lab.radio.hang("hci0"), "hung", None, "it is switched off and on again"),
     ]):
+        before = len(kiosk.log.read_text())
         begin()
         if state:
             wait_until(f"{what}: it is {state}", lambda: state in kiosk.adapters().values(), 100)
@@ -31,7 +32,8 @@ def run(lab: Lab):
         if end:
             end()
         ready(kiosk, number + 2, what)
-        assert said is None or said in kiosk.log.read_text(), (what, said)
+        new = kiosk.log.read_text()[before:]
+        assert said in new, (what, said, new)
         amina.add(forms(1, seed=number))
         report = amina.sync("--ble")
         assert (report["transferred"], report["medium"]) == (1, "ble"), (what, report)
