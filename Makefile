@@ -24,7 +24,7 @@ PROGRAMS := -p waypost-gateway -p waypost-phone -p waypost-destination
 # Test programs that need root get it, or say how they would.
 AS_ROOT := --config "target.'cfg(unix)'.runner = [\"$$PWD/tests/tools/run-test.sh\"]"
 
-.PHONY: setup build demo test test-radio bench-radio lint bench deny
+.PHONY: setup build demo test test-radio test-service bench-radio lint bench deny
 
 setup:
 	@tests/tools/setup.sh
@@ -40,10 +40,15 @@ test: setup
 	@tests/tools/step.sh "build" $(CARGO) build --locked --workspace --all-targets
 	@tests/tools/step.sh "unit tests and scenarios" $(CARGO) $(AS_ROOT) test --locked --workspace --no-fail-fast
 	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh --built || [ $$? -eq 77 ]
+	@tests/tools/step.sh "service" tests/radio-lab/run.sh --service --built || [ $$? -eq 77 ]
 
 # Each by its name in tests/radio-lab/scenarios.
 test-radio: setup
 	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh $(SCENARIOS)
+
+# The unit that admins are given, under a real systemd; each by its name in tests/radio-lab/service.
+test-service: setup
+	@tests/tools/step.sh "service" tests/radio-lab/run.sh --service $(SCENARIOS)
 
 # Our links against bare ones, both in one guest: a JSON object for each figure.
 bench-radio: setup

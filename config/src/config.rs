@@ -67,10 +67,10 @@ section! {
         /// have not fetched them. A phone that stays away for longer can bring a deleted document back, and keeps its
         /// copies until it hears from the destination itself. Costs about 100 bytes for each document.
         [restart] remember: Period = Period::days(400), within Period::days(1), Period::days(400);
-        /// File with the key that encrypts the store, for example a systemd credential: 32 bytes, or the same as 64
-        /// hexadecimal digits; nobody else may read it. Absent, the key is made and lies beside the store, and whoever
-        /// takes the disk can read sizes, times and labels (documents stay sealed).
-        [restart, vital] key_file: Option<PathBuf> = None, example "\"/run/credentials/waypost.service/store.key\"";
+        /// File with the key that encrypts the store: 32 bytes, or the same as 64 hexadecimal digits; nobody else may read
+        /// it. Absent, it is the systemd credential `waypost.store-key`, where there is one; else it is made and lies
+        /// beside the store, and whoever takes the disk can read sizes, times and labels (documents stay sealed).
+        [restart, vital] key_file: Option<PathBuf> = None, example "\"/etc/waypost/store.key\"";
     }
 }
 
@@ -78,8 +78,9 @@ section! {
     /// Who the gateway is to phones.
     pub struct Identity {
         /// File with the gateway's secret key; made at the first start. Paired phones know the gateway by it: without
-        /// it they have to pair again.
-        [restart, vital] key_file: PathBuf = PathBuf::from("/var/lib/waypost/identity.key");
+        /// it they have to pair again. Absent, it is the systemd credential `waypost.identity`, where there is one, else
+        /// /var/lib/waypost/identity.key.
+        [restart, vital] key_file: Option<PathBuf> = None, example "\"/var/lib/waypost/identity.key\"";
     }
 }
 

@@ -14,6 +14,8 @@ use crate::setting::Setting as _;
 use crate::source::{self, Source};
 use crate::value::{AccessMode, Keep};
 
+/// Where systemd keeps the service's credentials while it runs, for commands that the admin runs beside it.
+const CREDENTIALS: &str = "/run/credentials/waypost.service";
 /// Syntax errors that are named in one file; after the first few, a parser mostly stumbles over its own recovery.
 const MAX_SYNTAX_ERRORS: usize = 5;
 
@@ -47,7 +49,8 @@ impl Loaded {
 
 /// Loads a configuration file and its drop-in directory (`gateway.d` for `gateway.toml`; it may be missing).
 ///
-/// Reads files only; whether those that the configuration names exist is not looked at here.
+/// Reads files only; whether those that the configuration names exist is not looked at here. Keys that it does not name are
+/// the credentials that the service manager has handed over (systemd.exec(5), "Credentials"), where there are such.
 pub fn load(path: &Path) -> Loaded {
     let (mut files, mut unreadable) = (vec![path.to_owned()], Vec::new());
     match source::drop_ins(&source::drop_in_directory(path)) {
@@ -61,7 +64,8 @@ pub fn load(path: &Path) -> Loaded {
             Err(problem) => unreadable.push(problem),
         }
     }
-    let mut loaded = parse(&sources);
+    let folder = std::env::var_os("CREDENTIALS_DIRECTORY").unwrap_or_else(|| CREDENTIALS.into());
+    let mut loaded = parse_with(&sources, Some(Path::new(&folder)));
     unreadable.append(&mut loaded.problems);
     Loaded { problems: unreadable, files, ..loaded }
 }
@@ -69,6 +73,10 @@ pub fn load(path: &Path) -> Loaded {
 /// Reads texts as if they were files, each changing what those before it said: tables key by key, values and lists of
 /// values as a whole, `[[destination]]` tables by adding to them.
 pub fn parse(sources: &[Source]) -> Loaded {
+    parse_with(sources, None)
+}
+
+fn parse_with(sources: &[Source], credentials: Option<&Path>) -> Loaded {
     let mut config = Config::default();
     let mut problems = Problems::default();
     let mut origins = BTreeMap::new();
@@ -88,9 +96,19 @@ pub fn parse(sources: &[Source]) -> Loaded {
         found.sort_by(|a, b| (a.origin.is_none(), &a.origin).cmp(&(b.origin.is_none(), &b.origin)));
         found.into_iter().for_each(|problem| problems.push(problem.severity, || problem));
     }
+    if let Some(folder) = credentials {
+        take_credentials(&mut config, folder);
+    }
     check(&mut config, &origins, &mut problems);
     let files = sources.iter().map(|source| source.path().to_owned()).collect();
     Loaded { config, problems: problems.into_vec(), files }
+}
+
+fn take_credentials(config: &mut Config, folder: &Path) {
+    let there = |name| Some(folder.join(name)).filter(|path| path.exists());
+    let (store, identity) = (&mut config.store.key_file, &mut config.identity.key_file);
+    *store = store.take().or_else(|| there("waypost.store-key"));
+    *identity = identity.take().or_else(|| there("waypost.identity"));
 }
 
 fn note_syntax(error: &toml::de::Error, source: &Source, problems: &mut Problems) {
@@ -147,7 +165,7 @@ fn check(config: &mut Config, origins: &BTreeMap<String, Origin>, problems: &mut
     }
     if config.store.key_file.is_none() {
         let message = "not set: the key lies beside the store, and who takes the disk can read sizes, times and labels; \
-                       set it to a key that is kept elsewhere, for example a systemd credential";
+                       set it to a key that is kept elsewhere, or give one as a systemd credential";
         note(Severity::Warning, "store.key_file", message);
     }
     if config.remote_log.publish && !config.destination.is_empty() && !keeps_what_is_published(config) {

@@ -165,6 +165,7 @@ fn every_line_may_be_used_as_it_stands() {
         backhaul: Vec::new(),
         remote_log: waypost_config::RemoteLog { collections: None, ..loaded.config.remote_log },
         store: waypost_config::Store { quota: None, key_file: None, ..loaded.config.store },
+        identity: waypost_config::Identity { key_file: None },
         ..loaded.config
     };
     assert_eq!(without_examples, Config::default());

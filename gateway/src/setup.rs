@@ -14,12 +14,18 @@ use crate::destinations::Destinations;
 /// The configuration file that is used unless another is named.
 pub const DEFAULT_CONFIG: &str = "/etc/waypost/gateway.toml";
 
+/// Where the gateway's secret key is unless another place is named.
+const DEFAULT_IDENTITY: &str = "/var/lib/waypost/identity.key";
+
 /// Why the gateway cannot start.
 #[derive(Debug, thiserror::Error)]
 pub enum SetupError {
     /// A key file is of no use.
     #[error(transparent)]
     Key(#[from] KeyFileError),
+    /// There is a store, and its key is not there.
+    #[error("{} is missing, and the store does not open without it; restore it", .0.display())]
+    KeyMissing(PathBuf),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] OpenError),
@@ -27,7 +33,11 @@ pub enum SetupError {
 
 /// Opens the store that the configuration names, making it where it is missing.
 pub fn open_store(config: &Config) -> Result<Store, SetupError> {
-    let key = store_key(&store_key_path(config))?;
+    let path = store_key_path(config);
+    if !path.exists() && holds_documents(config) {
+        return Err(SetupError::KeyMissing(path));
+    }
+    let key = store_key(&path)?;
     Ok(Store::open(&config.store.path, &key, store_options(config))?)
 }
 
@@ -41,9 +51,14 @@ pub fn store_key_path(config: &Config) -> PathBuf {
     config.store.key_file.clone().unwrap_or_else(beside)
 }
 
+/// Where the gateway's secret key is: as configured, else in its state folder.
+pub fn identity_path(config: &Config) -> PathBuf {
+    config.identity.key_file.clone().unwrap_or_else(|| PathBuf::from(DEFAULT_IDENTITY))
+}
+
 /// The gateway's static key pair, made where it is missing.
 pub fn open_identity(config: &Config) -> Result<Identity, SetupError> {
-    Ok(identity(&config.identity.key_file)?)
+    Ok(identity(&identity_path(config))?)
 }
 
 /// What of the files and folders that the configuration names would keep the gateway from starting. Makes nothing.
@@ -52,18 +67,14 @@ pub fn inspect(config: &Config) -> Vec<Problem> {
     let mut find = |key: &str, message: String| {
         problems.push(Problem::new(Severity::Error, None, Some(key), &message));
     };
-    let store_key = store_key_path(config);
-    for (key, path) in [("store.key_file", &store_key), ("identity.key_file", &config.identity.key_file)] {
+    let (store_key, identity) = (store_key_path(config), identity_path(config));
+    for (key, path) in [("store.key_file", &store_key), ("identity.key_file", &identity)] {
         if let Err(error) = inspect_key(path) {
             find(key, error.to_string());
         }
     }
-    let holds_documents = config.store.path.join("data.mdb").exists();
-    if holds_documents && !store_key.exists() {
-        find(
-            "store.key_file",
-            format!("{} is missing, and the store does not open without it; restore it", store_key.display()),
-        );
+    if !store_key.exists() && holds_documents(config) {
+        find("store.key_file", SetupError::KeyMissing(store_key).to_string());
     }
     let socket = config.control.socket.parent().unwrap_or(Path::new("."));
     for (key, folder) in [("store.path", config.store.path.as_path()), ("control.socket", socket)] {
@@ -74,6 +85,10 @@ pub fn inspect(config: &Config) -> Vec<Problem> {
         }
     }
     problems
+}
+
+fn holds_documents(config: &Config) -> bool {
+    config.store.path.join("data.mdb").exists()
 }
 
 fn store_options(config: &Config) -> Options {

@@ -2,6 +2,7 @@
 # Runs scenarios with real BlueZ and a real kernel on virtual radios, in one emulated machine: all of them, or those named.
 #   tests/radio-lab/run.sh [SCENARIO…]
 #   tests/radio-lab/run.sh --built      with the programs as `cargo build --workspace --all-targets` has just left them
+#   tests/radio-lab/run.sh --service    the scenarios of service/: the unit that admins are given, under systemd
 #   tests/radio-lab/run.sh --bench      the figures of bench/ in place of the scenarios
 # Exit status: 0 all passed, 1 not so, 77 where there is no QEMU and none can be installed; 1 also then with
 # WAYPOST_RADIO_LAB=required.
@@ -27,16 +28,16 @@ flock 9
 
 kind=scenarios
 is_built=
-case "${1:-}" in
-    --bench)
-        kind=bench
-        shift
-        ;;
-    --built)
-        is_built=yes
-        shift
-        ;;
-esac
+while [[ ${1:-} = --* ]]; do
+    case $1 in
+    --built) is_built=yes ;;
+    --service | --bench) kind=${1#--} ;;
+    *) fail "there is no option $1" ;;
+    esac
+    shift
+done
+results=$lab/results
+[ $kind = scenarios ] || results=$lab/$kind-results
 scenarios=("$@")
 if [ $# -eq 0 ]; then
     for file in "$here/$kind"/*.py; do
@@ -89,14 +90,14 @@ for program in "${programs[@]}"; do
     stripped=$lab/$profile/${program##*/}
     [ "$stripped" -nt "$built" ] || strip -o "$stripped" "$built"
 done
-rm -rf "$share" "$lab/results"
+rm -rf "$share" "$results"
 mkdir -p "$share"
 cp -r "$lab/$profile" "$share/bin"
 cp -r "$here/lab" "$share/"
 cp -r "$here/$kind" "$share/scenarios"
 cp -r systemd tests/interop "$share/"
 printf '%s\n' "${scenarios[@]}" >"$share/scenarios.txt"
-mkdir -p "$lab/results"
+mkdir -p "$results"
 echo "programs: $((SECONDS - phase)) s"
 
 # Emulation, also where there is KVM: the same on every machine. The first serial line is the console, the second what
@@ -116,8 +117,8 @@ boot() {
         -drive "file=$guest/root.img,if=virtio,format=raw,snapshot=on" \
         -device virtio-rng-pci \
         -fsdev "local,id=share,path=$share,security_model=none,readonly=on" -device virtio-9p-pci,fsdev=share,mount_tag=share \
-        -fsdev "local,id=results,path=$lab/results,security_model=none" -device virtio-9p-pci,fsdev=results,mount_tag=results \
-        -serial "file:$lab/results/console-$1.txt" -serial stdio </dev/null 2>"$lab/results/qemu-$1.txt" | sed --unbuffered 's/\r$//'
+        -fsdev "local,id=results,path=$results,security_model=none" -device virtio-9p-pci,fsdev=results,mount_tag=results \
+        -serial "file:$results/console-$1.txt" -serial stdio </dev/null 2>"$results/qemu-$1.txt" | sed --unbuffered 's/\r$//'
     return "${PIPESTATUS[0]}"
 }
 running=()
@@ -130,20 +131,20 @@ for process in "${running[@]}"; do
     wait "$process" || status=$?
 done
 echo "$kind: $((SECONDS - phase)) s"
-echo "radio lab: $((SECONDS - started)) s; outputs, logs and captures of each scenario: $lab/results"
+echo "radio lab: $((SECONDS - started)) s; outputs, logs and captures of each scenario: $results"
 
 [ $status -ne 124 ] || echo "a guest was still busy after $limit s" >&2
 passed=0
 failed=0
 for name in "${scenarios[@]}"; do
-    outcome=$(cat "$lab/results/$name/outcome.txt" 2>/dev/null) || outcome="without a result"
+    outcome=$(cat "$results/$name/outcome.txt" 2>/dev/null) || outcome="without a result"
     case $outcome in
     passed) passed=$((passed + 1)) ;;
     failed) failed=$((failed + 1)) ;;
     *)
         failed=$((failed + 1))
         echo "FAIL $name: its guest ended $outcome; the consoles said last:" >&2
-        tail -n 40 "$lab/results/"console-*.txt "$lab/results/"qemu-*.txt >&2 || true
+        tail -n 40 "$results/"console-*.txt "$results/"qemu-*.txt >&2 || true
         ;;
     esac
 done

@@ -123,8 +123,8 @@ fn parse(bytes: &[u8]) -> Option<Zeroizing<[u8; 32]>> {
 /// systemd keeps credentials where others cannot reach them, and lets the service's user read them by an ACL, which
 /// looks like the permission of a group (systemd.exec(5), "LoadCredential").
 fn is_credential(path: &Path) -> bool {
-    std::env::var_os("CREDENTIALS_DIRECTORY")
-        .is_some_and(|folder| !folder.is_empty() && path.starts_with(folder))
+    let own = std::env::var_os("CREDENTIALS_DIRECTORY").filter(|folder| !folder.is_empty());
+    path.starts_with("/run/credentials") || own.is_some_and(|folder| path.starts_with(folder))
 }
 
 /// Writes beside, then links into place: a power cut leaves a whole file or none, and nobody's key is overwritten.

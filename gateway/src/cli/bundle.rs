@@ -47,7 +47,7 @@ pub(super) fn import(path: &Path, json: bool, folder: PathBuf, identity: bool) -
             );
         }
         let store = setup::open_store(&config)?;
-        let moved = bundle::receive_kiosk(&store, &config.identity.key_file, &folder)?;
+        let moved = bundle::receive_kiosk(&store, &setup::identity_path(&config), &folder)?;
         match json {
             true => output::json(&serde_json::json!({ "moved": moved }))?,
             false => output::line(&format!(
@@ -135,7 +135,7 @@ fn open(config: &Config) -> anyhow::Result<Gateway> {
         destinations,
         max_document: config.limits.max_document.bytes(),
         key: setup::open_identity(config)?.public(),
-        key_file: config.identity.key_file.clone(),
+        key_file: setup::identity_path(config),
         verify: Box::new(verify),
     })
 }

@@ -9,6 +9,7 @@ use waypost_config::Config;
 use super::{Daemon, Event};
 use crate::admin::Answer;
 use crate::bundle::{Gateway, Job, Jobs, Report, Task};
+use crate::setup;
 
 mod mounts;
 
@@ -74,7 +75,7 @@ impl Daemon {
             destinations: self.destinations.clone(),
             max_document: self.config.limits.max_document.bytes(),
             key: self.identity.public(),
-            key_file: self.config.identity.key_file.clone(),
+            key_file: setup::identity_path(&self.config),
             verify: Box::new(verify),
         };
         let done = self.bundles.done_in.clone();

@@ -7,6 +7,7 @@ mod bundles;
 mod callers;
 mod follow;
 mod host;
+mod notifier;
 mod outlook;
 mod reload;
 mod requests;
@@ -36,6 +37,7 @@ use self::bluetooth::Bluetooth;
 use self::bundles::Bundles;
 use self::callers::Calling;
 use self::host::GatewayHost;
+use self::notifier::Notifier;
 use self::uploads::{Shared, Upload, UploadNews};
 use crate::bundle::Job;
 use crate::control::{Asked, ControlSocket};
@@ -70,6 +72,7 @@ enum Event {
     Minute,
     Visible,
     Sweep,
+    Beat,
     Reload,
     Stop,
 }
@@ -103,6 +106,7 @@ pub struct Daemon {
     /// When hours and budgets are looked at again.
     next_look: Monotonic,
     next_sweep: Monotonic,
+    notifier: Notifier,
     _announcement: Option<Announcement>,
     _control: ControlSocket,
 }
@@ -197,6 +201,7 @@ impl Daemon {
                 Event::Mounts => self.look_for_sticks(),
                 Event::Visible => self.tell_everyone(),
                 Event::Sweep => self.sweep(),
+                Event::Beat => self.notifier.beat(&self.in_a_line()),
                 Event::Reload => {
                     self.reload();
                 }
@@ -242,6 +247,7 @@ impl Daemon {
         tokio::select! {
             biased;
             event = signals.next() => event,
+            () = self.notifier.due() => Event::Beat,
             Some(asked) = self.asked.recv() => Event::Asked(asked),
             event = self.node.next_event() => Event::Node(event),
             Some(news) = self.news.recv() => Event::Upload(news),
@@ -294,6 +300,7 @@ impl Daemon {
     /// Takes no more links, lets what is under way end, and leaves everything durable.
     async fn stop(mut self) {
         log::info!("gateway is stopping");
+        self.notifier.stopping();
         // Who comes now finds nobody; what is up is told the end before its radio goes.
         self.links.close();
         self.calling.close();

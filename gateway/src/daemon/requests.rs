@@ -137,6 +137,20 @@ impl Daemon {
         })
     }
 
+    /// How the gateway is, in a line.
+    pub(super) fn in_a_line(&self) -> String {
+        let waiting = match self.shared.store.counts() {
+            Ok(counts) => format!("{} documents wait", counts.waiting),
+            Err(error) => format!("the store cannot be read: {error}"),
+        };
+        let mut line = format!("{waiting}; {} sessions", self.node.sessions());
+        for upload in &self.uploads {
+            let status = upload.status.lock().unwrap_or_else(PoisonError::into_inner);
+            line.push_str(&format!("; {}: {}", status.name, status.state));
+        }
+        line
+    }
+
     fn remote_logs(&self) -> Vec<LogStatus> {
         let read = |status: &std::sync::Mutex<LogStatus>| {
             status.lock().unwrap_or_else(PoisonError::into_inner).clone()

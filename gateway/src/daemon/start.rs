@@ -20,6 +20,7 @@ use super::bluetooth::{self, Bluetooth};
 use super::bundles::Bundles;
 use super::callers::{Caller, Calling, Schedule};
 use super::host::GatewayHost;
+use super::notifier::Notifier;
 use super::reload::{log_problems, unusable};
 use super::time::TrustedTime;
 use super::uploads::{self, Shared, Upload};
@@ -102,6 +103,7 @@ impl Daemon {
             backhauls,
             next_look: Monotonic(LOOK_EVERY),
             next_sweep: Monotonic(SWEEP_ON),
+            notifier: Notifier::new(),
             _announcement: announcement,
             _control: control,
         };
@@ -116,6 +118,7 @@ impl Daemon {
             destinations = daemon.destinations.0.len();
             "gateway is running"
         );
+        daemon.notifier.ready(&daemon.in_a_line());
         Ok(daemon)
     }
 

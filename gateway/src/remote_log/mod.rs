@@ -26,6 +26,7 @@ use waypost_remote_log::{LogKey, Place, PlaceError, Progress, ReadError, Reader,
 use waypost_store::{Change, Store, Writer as StoreWriter};
 
 use crate::destinations::Destinations;
+use crate::setup::identity_path;
 use publish::Published;
 use shelf::GatewayShelf;
 
@@ -84,9 +85,9 @@ pub struct FollowStatus {
 
 /// The gateway's signing key, derived from its identity.
 pub fn signer(config: &Config) -> Result<Arc<Signer>, KeyFileError> {
-    let path = &config.identity.key_file;
-    let secret = identity_secret(path)?;
-    Signer::derive(&secret).map(Arc::new).ok_or_else(|| KeyFileError::Contents(path.clone()))
+    let path = identity_path(config);
+    let secret = identity_secret(&path)?;
+    Signer::derive(&secret).map(Arc::new).ok_or(KeyFileError::Contents(path))
 }
 
 /// Whether anything is to be done at all.

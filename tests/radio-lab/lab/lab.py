@@ -1,6 +1,7 @@
 """What a scenario has in its hands."""
 
 import subprocess
+import time
 from pathlib import Path
 
 from . import air, bluez
@@ -8,6 +9,7 @@ from .capture import Capture
 from .processes import Process
 from .programs import Destination, Kiosk, Phone
 from .radio import Radio
+from .service import Service
 from .waiting import wait_until
 
 
@@ -15,6 +17,7 @@ class Lab:
     """Radios, BlueZ and programs of one scenario. Everything begins anew with each scenario and ends with it."""
 
     def __init__(self, folder, controllers, legacy, main_conf):
+        self.begun = time.time()
         self.state = folder / "state"
         self.results = folder / "results"
         for each in (self.state, self.results):
@@ -80,6 +83,10 @@ class Lab:
         if running:
             kiosk.start()
         return kiosk
+
+    def service(self, adapter="hci0", config="", destination=None):
+        """The gateway as waypost.service, not started yet: `with lab.service() as kiosk:`."""
+        return Service(self, self.adapter(adapter), destination or self.destination(), config)
 
     def phone(self, name, adapter="hci1", destination=None):
         """A phone that has the destination, and no gateway yet."""

@@ -1,0 +1,79 @@
+"""What is plugged into a kiosk: a stick is mounted, imported from and exported to; a radio has its name and is the gateway's alone;
+a stick for mobile networks has a name that a configuration can say. Interfaces of Wi-Fi Direct are left to the gateway."""
+
+import json
+from pathlib import Path
+
+from lab import Lab, forms, wait_until
+from lab.bluez import systemctl
+from lab.usb import Mounted, Usb, mounts, owner
+
+CONTROLLERS = 1
+LIMIT = 150
+
+
+def run(lab: Lab):
+    with Usb(lab) as usb, lab.service("hci0", "[bundles]\nenabled = true\n") as kiosk:
+        kiosk.start()
+        lab.destination().stop()
+        amina = lab.phone("amina", "hci0")
+        amina.pair(kiosk)
+        amina.add(forms(3))
+        assert amina.sync()["transferred"] == 3
+
+        usb.stick(files=["WAYPOST-BUNDLE"])
+        wait_until("it is mounted", lambda: "/dev/sda" in mounts(), 20)
+        place, options = mounts()["/dev/sda"]
+        assert place == Path("/media/sda")
+        assert {"nosuid", "nodev", "noexec"} <= set(options), options
+        assert owner(place)[0] == "waypost"
+        wait_until("it is exported to", lambda: f"the stick at {place} may be pulled" in kiosk.journal(), 40)
+        usb.pull("stick")
+        wait_until("nothing is left of it", lambda: "/dev/sda" not in mounts(), 20)
+        with Mounted(lab, lab.state / "stick.img") as folder:
+            exported = [path for path in folder.rglob("*") if path.is_file() and path.stat().st_size]
+            assert len(exported) >= 3, exported
+
+        usb.stick("ext4")
+        wait_until("another one is mounted", lambda: "/dev/sda" in mounts(), 20)
+        assert {"nosuid", "nodev", "noexec"} <= set(mounts()["/dev/sda"][1])
+        usb.pull("stick")
+
+        usb.radio("A1B2C3")
+        radio = Path("/dev/waypost/radio-A1B2C3")
+        wait_until("the radio has its name", radio.exists, 20)
+        assert owner(radio.resolve()) == ["root", "waypost", "660"], owner(radio.resolve())
+        assert "ID_MM_DEVICE_IGNORE=1" in lab.run("udevadm", "info", "--query=property", radio)
+        usb.modem()
+        # The number is the kernel's, which has given another one to the gadget's own side.
+        wait_until("the modem has its name", modems, 20)
+        power = (modems()[0] / "device/../power/control").read_text().strip()
+        assert power == "on", power
+
+        wifi_direct_is_left_alone(lab)
+
+
+def modems():
+    return list(Path("/sys/class/net").glob("modem[0-9]"))
+
+
+def wifi_direct_is_left_alone(lab):
+    """By systemd-networkd, which an admin has told to take every interface."""
+    names = ("p2p-wlan0-0", "eth7")
+    for name in names:
+        lab.run("ip", "link", "add", name, "type", "dummy")
+    everything = Path("/run/systemd/network/90-everything.network")
+    everything.parent.mkdir(parents=True, exist_ok=True)
+    everything.write_text("[Match]\nName=*\n[Network]\nAddress=192.0.2.1/24\nLinkLocalAddressing=no\n")
+    try:
+        systemctl("start", "systemd-networkd.service")
+        wait_until("it has set up the other one", lambda: "192.0.2.1" in lab.run("ip", "address", "show", "dev", "eth7"), 30)
+        links = json.loads(lab.run("networkctl", "list", "--json=short"))["Interfaces"]
+        states = {link["Name"]: link["AdministrativeState"] for link in links}
+        assert states["p2p-wlan0-0"] == "unmanaged" and states["eth7"] != "unmanaged", states
+        assert "192.0.2.1" not in lab.run("ip", "address", "show", "dev", "p2p-wlan0-0")
+    finally:
+        systemctl("stop", "systemd-networkd.service", "systemd-networkd.socket")
+        everything.unlink()
+        for name in names:
+            lab.run("ip", "link", "delete", name)
