@@ -36,6 +36,8 @@ section! {
         [] bundles: Bundles = Bundles::default();
         /// What the gateway shares with other kiosks by way of a place that both reach.
         [] remote_log: RemoteLog = RemoteLog::default();
+        /// What the admin is told besides.
+        [] notices: Notices = Notices::default();
         /// How commands reach the gateway.
         [] control: Control = Control::default();
         /// What is logged.
@@ -224,6 +226,16 @@ section! {
             example "[\"0000000000000000000000000000000000000000000000000000000000000000\"]";
         /// How often logs that are followed are looked at, besides when a backhaul appears. Costs about 500 bytes for each.
         [reload] interval: Period = Period::minutes(15), within Period::secs(1), Period::days(7);
+    }
+}
+
+section! {
+    /// What needs the admin is a notice: a warning in the log, a line of `waypost status`, and of a kiosk's console. There
+    /// is one too where the disk is 90 % full, a certificate ends within 30 days, the clock is behind, or a Bluetooth
+    /// adapter has to be reset again and again.
+    pub struct Notices {
+        /// How long documents may wait for a destination before that is told, by the time that the gateway was on.
+        [reload] waiting: Period = Period::days(3), within Period::secs(1), Period::days(400);
     }
 }
 

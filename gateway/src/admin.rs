@@ -14,6 +14,7 @@ use waypost_store::{Change, DocumentEntry, Filter, PeerClass, PeerEntry, State, 
 
 use crate::bundle::{Job, Task};
 use crate::destinations::{chain_key, stored_chain, tag_key, without_learnt};
+pub use crate::notices::{About, Notice};
 
 /// Documents in one answer; the next page begins after the last.
 pub const PAGE: usize = 500;
@@ -174,6 +175,18 @@ pub struct Status {
     pub remote_logs: Vec<LogStatus>,
     /// What of the configuration could not be used, as `waypost check` prints it: destinations left out, for example.
     pub problems: Vec<String>,
+    /// When a destination last gave verdicts on documents of this gateway, by its own clock; absent where none ever did.
+    #[serde(default)]
+    pub last_upload: Option<UnixTime>,
+    /// Whether the clock is not known to be behind.
+    #[serde(default)]
+    pub clock_trusted: bool,
+    /// Phones and gateways that are known here.
+    #[serde(default)]
+    pub peers: usize,
+    /// What needs the admin.
+    #[serde(default)]
+    pub notices: Vec<Notice>,
 }
 
 /// How it stands with a backhaul.

@@ -19,6 +19,8 @@ use waypost_upload::way::Way;
 use waypost_upload::{Client, ClientCertificate, Settings, Token};
 use zeroize::Zeroizing;
 
+use crate::notices::{Ending, SOON};
+
 /// Files that the configuration names are read up to this size.
 const MAX_FILE: u64 = 4 << 20;
 
@@ -207,6 +209,26 @@ impl Served {
         self.fingerprint == other.fingerprint && self.config == other.config && self.files == other.files
     }
 
+    /// Its certificates that have ended at `now` or do so soon.
+    pub(crate) fn endings(&self, now: UnixTime) -> Vec<Ending> {
+        let files = &self.files;
+        let client = files.client_certificate.as_ref().and_then(|(chain, _)| ends_of_pem(chain).next());
+        // One authority that still holds is enough.
+        let authority = files.ca.as_ref().and_then(|pem| ends_of_pem(pem).max());
+        let key = first_day_without_recipient(&self.chain(), now);
+        let ending = |whose, end: Option<UnixTime>| {
+            end.map(|end| Ending { destination: self.config.name.to_string(), whose, end })
+        };
+        [
+            ending("OpenPGP certificate", key),
+            ending("TLS client certificate", client),
+            ending("TLS authority (ca_file)", authority),
+        ]
+        .into_iter()
+        .flatten()
+        .collect()
+    }
+
     /// A client of its API. An error names the configuration's key.
     pub fn client(
         &self,
@@ -257,6 +279,23 @@ pub fn without_learnt(mut configured: Chain, learnt: &Chain) -> Chain {
 pub fn stored_chain(store: &Store, destination: &Fingerprint) -> Option<Chain> {
     let bytes = store.setting(&chain_key(destination)).ok().flatten()?;
     Chain::from_links(&succession::decode(&bytes).ok()?).ok().flatten()
+}
+
+/// The first day, of those that are looked at, on which nothing can be sealed to any of its certificates.
+fn first_day_without_recipient(chain: &Chain, now: UnixTime) -> Option<UnixTime> {
+    let day = |number: u64| UnixTime(now.0 + number * 86_400);
+    let last = SOON.as_secs() / 86_400;
+    let is_over = |number: &u64| chain.recipient(day(*number)).is_none();
+    // Mostly there is none, which the last day shows.
+    is_over(&last).then(|| (0..=last).find(is_over).map(day)).flatten()
+}
+
+/// When each X.509 certificate of a PEM file ends; what is none is passed over.
+fn ends_of_pem(pem: &[u8]) -> impl Iterator<Item = UnixTime> {
+    x509_parser::pem::Pem::iter_from_buffer(pem).filter_map(|one| {
+        let end = one.ok()?.parse_x509().ok()?.validity().not_after.timestamp();
+        Some(UnixTime(u64::try_from(end).unwrap_or(0)))
+    })
 }
 
 fn load_one(destination: &Destination) -> Result<Served, (&'static str, String)> {
@@ -323,5 +362,24 @@ mod tests {
         let left = without_learnt(configured, &learnt);
         assert_eq!(left.certificates().len(), 1);
         assert!(left.certificates()[0].is_hard_revoked());
+    }
+
+    #[test]
+    fn the_ends_of_certificates_are_read_from_the_files() {
+        let made = UnixTime(1_795_236_000);
+        let day = 86_400;
+        let key = SecretKey::generate("Clinic", made).unwrap();
+        let chain = Chain::new(key.certificate());
+        assert_eq!(first_day_without_recipient(&chain, made), None);
+        let ended = Chain::new(key.revoke(true, made).unwrap().certificate());
+        assert_eq!(first_day_without_recipient(&ended, UnixTime(made.0 + day)), Some(UnixTime(made.0 + day)));
+
+        let mut parameters = rcgen::CertificateParams::new(vec!["kiosk".to_owned()]).unwrap();
+        parameters.not_after = rcgen::date_time_ymd(2027, 1, 15);
+        let pair = rcgen::KeyPair::generate().unwrap();
+        let pem = parameters.self_signed(&pair).unwrap().pem();
+        let twice = format!("{pem}-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n{pem}");
+        assert_eq!(ends_of_pem(twice.as_bytes()).collect::<Vec<_>>(), [UnixTime(1_799_971_200); 2]);
+        assert_eq!(ends_of_pem(b"none").count(), 0);
     }
 }

@@ -7,5 +7,6 @@ pub mod control;
 pub mod daemon;
 pub mod destinations;
 pub mod logging;
+mod notices;
 pub mod remote_log;
 pub mod setup;

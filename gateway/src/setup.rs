@@ -115,6 +115,10 @@ impl DiskSpace for FreeAbove {
         let own = Options::default().reserve;
         Ok(SystemDisk.free(folder)?.saturating_sub(self.reserve.saturating_sub(own)))
     }
+
+    fn size(&self, folder: &Path) -> std::io::Result<u64> {
+        SystemDisk.size(folder)
+    }
 }
 
 /// What every peer is told.

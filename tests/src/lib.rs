@@ -4,6 +4,7 @@
 //! code under test needs no hook of its own.
 
 pub mod bench;
+pub mod kiosk;
 pub mod lossy_fs;
 pub mod process;
 pub mod proxy;

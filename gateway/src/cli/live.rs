@@ -137,6 +137,13 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     status.destinations.iter().for_each(destination);
     output::line(&format!("log key      {}", status.log_key));
     status.remote_logs.iter().for_each(remote_log);
+    if let Some(last) = status.last_upload.and_then(|last| i64::try_from(last.0).ok()) {
+        let when = jiff::Timestamp::from_second(last).unwrap_or_default();
+        output::line(&format!("delivered    last {}", when.strftime("%Y-%m-%d %H:%M UTC")));
+    }
+    for notice in &status.notices {
+        output::line(&format!("notice       {}", printable(&notice.text)));
+    }
     for problem in &status.problems {
         output::line(&format!("problem      {}", printable(problem)));
     }

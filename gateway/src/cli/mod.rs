@@ -8,13 +8,17 @@ mod documents;
 mod live;
 mod output;
 mod peers;
+mod rescue;
 mod store;
+mod support;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use anyhow::bail;
 use clap::{Parser, Subcommand};
 
+use self::rescue::Rescue;
 use crate::setup::DEFAULT_CONFIG;
 
 /// A gateway that takes sealed documents from phones, keeps them, and uploads them when there is a connection.
@@ -27,6 +31,16 @@ struct Args {
     /// Write JSON, one object a line.
     #[arg(long, global = true)]
     json: bool,
+    /// Look into the store in this folder in place of this machine's: on the card of another kiosk, say. It is copied
+    /// first, as far as it can be read, and not written to. For `documents list` and `show`, `store check`, `export`.
+    #[arg(long, global = true, value_name = "FOLDER")]
+    store: Option<PathBuf>,
+    /// The key of that store; else it lies beside it.
+    #[arg(long, global = true, value_name = "FILE", requires = "store")]
+    store_key: Option<PathBuf>,
+    /// Where the copy of that store is made, and removed afterwards; else in the folder for temporary files.
+    #[arg(long, global = true, value_name = "FOLDER", requires = "store")]
+    work: Option<PathBuf>,
     #[command(subcommand)]
     command: Command,
 }
@@ -78,6 +92,12 @@ enum Command {
         /// First make this board the kiosk whose identity is there. The gateway must not run, its store be new.
         #[arg(long)]
         identity: bool,
+    },
+    /// Write how everything is into one file, for whoever helps from afar: state, settings, journal, the system. Names and
+    /// addresses of phones, and secrets, are taken out. As root it has more to say.
+    Support {
+        /// The file, or a folder for it; else this folder.
+        to: Option<PathBuf>,
     },
     /// Show the whole way of documents on this machine: destination, gateway and phone as three processes.
     Demo(demo::DemoArgs),
@@ -133,8 +153,28 @@ enum StoreCommand {
 /// Runs the command line. Exit status: 0 done, 1 failed, 2 wrong usage, 3 (`demo`, `export`, `import`) some files were
 /// skipped.
 pub fn main() -> ExitCode {
-    let Args { config, json, command } = Args::parse();
-    let done = match command {
+    let args = Args::parse();
+    let json = args.json;
+    match perform(args) {
+        Ok(code) => code,
+        Err(error) => {
+            output::error(&error, json);
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn perform(Args { mut config, json, store, store_key, work, command }: Args) -> anyhow::Result<ExitCode> {
+    let mut _rescue = None;
+    if let Some(store) = store {
+        if !command.only_reads() {
+            bail!("--store is for `documents list`, `documents show`, `store check` and `export`");
+        }
+        let copy = Rescue::copy(&store, store_key.as_deref(), work.as_deref())?;
+        config = copy.config();
+        _rescue = Some(copy);
+    }
+    match command {
         Command::Run => check::run(&config),
         Command::Check => check::check(&config, json),
         Command::Status => live::status(&config, json),
@@ -155,13 +195,19 @@ pub fn main() -> ExitCode {
         Command::Store { command: StoreCommand::Check } => store::check(&config, json),
         Command::Export { folder, identity } => bundle::export(&config, json, folder, identity),
         Command::Import { folder, identity } => bundle::import(&config, json, folder, identity),
+        Command::Support { to } => support::support(&config, json, to),
         Command::Demo(args) => demo::demo(&args, json),
-    };
-    match done {
-        Ok(code) => code,
-        Err(error) => {
-            output::error(&error, json);
-            ExitCode::FAILURE
+    }
+}
+
+impl Command {
+    /// Whether it looks at a store and changes nothing there.
+    fn only_reads(&self) -> bool {
+        match self {
+            Command::Documents { command } => !matches!(command, DocumentsCommand::Delete { .. }),
+            Command::Export { identity, .. } => !identity,
+            Command::Store { command: StoreCommand::Check } => true,
+            _ => false,
         }
     }
 }

@@ -7,6 +7,7 @@ mod bundles;
 mod callers;
 mod follow;
 mod host;
+mod notices;
 mod notifier;
 mod outlook;
 mod reload;
@@ -42,6 +43,7 @@ use self::uploads::{Shared, Upload, UploadNews};
 use crate::bundle::Job;
 use crate::control::{Asked, ControlSocket};
 use crate::destinations::Destinations;
+use crate::notices::Notice;
 use crate::remote_log::AtFolder;
 
 /// Rows that one sweep of the store looks at.
@@ -107,6 +109,8 @@ pub struct Daemon {
     next_look: Monotonic,
     next_sweep: Monotonic,
     notifier: Notifier,
+    /// What the log has told of last.
+    noticed: Vec<Notice>,
     _announcement: Option<Announcement>,
     _control: ControlSocket,
 }
@@ -295,6 +299,7 @@ impl Daemon {
         };
         self.next_sweep = self.node.clock().now() + wait;
         self.tell_everyone();
+        self.look_for_notices();
     }
 
     /// Takes no more links, lets what is under way end, and leaves everything durable.

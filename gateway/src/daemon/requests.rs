@@ -9,11 +9,13 @@ use waypost_node::system_rng;
 use waypost_openpgp::Certificate;
 use waypost_protocol::invite::{CodeSecret, Pairing};
 use waypost_protocol::refusal::Goodbye;
+use waypost_protocol::time::UnixTime;
 use waypost_store::{Change, PeerClass};
 use waypost_upload::PathState;
 
 use super::Daemon;
 use super::bluetooth::Bluetooth;
+use super::uploads::LAST_UPLOAD;
 use crate::admin::{self, Answer, DestinationStatus, Request, Status};
 use crate::control::Asked;
 use crate::destinations::stored_chain;
@@ -134,6 +136,10 @@ impl Daemon {
             log_key: self.shared.signer.key().to_string(),
             remote_logs: self.remote_logs(),
             problems: self.problems.clone(),
+            last_upload: self.last_upload(),
+            clock_trusted: self.shared.time.wall().is_some(),
+            peers: self.shared.store.peers().map_err(words)?.len(),
+            notices: self.notices(),
         })
     }
 
@@ -144,11 +150,19 @@ impl Daemon {
             Err(error) => format!("the store cannot be read: {error}"),
         };
         let mut line = format!("{waiting}; {} sessions", self.node.sessions());
+        if !self.noticed.is_empty() {
+            line.push_str(&format!("; {} notices (waypost status)", self.noticed.len()));
+        }
         for upload in &self.uploads {
             let status = upload.status.lock().unwrap_or_else(PoisonError::into_inner);
             line.push_str(&format!("; {}: {}", status.name, status.state));
         }
         line
+    }
+
+    fn last_upload(&self) -> Option<UnixTime> {
+        let bytes = self.shared.store.setting(LAST_UPLOAD).ok().flatten()?;
+        Some(UnixTime(u64::from_be_bytes(bytes.try_into().ok()?)))
     }
 
     fn remote_logs(&self) -> Vec<LogStatus> {

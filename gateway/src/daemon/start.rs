@@ -104,6 +104,7 @@ impl Daemon {
             next_look: Monotonic(LOOK_EVERY),
             next_sweep: Monotonic(SWEEP_ON),
             notifier: Notifier::new(),
+            noticed: Vec::new(),
             _announcement: announcement,
             _control: control,
         };

@@ -64,6 +64,11 @@ impl TrustedTime {
         Some(wall()).filter(|wall| wall.0 + STEP >= self.at_least().0)
     }
 
+    /// What the wall clock says where that is known to be wrong.
+    pub(super) fn wrong(&self) -> Option<UnixTime> {
+        self.wall().is_none().then(wall)
+    }
+
     /// What somebody vouched for, and the time that has passed since; it is not later than that.
     pub(super) fn vouched_for(&self) -> Option<UnixTime> {
         let uptime = self.store.uptime();

@@ -59,6 +59,9 @@ pub(super) struct Upload {
     pub(super) log: Option<Arc<Mutex<LogStatus>>>,
 }
 
+/// Where it is kept among the store's settings when documents were last delivered: Unix seconds, 8 bytes, big-endian.
+pub(super) const LAST_UPLOAD: &str = "upload/last";
+
 /// What all uploaders share.
 pub(super) struct Shared {
     pub(super) store: Store,
@@ -379,7 +382,8 @@ impl Sink for DaemonSink {
                 self.status().trouble = Some(error.to_string());
                 continue;
             }
-            self.time.heard(confirmation.statement.time());
+            let signed = confirmation.statement.time();
+            self.time.heard(signed);
             let ids: Vec<MessageId> = confirmation.statement.verdicts().iter().map(|(id, _)| *id).collect();
             let freeing = self.destinations.freeing(&confirmation);
             let change = Change::Confirmation { confirmation: Box::new(confirmation), freeing, from: None };
@@ -387,6 +391,10 @@ impl Sink for DaemonSink {
                 self.writer.apply(change).map_err(|error| error.to_string())?
             {
                 new += changed.len();
+                if !changed.is_empty() {
+                    let value = Some(signed.0.to_be_bytes().to_vec());
+                    self.writer.submit(Change::Put { key: LAST_UPLOAD.to_owned(), value }, |_| ());
+                }
             }
             let mut status = self.status();
             ids.iter().for_each(|id| drop(status.set_aside.remove(id)));

@@ -21,6 +21,12 @@ pub struct Usage {
 }
 
 impl Store {
+    /// Bytes of its disk that are free for this user, and all of them; nothing where the system does not say.
+    pub fn disk(&self) -> Option<(u64, u64)> {
+        let inner = &self.inner;
+        inner.options.disk.size(&inner.folder).ok().map(|size| (self.disk_free(), size))
+    }
+
     /// How full it is.
     pub fn usage(&self) -> Result<Usage, StoreError> {
         let txn = self.inner.tables.read()?;

@@ -8,6 +8,9 @@ use std::path::{Path, PathBuf};
 pub trait DiskSpace: Send + Sync {
     /// Bytes that this user may still write below `path`.
     fn free(&self, path: &Path) -> io::Result<u64>;
+
+    /// Bytes that the file system with `path` has in all, free or not.
+    fn size(&self, path: &Path) -> io::Result<u64>;
 }
 
 /// What the operating system says (`statvfs`).
@@ -20,6 +23,14 @@ impl DiskSpace for SystemDisk {
         // The fields' widths differ between platforms.
         #[allow(clippy::useless_conversion, reason = "u32 on some platforms, u64 on others")]
         let (blocks, size) = (u64::from(stat.blocks_available()), u64::from(stat.fragment_size()));
+        Ok(blocks.saturating_mul(size))
+    }
+
+    fn size(&self, path: &Path) -> io::Result<u64> {
+        let stat = nix::sys::statvfs::statvfs(path)?;
+        // What only root may use counts as full.
+        #[allow(clippy::useless_conversion, reason = "u32 on some platforms, u64 on others")]
+        let (blocks, size) = (u64::from(stat.blocks()), u64::from(stat.fragment_size()));
         Ok(blocks.saturating_mul(size))
     }
 }

@@ -160,7 +160,8 @@ impl Life {
             self.pause = (self.pause * 2).min(LONGEST_PAUSE);
             return;
         }
-        self.set(State::Hung, &format!("{trouble}; it is switched off and on again"));
+        let why = format!("{trouble}; it is switched off and on again");
+        self.shared.board.reset(&self.name, &self.address, &why);
         tokio::time::sleep(self.pause).await;
         self.pause = (self.pause * 2).min(LONGEST_PAUSE);
         if let Err(error) = self.switch_by_rfkill(adapter).await {

@@ -2,9 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
+
+/// For so long it is remembered that an adapter was reset.
+const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// How an adapter is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -53,12 +57,15 @@ pub struct AdapterStatus {
     pub why: String,
     /// Links that are up.
     pub links: usize,
+    /// How often it has stopped answering and was reset, in the last 24 hours.
+    #[serde(default)]
+    pub resets: usize,
 }
 
 impl AdapterStatus {
     pub(crate) fn none(why: &str) -> Self {
         let (name, address) = (String::new(), String::new());
-        AdapterStatus { name, address, state: State::Missing, why: why.to_owned(), links: 0 }
+        AdapterStatus { name, address, state: State::Missing, why: why.to_owned(), links: 0, resets: 0 }
     }
 }
 
@@ -66,19 +73,36 @@ impl AdapterStatus {
 #[derive(Clone)]
 pub(crate) struct Board {
     adapters: Arc<Mutex<BTreeMap<String, AdapterStatus>>>,
+    /// When each was reset, also of those that come and go meanwhile.
+    resets: Arc<Mutex<BTreeMap<String, Vec<Instant>>>>,
     changes: (watch::Sender<u64>, watch::Receiver<u64>),
 }
 
 impl Default for Board {
     fn default() -> Self {
-        Board { adapters: Arc::default(), changes: watch::channel(0) }
+        Board { adapters: Arc::default(), resets: Arc::default(), changes: watch::channel(0) }
     }
 }
 
 impl Board {
     /// States as they are.
     pub(crate) fn all(&self) -> Vec<AdapterStatus> {
-        self.adapters.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect()
+        let mut resets = self.resets.lock().unwrap_or_else(PoisonError::into_inner);
+        resets.values_mut().for_each(|times| times.retain(|time| time.elapsed() < DAY));
+        let mut all: Vec<AdapterStatus> =
+            self.adapters.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for one in &mut all {
+            one.resets = resets.get(&one.name).map_or(0, Vec::len);
+        }
+        all
+    }
+
+    /// An adapter does not answer, and is reset.
+    pub(crate) fn reset(&self, name: &str, address: &str, why: &str) {
+        let mut resets = self.resets.lock().unwrap_or_else(PoisonError::into_inner);
+        resets.entry(name.to_owned()).or_default().push(Instant::now());
+        drop(resets);
+        self.set(name, address, State::Hung, why);
     }
 
     pub(crate) async fn changed(&mut self) {
@@ -89,8 +113,9 @@ impl Board {
     /// An adapter is in a state; said in the log where that is new.
     pub(crate) fn set(&self, name: &str, address: &str, state: State, why: &str) {
         self.change(|all| {
-            let links = all.get(name).map_or(0, |one| one.links);
-            let now = AdapterStatus { name: name.into(), address: address.into(), state, why: why.into(), links };
+            let mut now = AdapterStatus::none(why);
+            (now.name, now.address, now.state) = (name.into(), address.into(), state);
+            now.links = all.get(name).map_or(0, |one| one.links);
             let before = all.insert(name.to_owned(), now);
             if before.as_ref().is_some_and(|before| before.state == state && before.why == why) {
                 return;

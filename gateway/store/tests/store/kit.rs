@@ -63,6 +63,10 @@ impl DiskSpace for TestDisk {
     fn free(&self, _: &Path) -> std::io::Result<u64> {
         Ok(self.0.load(Ordering::SeqCst))
     }
+
+    fn size(&self, _: &Path) -> std::io::Result<u64> {
+        Ok(1 << 40)
+    }
 }
 
 pub(crate) struct Kit {

@@ -1,0 +1,54 @@
+//! What needs the admin: looked at now and then, and whenever somebody asks how the gateway is; said in the log when it
+//! begins and when it is over.
+
+use std::time::Duration;
+
+use waypost_store::Store;
+
+use super::Daemon;
+use super::bluetooth::Bluetooth;
+use crate::notices::{Facts, Notice, changes};
+
+impl Daemon {
+    /// Looks, and says in the log what has changed.
+    pub(super) fn look_for_notices(&mut self) {
+        let now = self.notices();
+        let (new, over) = changes(&self.noticed, &now);
+        for Notice { about, which, text } in new {
+            log::warn!(about:?, which; "notice: {text}");
+        }
+        for Notice { about, which, text } in over {
+            log::info!(about:?, which; "no more: {text}");
+        }
+        self.noticed = now;
+    }
+
+    /// What needs the admin now.
+    pub(super) fn notices(&self) -> Vec<Notice> {
+        let time = &self.shared.time;
+        let now = time.now();
+        let served = &self.destinations.0;
+        let adapters = self.bluetooth.as_ref().map(Bluetooth::status).unwrap_or_default();
+        let facts = Facts {
+            waited: served
+                .iter()
+                .filter_map(|one| {
+                    Some((one.config.name.to_string(), waited(&self.shared.store, &one.fingerprint)?))
+                })
+                .collect(),
+            patience: self.config.notices.waiting.duration(),
+            disk: self.shared.store.disk(),
+            endings: served.iter().flat_map(|one| one.endings(now)).collect(),
+            now,
+            wrong_clock: time.wrong(),
+            resets: adapters.into_iter().map(|one| (one.name, one.resets)).collect(),
+        };
+        facts.notices()
+    }
+}
+
+/// How long the first document has waited for a destination.
+fn waited(store: &Store, destination: &waypost_protocol::ids::Fingerprint) -> Option<Duration> {
+    let first = store.waiting(destination, None, 1).ok()?;
+    Some(Duration::from_secs(first.first()?.waited))
+}

@@ -1,0 +1,138 @@
+//! The card of a kiosk, as a file on a disk that forgets what was not flushed when the power is cut.
+
+use std::fs::{self, File};
+use std::io::{Read, Seek, SeekFrom, Write};
+use std::os::unix::fs::FileExt as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use sha2::{Digest as _, Sha256};
+use tempfile::TempDir;
+
+use crate::lossy_fs::{Loss, LossyDisk, Mounted};
+
+/// Read and written at a time, in bytes.
+const STEP: usize = 1 << 20;
+/// Of the partition table's entries.
+const SECTOR: u64 = 512;
+
+/// A card that an image was written to.
+pub struct Card {
+    mounted: Option<Mounted>,
+    folder: TempDir,
+    cuts: u64,
+}
+
+/// Where a partition lies on the card, in bytes.
+#[derive(Debug, Clone, Copy)]
+pub struct Partition {
+    start: u64,
+    size: u64,
+}
+
+impl Card {
+    /// Writes the image to a card of `size` bytes.
+    pub fn flash(image: &Path, size: u64) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = LossyDisk::new().mount(folder.path()).unwrap();
+        let card = Card { mounted: Some(mounted), folder, cuts: 0 };
+        let (mut from, to) = (File::open(image).unwrap(), File::create(card.path()).unwrap());
+        let mut buffer = vec![0; STEP];
+        let mut at = 0;
+        loop {
+            let read = from.read(&mut buffer).unwrap();
+            if read == 0 {
+                break;
+            }
+            // Holes stay holes: they cost memory here.
+            if buffer[..read].iter().any(|byte| *byte != 0) {
+                to.write_all_at(&buffer[..read], at).unwrap();
+            }
+            at += read as u64;
+        }
+        to.set_len(size).unwrap();
+        to.sync_all().unwrap();
+        File::open(card.folder.path()).unwrap().sync_all().unwrap();
+        card
+    }
+
+    /// The file that is the card.
+    pub fn path(&self) -> PathBuf {
+        self.folder.path().join("card.img")
+    }
+
+    /// The power goes: of what was not flushed, some is there, some is not, torn at sectors.
+    pub fn cut(&mut self) {
+        self.cuts += 1;
+        let loss = Loss::Torn { seed: self.cuts, sector: SECTOR };
+        let disk = self.mounted.take().unwrap().crash(loss).unwrap();
+        self.mounted = Some(disk.mount(self.folder.path()).unwrap());
+    }
+
+    /// Partition 1 to 4.
+    pub fn partition(&self, number: usize) -> Partition {
+        let mut table = [0; SECTOR as usize];
+        File::open(self.path()).unwrap().read_exact(&mut table).unwrap();
+        let entry = &table[446 + (number - 1) * 16..][..16];
+        let field = |at: usize| u64::from(u32::from_le_bytes(entry[at..at + 4].try_into().unwrap())) * SECTOR;
+        Partition { start: field(8), size: field(12) }
+    }
+
+    /// What a partition holds, as a hash.
+    pub fn digest(&self, number: usize) -> String {
+        let Partition { start, size } = self.partition(number);
+        let mut file = File::open(self.path()).unwrap();
+        file.seek(SeekFrom::Start(start)).unwrap();
+        let mut part = file.take(size);
+        let (mut hash, mut buffer) = (Sha256::new(), vec![0; STEP]);
+        loop {
+            match part.read(&mut buffer).unwrap() {
+                0 => return format!("{:x}", hash.finalize()),
+                read => hash.update(&buffer[..read]),
+            }
+        }
+    }
+
+    /// A file of the boot partition, as a laptop shows it; nothing where it is not there.
+    pub fn read(&self, name: &str) -> Option<String> {
+        let ran = self.mtools("mtype", &[&format!("::{name}")]);
+        ran.status.success().then(|| String::from_utf8(ran.stdout).unwrap())
+    }
+
+    /// Puts a file onto the boot partition, as a laptop does before the card is taken out in order.
+    pub fn write(&self, name: &str, text: &str) {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        let ran = self.mtools("mcopy", &["-o", file.path().to_str().unwrap(), &format!("::{name}")]);
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        File::open(self.path()).unwrap().sync_all().unwrap();
+    }
+
+    /// Copies a file of the boot partition to this machine.
+    pub fn copy_out(&self, name: &str, to: &Path) {
+        let ran = self.mtools("mcopy", &["-o", &format!("::{name}"), to.to_str().unwrap()]);
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    }
+
+    fn mtools(&self, program: &str, arguments: &[&str]) -> std::process::Output {
+        let image = format!("{}@@{}", self.path().display(), self.partition(1).start);
+        let mut command = Command::new(program);
+        command.args(["-i", &image]).args(arguments).env("MTOOLS_SKIP_CHECK", "1");
+        command.output().unwrap_or_else(|error| panic!("{program} (Debian package mtools): {error}"))
+    }
+}
+
+impl Partition {
+    /// Its size in bytes.
+    pub fn size(self) -> u64 {
+        self.size
+    }
+}
+
+impl Drop for Card {
+    fn drop(&mut self) {
+        // What is mounted there goes first.
+        self.mounted = None;
+        drop(fs::remove_dir(self.folder.path()));
+    }
+}

@@ -1,0 +1,178 @@
+//! The machine that a card is put into.
+
+use std::net::{SocketAddr, TcpListener};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::time::{Duration, Instant};
+
+use super::Card;
+use crate::process::Process;
+
+/// Where the guest finds the destination: an address that the emulated network forwards to this machine.
+const DESTINATION: &str = "10.0.2.100:443";
+
+/// How the outside and the machine reach each other.
+pub struct Reach {
+    /// The gateway's port, on this machine.
+    pub gateway: SocketAddr,
+    /// The SSH server's.
+    pub ssh: SocketAddr,
+    /// The destination, on this machine; the guest knows it as `10.0.2.100`.
+    pub destination: SocketAddr,
+}
+
+impl Reach {
+    /// With free ports.
+    pub fn to(destination: SocketAddr) -> Self {
+        let free = || TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        Reach { gateway: free(), ssh: free(), destination }
+    }
+}
+
+/// An emulated machine that runs. Dropping it ends it as a power cut does, but for the card's cache.
+pub struct Machine {
+    process: Process,
+    console: PathBuf,
+    begun: Instant,
+}
+
+/// Who logs in.
+pub struct Admin {
+    key: PathBuf,
+    /// The line for `ssh_keys`.
+    pub public: String,
+}
+
+impl Machine {
+    /// Puts the card in and switches it on, with the clock where boards without one begin. `folder` gets the console's log.
+    pub fn boot(card: &Card, reach: &Reach, folder: &Path, number: u32) -> Self {
+        let (kernel, initrd) = (folder.join("vmlinuz"), folder.join("initrd.img"));
+        // The board's firmware would load these.
+        card.copy_out("vmlinuz", &kernel);
+        card.copy_out("initrd.img", &initrd);
+        let line = card.read("cmdline.txt").expect("a card has a cmdline.txt");
+        let line = line.trim().replace("console=ttyS1,115200", "console=ttyAMA0");
+        // The board has no serial number that the machine's id could come from.
+        let line = format!("{line} systemd.show_status=yes systemd.machine_id=77617970{:024x}", 1);
+        let console = folder.join(format!("console-{number}.txt"));
+        let network = format!(
+            "user,id=network,restrict=on,hostfwd=tcp:{}-:4180,hostfwd=tcp:{}-:22,guestfwd=tcp:{DESTINATION}-cmd:socat - TCP:{}",
+            reach.gateway, reach.ssh, reach.destination
+        );
+        let mut command = Command::new("qemu-system-aarch64");
+        command.args([
+            "-M",
+            "virt",
+            "-cpu",
+            "cortex-a72",
+            "-smp",
+            "2",
+            "-m",
+            "1024",
+            "-nodefaults",
+            "-no-reboot",
+        ]);
+        command.args(["-display", "none", "-monitor", "none", "-rtc", "base=1970-01-01T00:00:10"]);
+        command.arg("-serial").arg(format!("file:{}", console.display()));
+        command.arg("-kernel").arg(&kernel).arg("-initrd").arg(&initrd).args(["-append", &line]);
+        command
+            .arg("-drive")
+            .arg(format!("file={},if=none,id=card,format=raw,cache=writeback", card.path().display()));
+        command.args([
+            "-device",
+            "virtio-blk-pci,drive=card",
+            "-device",
+            "virtio-rng-pci",
+            "-device",
+            "i6300esb",
+        ]);
+        command.args(["-netdev", &network, "-device", "virtio-net-pci,netdev=network"]);
+        let process = Process::start(command, folder.join(format!("qemu-{number}.txt"))).unwrap();
+        Machine { process, console, begun: Instant::now() }
+    }
+
+    /// What it has said on its console.
+    pub fn console(&self) -> String {
+        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
+    }
+
+    /// Waits until its console says this; answers how long it has been running.
+    #[track_caller]
+    pub fn wait_for(&mut self, text: &str, within: Duration) -> Duration {
+        loop {
+            if self.console().contains(text) {
+                return self.begun.elapsed();
+            }
+            let said = self.console();
+            let lines: Vec<&str> = said.lines().collect();
+            let last = lines[lines.len().saturating_sub(40)..].join("\n");
+            assert!(
+                self.begun.elapsed() < within,
+                "not within {within:?}: {text:?}; the console ends with\n{last}"
+            );
+            std::thread::sleep(Duration::from_millis(200));
+        }
+    }
+
+    /// Runs a command there, as an admin with root's rights; it must succeed.
+    #[track_caller]
+    pub fn run(&self, admin: &Admin, reach: &Reach, command: &str) -> String {
+        let ran = self.try_run(admin, reach, command);
+        let (out, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success(), "{command}: {}\n{out}{error}", ran.status);
+        out.into_owned()
+    }
+
+    /// Runs a command there, however it ends.
+    pub fn try_run(&self, admin: &Admin, reach: &Reach, command: &str) -> Output {
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-i").arg(&admin.key).arg("-p").arg(reach.ssh.port().to_string());
+        // The kiosk is known by being the only machine behind that port.
+        ssh.args([
+            "-o",
+            "StrictHostKeyChecking=no",
+            "-o",
+            "UserKnownHostsFile=/dev/null",
+            "-o",
+            "LogLevel=ERROR",
+        ]);
+        ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "IdentitiesOnly=yes"]);
+        ssh.args(["admin@127.0.0.1", "sudo", command]);
+        ssh.output().unwrap_or_else(|error| panic!("ssh (Debian package openssh-client): {error}"))
+    }
+
+    /// Waits until an admin can log in.
+    #[track_caller]
+    pub fn wait_for_ssh(&self, admin: &Admin, reach: &Reach, within: Duration) {
+        let begun = Instant::now();
+        loop {
+            let ran = self.try_run(admin, reach, "true");
+            if ran.status.success() {
+                return;
+            }
+            let why = String::from_utf8_lossy(&ran.stderr);
+            assert!(begun.elapsed() < within, "nobody can log in: {why}\n{}", self.console());
+            std::thread::sleep(Duration::from_secs(1));
+        }
+    }
+
+    /// The power goes.
+    pub fn cut(mut self, card: &mut Card) {
+        self.process.kill9().unwrap();
+        card.cut();
+    }
+}
+
+impl Admin {
+    /// Makes a key in `folder`.
+    pub fn make(folder: &Path) -> Self {
+        let key = folder.join("admin");
+        let made = Command::new("ssh-keygen")
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", "admin", "-f"])
+            .arg(&key)
+            .status();
+        assert!(made.unwrap().success());
+        let public = std::fs::read_to_string(key.with_extension("pub")).unwrap().trim().to_owned();
+        Admin { key, public }
+    }
+}

@@ -1,0 +1,8 @@
+//! A kiosk from its image: a card that forgets what was not flushed, in an emulated machine (QEMU's `virt` board; no Raspberry
+//! Pi is emulated well enough to try this often).
+
+mod card;
+mod machine;
+
+pub use card::Card;
+pub use machine::{Admin, Machine, Reach};
