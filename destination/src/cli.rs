@@ -1,4 +1,5 @@
 //! The command line.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command's results are its standard output")]
 
 mod access;
 mod check;
@@ -12,24 +13,24 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::{Home, Server, logger};
 use anyhow::Context as _;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 use serde_json::{Value, json};
-use waypost_destination::{Home, Server};
 
 /// The reference destination server of Waypost.
 #[derive(Parser)]
 #[command(version, about, max_term_width = 100)]
-pub(crate) struct Arguments {
-    /// The server's folder: settings, keys, store, inbox.
-    #[arg(long, global = true, env = "WAYPOST_DESTINATION_HOME", default_value_os_t = default_home())]
-    home: PathBuf,
+struct Arguments {
+    /// The server's folder: settings, keys, store, inbox [default: $XDG_DATA_HOME/waypost-destination or ~/.local/share/waypost-destination]
+    #[arg(long, global = true, env = "WAYPOST_DESTINATION_HOME", value_name = "DIR")]
+    home: Option<PathBuf>,
     /// Print JSON: one object, or one a line where there is more to come.
     #[arg(long, global = true)]
-    pub(crate) json: bool,
+    json: bool,
     /// Least important messages to log: error, warn, info, debug, trace, off.
     #[arg(long, global = true, env = "WAYPOST_LOG", default_value = "info")]
-    pub(crate) log: log::LevelFilter,
+    log: log::LevelFilter,
     #[command(subcommand)]
     command: Command,
 }
@@ -83,6 +84,27 @@ fn default_home() -> PathBuf {
     data.unwrap_or_default().join("waypost-destination")
 }
 
+/// The command with all that it takes: for its manual pages and completions.
+pub fn command() -> clap::Command {
+    Arguments::command()
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    logger::start(arguments.log);
+    // One line in the log: what a stranger's bytes bring about shall not fill it with backtraces.
+    std::panic::set_hook(Box::new(|panic| log::error!("{panic}")));
+    let as_json = arguments.json;
+    match run(arguments) {
+        Ok(code) => code,
+        Err(error) => {
+            complain(&error, as_json);
+            ExitCode::FAILURE
+        }
+    }
+}
+
 /// What a command says: for people, and for programs.
 struct Said {
     text: String,
@@ -105,7 +127,7 @@ impl Said {
 }
 
 /// Says what went wrong, for programs on standard output as well.
-pub(crate) fn complain(error: &anyhow::Error, as_json: bool) {
+fn complain(error: &anyhow::Error, as_json: bool) {
     let message = words_of(error);
     if as_json {
         let _ = Said::new("", json!({ "error": message })).print(true);
@@ -127,8 +149,9 @@ fn words_of(error: &anyhow::Error) -> String {
 const SKIPPED: u8 = 3;
 
 /// Does what the arguments say. Exit status: 0 done, 3 (`import`) some files were passed over, 1 (`check`) a requirement is not met.
-pub(crate) fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
-    let Arguments { home: path, json: as_json, command, .. } = arguments;
+fn run(arguments: Arguments) -> anyhow::Result<ExitCode> {
+    let Arguments { home, json: as_json, command, .. } = arguments;
+    let path = home.unwrap_or_else(default_home);
     if let Command::Init(init) = command {
         setup::init(&path, init)?.print(as_json)?;
         return Ok(ExitCode::SUCCESS);

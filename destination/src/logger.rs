@@ -11,7 +11,7 @@ impl Log for Stderr {
 
     fn log(&self, record: &Record<'_>) {
         if self.enabled(record.metadata()) {
-            let time = waypost_destination::clock::now();
+            let time = crate::clock::now();
             eprintln!("{time} {:5} {}: {}", record.level(), record.target(), record.args());
         }
     }

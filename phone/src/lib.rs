@@ -3,6 +3,7 @@
 
 mod attend;
 mod bluetooth;
+pub mod cli;
 mod contact;
 mod destination;
 mod direct;

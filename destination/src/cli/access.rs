@@ -3,6 +3,10 @@
 use std::io;
 use std::path::PathBuf;
 
+use crate::Home;
+use crate::clock::now;
+use crate::store::{ClientKind, Quota, Records};
+use crate::tls::certificate_hash_of_file;
 use anyhow::bail;
 use clap::Subcommand;
 use data_encoding::BASE64URL_NOPAD;
@@ -10,10 +14,6 @@ use qrcode::render::unicode::Dense1x2;
 use qrcode::{EcLevel, QrCode};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use waypost_destination::Home;
-use waypost_destination::clock::now;
-use waypost_destination::store::{ClientKind, Quota, Records};
-use waypost_destination::tls::certificate_hash_of_file;
 use waypost_openpgp::Certificate;
 use waypost_protocol::invite::{Destination, MAX_TEXT};
 use zeroize::Zeroizing;

@@ -2,9 +2,9 @@
 
 use std::path::PathBuf;
 
+use crate::check::{Target, check};
 use clap::Args;
 use serde_json::json;
-use waypost_destination::check::{Target, check};
 
 use super::Said;
 

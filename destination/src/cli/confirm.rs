@@ -2,14 +2,14 @@
 
 use std::path::PathBuf;
 
+use crate::Home;
+use crate::clock::now;
+use crate::confirmations::export_all;
+use crate::opener::open_held;
+use crate::server::lock_opener;
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde_json::json;
-use waypost_destination::Home;
-use waypost_destination::clock::now;
-use waypost_destination::confirmations::export_all;
-use waypost_destination::opener::open_held;
-use waypost_destination::server::lock_opener;
 use waypost_openpgp::SecretKey;
 use zeroize::Zeroizing;
 

@@ -2,12 +2,12 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::Home;
+use crate::bundle::{self, Imported};
+use crate::server::lock_opener;
 use anyhow::Context as _;
 use clap::Args;
 use serde_json::json;
-use waypost_destination::Home;
-use waypost_destination::bundle::{self, Imported};
-use waypost_destination::server::lock_opener;
 
 use super::Said;
 

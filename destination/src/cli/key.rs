@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use crate::Home;
 use anyhow::{Context as _, bail};
 use clap::Subcommand;
 use serde_json::{Value, json};
-use waypost_destination::Home;
 use waypost_openpgp::{SecretKey, armor_detached};
 use waypost_protocol::ids::Fingerprint;
 use waypost_protocol::succession::Statement;

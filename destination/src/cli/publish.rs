@@ -3,11 +3,11 @@
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::PathBuf;
 
+use crate::Home;
+use crate::author::{self, Authored, MAX_CONTENT};
 use anyhow::{Context as _, bail};
 use clap::Args;
 use serde_json::json;
-use waypost_destination::Home;
-use waypost_destination::author::{self, Authored, MAX_CONTENT};
 use waypost_protocol::ids::MessageId;
 
 use super::Said;

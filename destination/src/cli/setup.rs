@@ -2,9 +2,9 @@
 
 use std::path::{Path, PathBuf};
 
+use crate::home::{Home, Init};
 use clap::Args;
 use serde_json::json;
-use waypost_destination::home::{Home, Init};
 
 use super::Said;
 

@@ -16,7 +16,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::bail;
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::rescue::Rescue;
 use crate::setup::DEFAULT_CONFIG;
@@ -148,6 +148,11 @@ enum DestinationsCommand {
 enum StoreCommand {
     /// Open every value and compare what must agree. Exit status 1 when something is wrong.
     Check,
+}
+
+/// The command with all that it takes: for its manual pages and completions.
+pub fn command() -> clap::Command {
+    Args::command()
 }
 
 /// Runs the command line. Exit status: 0 done, 1 failed, 2 wrong usage, 3 (`demo`, `export`, `import`) some files were

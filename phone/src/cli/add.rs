@@ -6,10 +6,10 @@ use std::os::unix::ffi::{OsStrExt as _, OsStringExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::mpsc;
 
+use crate::{AddError, Phone, Sending, document_name, words};
 use anyhow::Context as _;
 use serde_json::json;
 use waypost_openpgp::SealError;
-use waypost_phone::{AddError, Phone, Sending, document_name, words};
 use waypost_protocol::document::Description;
 
 use super::args::Add;
@@ -65,7 +65,7 @@ fn seal(
     add: &Add,
     path: &Path,
     sending: &Sending<'_>,
-) -> Result<(Vec<u8>, waypost_phone::Sealed), AddError> {
+) -> Result<(Vec<u8>, crate::Sealed), AddError> {
     let name = match &add.name {
         Some(name) => name.as_bytes().to_vec(),
         None => document_name(path, add.base.as_deref())?,

@@ -3,8 +3,8 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::DeleteOn;
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
-use waypost_phone::DeleteOn;
 
 /// Listens on every address of this machine, on a port that is free.
 pub(crate) const ANYWHERE: &str = "[::]:0";

@@ -3,10 +3,10 @@
 use std::io::Read as _;
 use std::path::Path;
 
+use crate::{Destination, Phone, Reader};
 use anyhow::Context as _;
 use serde_json::json;
 use waypost_openpgp::{Certificate, MAX_CERTIFICATE};
-use waypost_phone::{Destination, Phone, Reader};
 use waypost_protocol::ids::Fingerprint;
 use zeroize::Zeroizing;
 

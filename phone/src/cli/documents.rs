@@ -5,10 +5,10 @@ use std::io::Write as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
+use crate::{Phone, words};
 use anyhow::Context as _;
 use serde_json::json;
 use waypost_openpgp::armor_signature;
-use waypost_phone::{Phone, words};
 use waypost_protocol::confirmation::Confirmation;
 use waypost_protocol::ids::MessageId;
 

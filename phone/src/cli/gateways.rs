@@ -3,10 +3,10 @@
 use std::io::Read as _;
 use std::time::Duration;
 
+use crate::{Air, LOOK, Nearby, Phone, Role, Search, SyncOptions, Who, words};
 use anyhow::Context as _;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
-use waypost_phone::{Air, LOOK, Nearby, Phone, Role, Search, SyncOptions, Who, words};
 use waypost_protocol::advertising::Advertisement;
 use waypost_protocol::invite::MAX_TEXT;
 

@@ -17,10 +17,10 @@ use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
+use crate::Phone;
 use anyhow::Context as _;
-use clap::Parser as _;
+use clap::{CommandFactory as _, Parser as _};
 use tokio::signal::unix::{SignalKind, signal};
-use waypost_phone::Phone;
 
 use self::args::{Args, Command};
 use self::output::Out;
@@ -34,7 +34,13 @@ pub(crate) enum Done {
     Not,
 }
 
-pub(crate) fn main() -> ExitCode {
+/// The command with all that it takes: for its manual pages and completions.
+pub fn command() -> clap::Command {
+    Args::command()
+}
+
+/// Runs the command line.
+pub fn main() -> ExitCode {
     let args = Args::parse();
     let out = Out { json: args.json };
     let level = if args.verbose { log::LevelFilter::Debug } else { log::LevelFilter::Error };

@@ -3,9 +3,9 @@
 use std::io::{Read as _, Seek as _, Write as _};
 use std::path::Path;
 
+use crate::{OpenedDocument, Phone, WrittenBy, words};
 use anyhow::Context as _;
 use serde_json::{Value, json};
-use waypost_phone::{OpenedDocument, Phone, WrittenBy, words};
 use waypost_protocol::ids::MessageId;
 
 use super::args::Open;

@@ -2,10 +2,10 @@
 
 use std::io::{Read as _, Write as _};
 
+use crate::{Destination, Phone};
 use anyhow::Context as _;
 use serde_json::json;
 use waypost_openpgp::{Certificate, MAX_CERTIFICATE};
-use waypost_phone::{Destination, Phone};
 use zeroize::Zeroizing;
 
 use super::args::{ReaderCommand, Subscribe};

@@ -1,7 +1,7 @@
 //! How things that several commands show look.
 
+use crate::{DeleteOn, Destination, Gateway, Role};
 use serde_json::{Value, json};
-use waypost_phone::{DeleteOn, Destination, Gateway, Role};
 use waypost_protocol::ids::{Fingerprint, MessageId};
 
 /// A fingerprint in groups of four, to be compared by eye.

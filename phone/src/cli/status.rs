@@ -1,7 +1,7 @@
 //! `init` and `status`.
 
+use crate::{Phone, Standing, words};
 use serde_json::json;
-use waypost_phone::{Phone, Standing, words};
 
 use super::args::Init;
 use super::output::Out;

@@ -4,12 +4,12 @@ use std::collections::HashMap;
 use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
-use serde_json::json;
-use waypost_phone::{
+use crate::{
     Air, Ending, Gateway, LOOK, Phone, Progress, Role, Search, SyncOptions, SyncReport, Who, rejection_words,
     words,
 };
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+use serde_json::json;
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::ids::MessageId;
 use waypost_protocol::refusal::InLine;

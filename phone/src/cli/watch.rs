@@ -4,6 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
+use crate::{Bell, CODE_VALID, Ending, OnAir, Phone, SyncReport, addresses_of};
 use anyhow::Context as _;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
@@ -12,7 +13,6 @@ use tokio::sync::mpsc;
 use tokio::time::Instant;
 use waypost_lan::Listener;
 use waypost_link::Link;
-use waypost_phone::{Bell, CODE_VALID, Ending, OnAir, Phone, SyncReport, addresses_of};
 
 use super::args::{ANYWHERE, Listen, Run};
 use super::output::Out;

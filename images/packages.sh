@@ -1,0 +1,103 @@
+#!/usr/bin/env bash
+# Makes the Debian packages of waypost, waypost-phone and waypost-destination. They run on Debian 12 and all later ones.
+#   images/packages.sh                 for arm64 and amd64, into target/debian/
+#     --arch arm64|amd64               for this one only; may be repeated
+#     --profile dev                    programs as in development, which are built faster; default: release
+#     --built                          takes what of this machine's own architecture is needed as `cargo build --workspace
+#                                      --all-targets` has just left it: programs in the dev profile, manual pages
+#     --revision N                     of the packages' version; default: 1
+#     --out FOLDER
+# Prints the packages' paths.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+here=images
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+cargo=${CARGO:-cargo}
+programs=(waypost waypost-phone waypost-destination)
+packages=(-p waypost-gateway -p waypost-phone -p waypost-destination)
+own=$(dpkg --print-architecture)
+
+fail() {
+    echo "$*" >&2
+    exit 1
+}
+
+archs=()
+profile=release
+is_built=
+revision=1
+out=$target/debian
+while [ $# -gt 0 ]; do
+    case $1 in
+    --arch) archs+=("$2") && shift ;;
+    --profile) profile=$2 && shift ;;
+    --built) is_built=yes ;;
+    --revision) revision=$2 && shift ;;
+    --out) out=$(realpath -m "$2") && shift ;;
+    *) fail "there is no option $1" ;;
+    esac
+    shift
+done
+[ ${#archs[@]} -gt 0 ] || archs=(amd64 arm64)
+[ "$profile" = dev ] || [ -z "$is_built" ] || [[ " ${archs[*]} " != *" $own "* ]] ||
+    fail "--built has programs of the dev profile; for others of $own leave it out"
+# Cargo's folder of the dev profile has another name.
+folder=${profile/#dev/debug}
+
+# One at a time: they share the folder that the packages' manifests name.
+mkdir -p build "$target"
+exec 9>build/package.lock
+flock 9
+stage=build/package
+rm -rf "$stage"
+mkdir -p "$stage/bin" "$out"
+
+# Everything in a package has the time of the commit, so that the same sources give the same package.
+if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
+    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) || SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
+fi
+export SOURCE_DATE_EPOCH
+version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"$/\1/p' Cargo.toml)-$revision
+for program in "${programs[@]}"; do
+    sed -e "s/PACKAGE/$program/" -e "s/VERSION/$version/" -e "s/DATE/$(LC_ALL=C date -Ru -d "@$SOURCE_DATE_EPOCH")/" \
+        "$here/deb/changelog.in" >"$stage/$program.changelog"
+done
+
+# cargo-deb, as `make deny` has cargo-deny.
+export PATH="$target/tools/bin:$PATH"
+cargo-deb --version >/dev/null 2>&1 ||
+    tests/tools/step.sh "cargo-deb" "$cargo" install --locked --quiet --root "$target/tools" --version ^3.8 cargo-deb >&2
+
+# The pages are made by a program of this machine's, whichever the packages are for.
+if [ -n "$is_built" ]; then
+    "$target/debug/waypost-pages" "$stage/pages"
+else
+    "$cargo" build --locked --quiet --profile "$profile" "${packages[@]}" -p waypost-pages
+    "$target/$folder/waypost-pages" "$stage/pages"
+fi
+
+for arch in "${archs[@]}"; do
+    case $arch in
+    arm64) triple=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu- ;;
+    amd64) triple=x86_64-unknown-linux-gnu gnu=x86_64-linux-gnu- ;;
+    *) fail "there is no architecture $arch here; there are arm64 and amd64" ;;
+    esac
+    # Programs that are linked on a newer Debian than the oldest that they are for do not run there.
+    if [ "$arch" = "$own" ] && { [ -n "$is_built" ] || "$here/oldest.sh" --here; }; then
+        built=$target/$folder
+        gnu=
+    else
+        "$here/cross/cargo.sh" --arch "$arch" build --locked --quiet --profile "$profile" "${packages[@]}" >&2
+        built=$target/$triple/$folder
+        [ "$arch" != "$own" ] || gnu=
+    fi
+    for program in "${programs[@]}"; do
+        "${gnu}strip" -o "$stage/bin/$program" "$built/$program"
+        "$here/oldest.sh" "$stage/bin/$program"
+    done
+    for package in waypost-gateway waypost-phone waypost-destination; do
+        # It builds nothing: the programs are there. Without compression to speak of where it is for tests.
+        cargo-deb -q -p "$package" --locked --no-build --no-strip --target "$triple" --deb-version "$version" \
+            $([ "$profile" = release ] || echo --fast) --output "$out/"
+    done
+done
