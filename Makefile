@@ -2,6 +2,8 @@
 #   make demo [FOLDER=path] [JSON=1]   the way of a folder's files: phone, kiosk, server, and back
 #   make test                          every test
 #   make test-radio [SCENARIOS="a b"]  scenarios with real Bluetooth on virtual radios, as `make test` runs them too
+#   make deb                           Debian packages for arm64 and amd64, into target/debian
+#   make test-deb [SCENARIOS="a b"]    packages of this machine's architecture, tried in small Debians
 #   make lint                          format, notices, clippy, documentation, all warnings denied
 #   make deny                          licences, bans and sources of all dependencies, by cargo-deny
 #   make bench [FIGURES="a b"]         the figures of docs/performance.md
@@ -24,7 +26,7 @@ PROGRAMS := -p waypost-gateway -p waypost-phone -p waypost-destination
 # Test programs that need root get it, or say how they would.
 AS_ROOT := --config "target.'cfg(unix)'.runner = [\"$$PWD/tests/tools/run-test.sh\"]"
 
-.PHONY: setup build demo test test-radio test-service bench-radio lint bench deny
+.PHONY: setup build demo test test-radio test-service deb test-deb bench-radio lint bench deny
 
 setup:
 	@tests/tools/setup.sh
@@ -49,6 +51,14 @@ test-radio: setup
 # The unit that admins are given, under a real systemd; each by its name in tests/radio-lab/service.
 test-service: setup
 	@tests/tools/step.sh "service" tests/radio-lab/run.sh --service $(SCENARIOS)
+
+# The first time with a cross compiler, Rust's library and Debian's for arm64: images/cross.
+deb: setup
+	@tests/tools/step.sh "Debian packages" images/packages.sh
+
+# ARM64=1 looks at the packages for arm64 besides, as `make deb` has left them.
+test-deb: setup
+	@tests/tools/step.sh "Debian packages, tried" tests/packages/run.sh $(if $(ARM64),--arm64) $(SCENARIOS)
 
 # Our links against bare ones, both in one guest: a JSON object for each figure.
 bench-radio: setup

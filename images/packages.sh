@@ -69,12 +69,12 @@ cargo-deb --version >/dev/null 2>&1 ||
     tests/tools/step.sh "cargo-deb" "$cargo" install --locked --quiet --root "$target/tools" --version ^3.8 cargo-deb >&2
 
 # The pages are made by a program of this machine's, whichever the packages are for.
-if [ -n "$is_built" ]; then
-    "$target/debug/waypost-pages" "$stage/pages"
-else
-    "$cargo" build --locked --quiet --profile "$profile" "${packages[@]}" -p waypost-pages
-    "$target/$folder/waypost-pages" "$stage/pages"
+pages=$target/debug/waypost-pages
+if [ -z "$is_built" ]; then
+    "$cargo" build --locked --quiet --profile "$profile" "${packages[@]}" -p waypost-pages >&2
+    pages=$target/$folder/waypost-pages
 fi
+"$pages" --date "$(date -u -d "@$SOURCE_DATE_EPOCH" +%F)" "$stage/pages"
 
 for arch in "${archs[@]}"; do
     case $arch in
@@ -92,7 +92,7 @@ for arch in "${archs[@]}"; do
         [ "$arch" != "$own" ] || gnu=
     fi
     for program in "${programs[@]}"; do
-        "${gnu}strip" -o "$stage/bin/$program" "$built/$program"
+        "${gnu}strip" --remove-section=.comment -o "$stage/bin/$program" "$built/$program"
         "$here/oldest.sh" "$stage/bin/$program"
     done
     for package in waypost-gateway waypost-phone waypost-destination; do

@@ -1,4 +1,5 @@
 //! Logs: to the journal under systemd, to standard error otherwise.
+#![allow(clippy::print_stderr, reason = "that is where a program without a journal logs to")]
 
 use log::{LevelFilter, Log, Metadata, Record};
 
