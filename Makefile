@@ -56,9 +56,10 @@ test-service: setup
 deb: setup
 	@tests/tools/step.sh "Debian packages" images/packages.sh
 
-# ARM64=1 looks at the packages for arm64 besides, as `make deb` has left them.
+# BUILT=1 takes the programs as `make test` has just built them; ARM64=1 looks at the packages for arm64 besides, as
+# `make deb` has left them.
 test-deb: setup
-	@tests/tools/step.sh "Debian packages, tried" tests/packages/run.sh $(if $(ARM64),--arm64) $(SCENARIOS)
+	@tests/tools/step.sh "Debian packages, tried" tests/packages/run.sh $(if $(BUILT),--built) $(if $(ARM64),--arm64) $(SCENARIOS)
 
 # Our links against bare ones, both in one guest: a JSON object for each figure.
 bench-radio: setup

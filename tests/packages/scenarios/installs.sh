@@ -47,7 +47,11 @@ dpkg-query -W -f '${Conffiles}\n' waypost | grep -q '^ /etc/waypost/gateway.toml
 step "the gateway is started with the machine, the destination where its admin says so"
 is "waypost.service" "$(systemctl is-enabled waypost.service)" enabled
 is "waypost-destination.service" "$(systemctl is-enabled waypost-destination.service || true)" disabled
-systemd-analyze verify --man=no --recursive-errors=no waypost.service waypost-destination.service
+# Debian 12's systemd is too old for how tries to start again are spread, and says that it ignores that.
+systemd-analyze verify --man=no --recursive-errors=no waypost.service waypost-destination.service >/tmp/verified 2>&1 || true
+if grep -vE 'Unknown key .(RestartSteps|RestartMaxDelaySec).* ignoring' /tmp/verified; then
+    fail "systemd finds something wrong in the units"
+fi
 
 step "a gateway as it is installed runs, and says that it has no destination"
 as waypost waypost check
