@@ -84,8 +84,7 @@ for release in bookworm trixie; do
     for scenario in "${scenarios[@]}"; do
         only=$(sed -n 's/^# Only on //p' "$here/scenarios/$scenario.sh")
         [ -z "$only" ] || [ "$only" = "$release" ] || continue
-        check "$release/$scenario" "${as_root[@]}" unshare --mount --net --pid --fork --kill-child \
-            "$here/trial.sh" "$chroot" "$debs" "$scenario"
+        check "$release/$scenario" "${as_root[@]}" "$here/trial.sh" "$chroot" "$debs" "$scenario"
     done
 done
 if [ -n "$arm64" ]; then
