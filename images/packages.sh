@@ -44,25 +44,11 @@ done
 # Cargo's folder of the dev profile has another name.
 folder=${profile/#dev/debug}
 
-# One at a time: they share the folder that the packages' manifests name.
-mkdir -p build "$target"
-exec 9>build/package.lock
-flock 9
-stage=build/package
-rm -rf "$stage"
-mkdir -p "$stage/bin" "$out"
-
 # Everything in a package has the time of the commit, so that the same sources give the same package.
 if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
     SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) || SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
 fi
 export SOURCE_DATE_EPOCH
-version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"$/\1/p' Cargo.toml)-$revision
-for program in "${programs[@]}"; do
-    sed -e "s/PACKAGE/$program/" -e "s/VERSION/$version/" -e "s/DATE/$(LC_ALL=C date -Ru -d "@$SOURCE_DATE_EPOCH")/" \
-        "$here/deb/changelog.in" >"$stage/$program.changelog"
-done
-
 # cargo-deb, as `make deny` has cargo-deny.
 export PATH="$target/tools/bin:$PATH"
 cargo-deb --version >/dev/null 2>&1 ||
@@ -74,25 +60,49 @@ if [ -z "$is_built" ]; then
     "$cargo" build --locked --quiet --profile "$profile" "${packages[@]}" -p waypost-pages >&2
     pages=$target/$folder/waypost-pages
 fi
+
+triple_of() { # architecture
+    case $1 in
+    arm64) echo aarch64-unknown-linux-gnu ;;
+    amd64) echo x86_64-unknown-linux-gnu ;;
+    *) fail "there is no architecture $1 here; there are arm64 and amd64" ;;
+    esac
+}
+
+declare -A built
+for arch in "${archs[@]}"; do
+    triple=$(triple_of "$arch")
+    # Programs that are linked on a newer Debian than the oldest that they are for do not run there.
+    if [ "$arch" = "$own" ] && { [ -n "$is_built" ] || "$here/oldest.sh" --here; }; then
+        built[$arch]=$target/$folder
+    else
+        "$here/cross/cargo.sh" --arch "$arch" build --locked --quiet --profile "$profile" "${packages[@]}" >&2
+        built[$arch]=$target/$triple/$folder
+    fi
+done
+
+# One at a time: they share the folder that the packages' manifests name.
+mkdir -p build "$target"
+exec 9>build/package.lock
+flock 9
+stage=build/package
+rm -rf "$stage"
+mkdir -p "$stage/bin" "$out"
+
+version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"$/\1/p' Cargo.toml)-$revision
+for program in "${programs[@]}"; do
+    sed -e "s/PACKAGE/$program/" -e "s/VERSION/$version/" -e "s/DATE/$(LC_ALL=C date -Ru -d "@$SOURCE_DATE_EPOCH")/" \
+        "$here/deb/changelog.in" >"$stage/$program.changelog"
+done
+
 "$pages" --date "$(date -u -d "@$SOURCE_DATE_EPOCH" +%F)" "$stage/pages"
 
 for arch in "${archs[@]}"; do
-    case $arch in
-    arm64) triple=aarch64-unknown-linux-gnu gnu=aarch64-linux-gnu- ;;
-    amd64) triple=x86_64-unknown-linux-gnu gnu=x86_64-linux-gnu- ;;
-    *) fail "there is no architecture $arch here; there are arm64 and amd64" ;;
-    esac
-    # Programs that are linked on a newer Debian than the oldest that they are for do not run there.
-    if [ "$arch" = "$own" ] && { [ -n "$is_built" ] || "$here/oldest.sh" --here; }; then
-        built=$target/$folder
-        gnu=
-    else
-        "$here/cross/cargo.sh" --arch "$arch" build --locked --quiet --profile "$profile" "${packages[@]}" >&2
-        built=$target/$triple/$folder
-        [ "$arch" != "$own" ] || gnu=
-    fi
+    triple=$(triple_of "$arch")
+    strip=strip
+    [ "$arch" = "$own" ] || strip=${triple/-unknown/}-strip
     for program in "${programs[@]}"; do
-        "${gnu}strip" --remove-section=.comment -o "$stage/bin/$program" "$built/$program"
+        "$strip" --remove-section=.comment -o "$stage/bin/$program" "${built[$arch]}/$program"
         "$here/oldest.sh" "$stage/bin/$program"
     done
     for package in waypost-gateway waypost-phone waypost-destination; do

@@ -23,7 +23,11 @@ for program in waypost waypost-phone waypost-destination; do
     dpkg-deb -x "${found[0]}" "$work"
     readelf -h "$work/usr/bin/$program" | grep -q 'Machine: *AArch64'
     images/oldest.sh "$work/usr/bin/$program"
-    [ -z "$emulator" ] || "$emulator" -L "$sysroot" "$work/usr/bin/$program" --version | tee /dev/stderr | grep -q "^$program "
+    if [ -n "$emulator" ]; then
+        version=$("$emulator" -L "$sysroot" "$work/usr/bin/$program" --version)
+        echo "$version"
+        [[ "$version" = "$program "* ]]
+    fi
 done
 # The pages were made by programs of another architecture.
 [ "$(find "$work/usr/share/man/man1" -name 'waypost*.1.gz' | wc -l)" -gt 60 ]
