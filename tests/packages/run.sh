@@ -48,6 +48,11 @@ if ! command -v mmdebstrap >/dev/null; then
         leave_out "Trying packages needs mmdebstrap, which apt cannot install."
 fi
 
+# The Debians are made meanwhile, where they are missing; below each is waited for.
+for release in bookworm trixie; do
+    "${as_root[@]}" "$here/chroot.sh" "$release" >/dev/null 2>&1 9>&- &
+done
+
 # The packages, and a later version of each, in which the maintainer has changed the configuration too.
 phase=$SECONDS
 kept=$target/packages
