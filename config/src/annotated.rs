@@ -26,7 +26,7 @@ pub fn annotated() -> String {
     fields
         .iter()
         .filter(|field| matches!(field.shape, Shape::Value))
-        .for_each(|field| push_key(field, &mut text));
+        .for_each(|field| push_key(field, Some(effect(field)), &mut text));
     for field in &fields {
         let (header, table) = match &field.shape {
             Shape::Value => continue,
@@ -38,30 +38,35 @@ pub fn annotated() -> String {
         push_docs(table.docs, &mut text);
         text.push_str(&header);
         text.push('\n');
-        table.fields.iter().for_each(|field| push_key(field, &mut text));
+        table.fields.iter().for_each(|field| push_key(field, Some(effect(field)), &mut text));
     }
     text
 }
 
-fn push_key(field: &Field, text: &mut String) {
+fn effect(field: &Field) -> &'static str {
+    if field.needs_restart { "Takes effect after a restart." } else { "Takes effect on SIGHUP." }
+}
+
+/// What a key is for, its bounds, when a change of it takes effect if that is to be said, and the key with its default.
+pub(crate) fn push_key(field: &Field, effect: Option<&str>, text: &mut String) {
     text.push('\n');
     push_docs(field.docs, text);
     let mut facts = Vec::new();
     let is_needed = field.docs.last().is_some_and(|line| line.ends_with(" Needed."));
-    if field.default.is_null() && !is_needed {
+    if field.default.is_null() && !is_needed && effect.is_some() {
         facts.push("Absent by default.".to_owned());
     }
     if let Some((low, high)) = &field.range {
         facts.push(format!("From {low} to {high}."));
     }
-    let effect =
-        if field.needs_restart { "Takes effect after a restart." } else { "Takes effect on SIGHUP." };
-    facts.push(effect.to_owned());
-    if field.vital {
+    facts.extend(effect.map(str::to_owned));
+    if field.vital && effect.is_some() {
         facts.push("A mistake here keeps the gateway from starting.".to_owned());
     }
     // Writing to a text cannot fail.
-    let _ = writeln!(text, "# {}", facts.join(" "));
+    if !facts.is_empty() {
+        let _ = writeln!(text, "# {}", facts.join(" "));
+    }
     let value = match (&field.default, field.example) {
         (Value::Null, Some(example)) => example.to_owned(),
         (default, _) => default.to_string(),
@@ -69,7 +74,7 @@ fn push_key(field: &Field, text: &mut String) {
     let _ = writeln!(text, "#{} = {value}", field.name);
 }
 
-fn push_docs(docs: &[&str], text: &mut String) {
+pub(crate) fn push_docs(docs: &[&str], text: &mut String) {
     for line in docs {
         let _ = writeln!(text, "#{line}");
     }

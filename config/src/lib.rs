@@ -7,6 +7,7 @@
 
 mod annotated;
 mod backhaul;
+pub mod boot;
 mod config;
 mod destination;
 mod diff;

@@ -111,7 +111,11 @@ impl<T: Leaf> Setting for Vec<T> {
 
 pub(crate) fn read_leaf<T: Leaf>(value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) -> Option<T> {
     let folder: &Path = reader.source().folder();
-    T::read(value.get_ref(), folder).map_err(|hint| reader.mismatch(value, T::EXPECTED, &hint)).ok()
+    let wrong = |hint: String| match T::SECRET {
+        true => reader.error(value.span(), || format!("expected {}", T::EXPECTED)),
+        false => reader.mismatch(value, T::EXPECTED, &hint),
+    };
+    T::read(value.get_ref(), folder).map_err(wrong).ok()
 }
 
 /// Declares a table of the configuration once: the struct, its defaults, how it is read, compared and documented.

@@ -18,6 +18,8 @@ use crate::quantity::{Period, Size};
 pub(crate) trait Leaf: Sized + Clone + PartialEq + Serialize {
     /// What an error says was expected, for example "a size such as …".
     const EXPECTED: &'static str;
+    /// Whether no message may say what was found.
+    const SECRET: bool = false;
 
     /// Reads it; relative paths start from `folder`. The error is a hint on what to do, or empty.
     fn read(value: &DeValue<'_>, folder: &Path) -> Result<Self, String>;
@@ -120,21 +122,32 @@ impl Leaf for FileName {
 }
 
 impl Name {
+    /// The name, where the text is one.
+    pub fn new(text: &str) -> Option<Self> {
+        Self::checked(text).ok()
+    }
+
     /// The name that a gateway has as long as nobody gave it another.
     pub(crate) fn of_gateway() -> Self {
         Name("Waypost".to_owned())
     }
 }
 
-impl Leaf for Name {
-    const EXPECTED: &'static str = "a name of 1 to 64 bytes of printable text";
-    fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
-        let name = text(value)?.trim();
+impl Name {
+    fn checked(text: &str) -> Result<Self, String> {
+        let name = text.trim();
         if name.len() > 64 {
             return Err(format!("shorten it by {} bytes", name.len() - 64));
         }
         let valid = !name.is_empty() && name.chars().all(is_printable);
         if valid { Ok(Name(name.to_owned())) } else { Err(String::new()) }
+    }
+}
+
+impl Leaf for Name {
+    const EXPECTED: &'static str = "a name of 1 to 64 bytes of printable text";
+    fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
+        Self::checked(text(value)?)
     }
 }
 

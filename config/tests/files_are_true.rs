@@ -1,6 +1,6 @@
-//! `gateway.toml` and `gateway.schema.json` say what the code does, key by key, both ways.
+//! `gateway.toml`, `gateway.schema.json` and `waypost.toml` say what the code does, key by key, both ways.
 //!
-//! `UPDATE_CONFIG_FILES=1 cargo test -p waypost-config --test files_are_true` writes both anew; run it again after that.
+//! `UPDATE_CONFIG_FILES=1 cargo test -p waypost-config --test files_are_true` writes all anew; run it again after that.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use serde_json::Value;
+use waypost_config::boot::boot_example;
 use waypost_config::{Config, Source, annotated, parse, schema};
 
 fn file(name: &str) -> PathBuf {
@@ -91,6 +92,7 @@ fn at<'a>(value: &'a Value, key: &str) -> Option<&'a Value> {
 fn the_committed_files_are_current() {
     is_current("gateway.toml", &annotated());
     is_current("gateway.schema.json", &format!("{:#}\n", schema()));
+    is_current("waypost.toml", &boot_example());
 }
 
 #[test]
