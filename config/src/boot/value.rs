@@ -316,6 +316,18 @@ pub enum Ports {
     Named(String),
 }
 
+impl Ports {
+    /// The port of this name, where it can be one.
+    pub fn named(text: &str) -> Option<Self> {
+        // Linux: up to 15 bytes, neither `/` nor white space.
+        let name = text.trim();
+        let is_name = (1..=15).contains(&name.len())
+            && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/*:".contains(&byte))
+            && !matches!(name, "." | "..");
+        is_name.then(|| Ports::Named(name.to_owned()))
+    }
+}
+
 impl Leaf for Ports {
     const EXPECTED: &'static str = "true, or the name of an interface such as \"eth0\"";
     fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
@@ -324,12 +336,7 @@ impl Leaf for Ports {
             Some(false) => return Err("leave it out".to_owned()),
             None => {}
         }
-        let name = text(value)?.trim();
-        // Linux: up to 15 bytes, neither `/` nor white space.
-        let is_name = (1..=15).contains(&name.len())
-            && name.bytes().all(|byte| byte.is_ascii_graphic() && !b"/*:".contains(&byte))
-            && !matches!(name, "." | "..");
-        if is_name { Ok(Ports::Named(name.to_owned())) } else { Err(String::new()) }
+        Self::named(text(value)?).ok_or_else(String::new)
     }
 }
 

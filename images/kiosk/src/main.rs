@@ -1,1 +1,128 @@
-fn main() {}
+//! The command line of a kiosk's own set-up: `waypost-kiosk apply`, `status`, `console`.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::Context as _;
+use clap::{Parser, Subcommand};
+use log::{LevelFilter, error, info, warn};
+use waypost_config::Severity;
+use waypost_kiosk::activate::{self, NoSystem, RUN, Running, System, activate};
+use waypost_kiosk::apply;
+use waypost_kiosk::boot_partition::BootPartition;
+use waypost_kiosk::disk::RealDisk;
+use waypost_kiosk::errors::{ERRORS, Holds};
+use waypost_kiosk::machine::Machine;
+use waypost_kiosk::plan::place_of;
+
+/// Sets up a Waypost kiosk from waypost.toml on its card's boot partition, and shows how it is.
+#[derive(Debug, Parser)]
+#[command(name = "waypost-kiosk", version)]
+struct Args {
+    /// Folder that stands for the root of the file system; with another one than / nothing of the running system is changed.
+    #[arg(long, global = true, default_value = "/")]
+    root: PathBuf,
+    /// Where the boot partition is mounted, below the root.
+    #[arg(long, global = true, default_value = "/boot/firmware")]
+    boot: String,
+    /// Write the boot partition as it is mounted, in place of mounting it anew for that.
+    #[arg(long, global = true)]
+    no_remount: bool,
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Take up what the boot partition's files say, and put what holds where the system reads it. At each boot, by root.
+    Apply,
+}
+
+impl Args {
+    fn disk(&self) -> RealDisk {
+        RealDisk::new(&self.root)
+    }
+
+    fn is_running_system(&self) -> bool {
+        self.root == Path::new("/")
+    }
+
+    fn boot_partition(&self) -> BootPartition {
+        let remounts = !self.no_remount && self.is_running_system();
+        let mount = PathBuf::from(&self.boot);
+        BootPartition {
+            folder: self.boot.trim_end_matches('/').to_owned(),
+            remount: remounts.then(|| (mount, Path::new(RUN).join("boot.lock"))),
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    start_log();
+    let args = Args::parse();
+    let done = match args.command {
+        Command::Apply => run_apply(&args),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+/// A bad file never makes this fail: it is told by the journal, by the file beside it, and by the screen.
+fn run_apply(args: &Args) -> anyhow::Result<()> {
+    let (mut disk, boot) = (args.disk(), args.boot_partition());
+    let mut system: Box<dyn System> =
+        if args.is_running_system() { Box::new(Running) } else { Box::new(NoSystem) };
+    std::fs::create_dir_all(disk.path(RUN)).with_context(|| format!("{RUN} cannot be made"))?;
+    let machine = Machine::read(&disk);
+    let mut read = apply::read(&disk, &boot, &machine);
+    for problem in apply::problems(&read) {
+        let place = place_of(problem).map_or(String::new(), |place| format!("{place}: "));
+        match problem.severity {
+            Severity::Warning => warn!("{place}{}", problem.message),
+            _ => error!("{place}{}", problem.message),
+        }
+    }
+    let fallback = apply::in_memory(&mut read, &machine);
+    let read = apply::read(&disk, &boot, &machine);
+    let held = match apply::apply(&mut disk, &boot, &machine, read) {
+        Ok(applied) => {
+            match (applied.holds, applied.is_new) {
+                (Holds::TheRest, true) => info!("took up what the boot partition's files say"),
+                (Holds::TheRest, false) => info!("the boot partition's files say what holds already"),
+                (Holds::LastGood, _) => error!("nothing of the files is used; what was read last holds"),
+                (Holds::Defaults, _) => error!("nothing of the files is used; safe defaults hold"),
+            }
+            if let Some(error) = applied.unwritten {
+                error!("the boot partition cannot be written: {error}; {ERRORS} there may be out of date");
+            }
+            let settings = apply::current_settings(&disk);
+            apply::current_files(&disk).ok().zip(settings)
+        }
+        Err(error) => {
+            error!("{error}; this start goes by the files as they are");
+            None
+        }
+    };
+    let (files, settings) = held.or(fallback).context("there is nothing to go by")?;
+    for failure in activate(&mut disk, system.as_mut(), &files, &settings) {
+        warn!("{failure}");
+    }
+    info!("this kiosk is {}; connections are in {}", settings.host_name, activate::CONNECTIONS);
+    Ok(())
+}
+
+/// To the journal under systemd, else to standard error.
+fn start_log() {
+    let journal = systemd_journal_logger::connected_to_journal();
+    let is_journal =
+        journal && systemd_journal_logger::JournalLog::new().is_ok_and(|log| log.install().is_ok());
+    if !is_journal {
+        env_logger::builder().format_timestamp(None).format_target(false).init();
+    }
+    log::set_max_level(LevelFilter::Info);
+}

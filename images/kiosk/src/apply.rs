@@ -1,0 +1,250 @@
+//! Takes up what the boot partition's files say, in an order of steps after each of which the power may go.
+//!
+//! Secrets are durable in `secrets.toml` before the file is written without them; a generation is durable, whole, before
+//! `current` leads to it. Whatever was left half done is done again at the next start.
+
+use std::io;
+
+use waypost_config::{MAX_FILE, Origin, Problem, Severity};
+
+use crate::boot_partition::{BootPartition, Change};
+use crate::disk::{Disk, Readers, folder_of, read_if_there, replace};
+use crate::errors::{self, ERRORS, Holds};
+use crate::machine::Machine;
+use crate::plan::{BOOT_FILE, Files, NETWORK_CONFIG, Plan, SETTINGS, USER_DATA, Wanted, plan};
+use crate::render::{File, Settings};
+use crate::secrets::Kept;
+
+/// Where everything is kept, on the data partition.
+pub const STATE: &str = "/var/lib/waypost-kiosk";
+const GENERATIONS: &str = "/var/lib/waypost-kiosk/generations";
+/// The link to the generation that holds.
+pub const CURRENT: &str = "/var/lib/waypost-kiosk/current";
+const SECRETS: &str = "/var/lib/waypost-kiosk/secrets.toml";
+/// A generation's own record of which files of the boot partition it was made from, and the hash of all that is in it.
+const MADE_OF: &str = "made-of.json";
+/// Where the gateway looks for drop-ins; there also where there is nothing to say.
+const GATEWAY_FOLDERS: [&str; 2] = ["gateway", "gateway.d"];
+
+/// Why nothing could be applied.
+#[derive(Debug, thiserror::Error)]
+#[error("{what} cannot be written: {source}; see whether the data partition is mounted and sound")]
+pub struct ApplyError {
+    what: &'static str,
+    source: io::Error,
+}
+
+fn failed(what: &'static str) -> impl FnOnce(io::Error) -> ApplyError {
+    move |source| ApplyError { what, source }
+}
+
+/// What came of it.
+#[derive(Debug)]
+pub struct Applied {
+    /// What is wrong in the files.
+    pub problems: Vec<Problem>,
+    /// What holds.
+    pub holds: Holds,
+    /// Whether a new generation was written.
+    pub is_new: bool,
+    /// Why the boot partition could not be written, where it could not: errors are then told by the journal and the screen.
+    pub unwritten: Option<io::Error>,
+}
+
+/// What the boot partition's files come to, with the problems of reading them.
+pub struct Read {
+    plan: Plan,
+    kept: Kept,
+    has_boot_file: bool,
+    is_empty: bool,
+}
+
+#[derive(serde::Serialize, serde::Deserialize)]
+struct MadeOf {
+    boot_file: bool,
+    digest: String,
+}
+
+/// Reads the files and plans what shall be; writes nothing.
+pub fn read(disk: &dyn Disk, boot: &BootPartition, machine: &Machine) -> Read {
+    let mut unreadable = Vec::new();
+    let mut file = |name: &str| {
+        let read = read_if_there(disk, &boot.path(name), MAX_FILE);
+        read.unwrap_or_else(|error| {
+            let origin = Origin { file: name.into(), line: 1, column: 1 };
+            let message = format!("cannot be read: {error}; nothing of it is used");
+            unreadable.push(Problem::new(Severity::Fatal, Some(origin), None, &message));
+            None
+        })
+    };
+    let files = Files {
+        boot_file: file(BOOT_FILE),
+        user_data: file(USER_DATA),
+        network_config: file(NETWORK_CONFIG),
+    };
+    let kept = read_if_there(disk, SECRETS, MAX_FILE).ok().flatten();
+    let kept: Kept = kept.and_then(|bytes| toml::from_slice(&bytes).ok()).unwrap_or_default();
+    let beside = |name: &str| disk.read(&boot.path(name), MAX_FILE).map_err(|error| error.to_string());
+    let mut plan = plan(&files, &beside, &kept, machine);
+    if !unreadable.is_empty() {
+        plan.wanted = None;
+        plan.problems.splice(..0, unreadable);
+    }
+    Read { plan, kept, has_boot_file: files.boot_file.is_some(), is_empty: files.is_empty() }
+}
+
+/// Applies what was read.
+pub fn apply(
+    disk: &mut dyn Disk,
+    boot: &BootPartition,
+    machine: &Machine,
+    read: Read,
+) -> Result<Applied, ApplyError> {
+    let Read { plan: Plan { mut problems, mut wanted }, kept, has_boot_file, is_empty } = read;
+    disk.make_folder(STATE, Readers::All).map_err(failed(STATE))?;
+    disk.flush(folder_of(STATE)).map_err(failed(STATE))?;
+    let made_of = current_made_of(disk);
+    if !has_boot_file && made_of.as_ref().is_some_and(|made_of| made_of.boot_file) {
+        // A card that lost its file is not a kiosk that was meant to forget everything.
+        let message = "there is no waypost.toml any more; put it back, or an empty one to start over";
+        problems = vec![Problem::new(Severity::Error, None, None, message)];
+        wanted = None;
+    }
+    let mut changes = Vec::new();
+    let mut is_new = false;
+    let holds = if wanted.is_some() && !is_empty {
+        Holds::TheRest
+    } else if made_of.is_some() && wanted.is_none() {
+        Holds::LastGood
+    } else if wanted.is_some() {
+        Holds::TheRest
+    } else {
+        Holds::Defaults
+    };
+    if let Some(wanted) = &mut wanted {
+        if wanted.kept != kept {
+            let text = toml::to_string(&wanted.kept).unwrap_or_default();
+            replace(disk, SECRETS, text.as_bytes(), Readers::Root).map_err(failed(SECRETS))?;
+        }
+        let without = wanted.without_secrets.take().map(String::into_bytes);
+        changes.extend(without.map(|content| Change { name: BOOT_FILE.to_owned(), content: Some(content) }));
+    }
+    let wanted = match (wanted, &made_of) {
+        (Some(wanted), _) => Some(wanted),
+        (None, Some(_)) => None,
+        (None, None) => defaults(machine),
+    };
+    if let Some(wanted) = wanted {
+        let new =
+            MadeOf { boot_file: has_boot_file && holds == Holds::TheRest, digest: wanted.digest.clone() };
+        let is_same = |old: &MadeOf| old.digest == new.digest && old.boot_file == new.boot_file;
+        if !made_of.as_ref().is_some_and(is_same) {
+            write_generation(disk, &wanted.files, &new).map_err(failed(GENERATIONS))?;
+            is_new = true;
+        }
+    }
+    tidy(disk).map_err(failed(GENERATIONS))?;
+    let said = errors::text(&problems, holds).map(String::into_bytes);
+    changes.push(Change { name: ERRORS.to_owned(), content: said });
+    let unwritten = boot.change(disk, &changes).err();
+    Ok(Applied { problems, holds, is_new, unwritten })
+}
+
+/// What holds where nothing was ever read.
+fn defaults(machine: &Machine) -> Option<Wanted> {
+    plan(&Files::default(), &|_| Err("there is none".to_owned()), &Kept::new(), machine).wanted
+}
+
+/// Files and settings of what holds, to be used where nothing can be written.
+pub fn in_memory(read: &mut Read, machine: &Machine) -> Option<(Vec<File>, Settings)> {
+    let wanted = read.plan.wanted.take().or_else(|| defaults(machine))?;
+    Some((wanted.files, wanted.settings))
+}
+
+/// Problems of what was read.
+pub fn problems(read: &Read) -> &[Problem] {
+    &read.plan.problems
+}
+
+/// The settings of the generation that holds.
+pub fn current_settings(disk: &dyn Disk) -> Option<Settings> {
+    let bytes = disk.read(&format!("{CURRENT}/{SETTINGS}"), MAX_FILE).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn current_made_of(disk: &dyn Disk) -> Option<MadeOf> {
+    let bytes = disk.read(&format!("{CURRENT}/{MADE_OF}"), MAX_FILE).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// The number of the generation that `current` leads to; 0 where there is none.
+fn current_number(disk: &dyn Disk) -> u32 {
+    let target = disk.read_link(CURRENT).unwrap_or_default();
+    target.rsplit('/').next().and_then(|number| number.parse().ok()).unwrap_or_default()
+}
+
+/// Writes a generation, makes all of it durable, and only then lets `current` lead to it.
+fn write_generation(disk: &mut dyn Disk, files: &[File], made_of: &MadeOf) -> io::Result<()> {
+    let number = current_number(disk).saturating_add(1);
+    let folder = format!("{GENERATIONS}/{number:06}");
+    disk.make_folder(GENERATIONS, Readers::All)?;
+    // Left by a cut before `current` led there.
+    disk.remove(&folder)?;
+    disk.make_folder(&folder, Readers::All)?;
+    let mut folders = Vec::new();
+    for name in GATEWAY_FOLDERS {
+        folders.push(format!("{folder}/{name}"));
+        disk.make_folder(&format!("{folder}/{name}"), Readers::Gateway)?;
+    }
+    let made_of = File {
+        path: MADE_OF.to_owned(),
+        content: serde_json::to_vec(made_of).unwrap_or_default(),
+        readers: Readers::All,
+    };
+    for file in files.iter().chain([&made_of]) {
+        let path = format!("{folder}/{}", file.path);
+        let parent = folder_of(&path).to_owned();
+        if parent != folder && !folders.contains(&parent) {
+            disk.make_folder(&parent, Readers::Root)?;
+            folders.push(parent);
+        }
+        disk.write(&path, &file.content, file.readers)?;
+        disk.flush(&path)?;
+    }
+    for folder in folders.iter().map(String::as_str).chain([folder.as_str(), GENERATIONS, STATE]) {
+        disk.flush(folder)?;
+    }
+    let new = format!("{CURRENT}.new");
+    disk.remove(&new)?;
+    disk.link(&format!("generations/{number:06}"), &new)?;
+    disk.rename(&new, CURRENT)?;
+    disk.flush(STATE)
+}
+
+/// Removes generations but the one that holds and the one before it.
+fn tidy(disk: &mut dyn Disk) -> io::Result<()> {
+    let current = current_number(disk);
+    for name in disk.list(GENERATIONS).unwrap_or_default() {
+        let number: Option<u32> = name.parse().ok();
+        let stays = number.is_some_and(|number| number == current || number.saturating_add(1) == current);
+        if !stays {
+            disk.remove(&format!("{GENERATIONS}/{name}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// All files of the generation that holds, for [`crate::activate`].
+pub fn current_files(disk: &dyn Disk) -> io::Result<Vec<File>> {
+    let mut files = Vec::new();
+    for folder in ["networks", "users"] {
+        for name in disk.list(&format!("{CURRENT}/{folder}")).unwrap_or_default() {
+            let path = format!("{folder}/{name}");
+            let content = disk.read(&format!("{CURRENT}/{path}"), MAX_FILE)?;
+            let is_secret = folder == "networks" || name.ends_with("-privileged");
+            let readers = if is_secret { Readers::Root } else { Readers::All };
+            files.push(File { path, content, readers });
+        }
+    }
+    Ok(files)
+}
