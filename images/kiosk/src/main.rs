@@ -1,19 +1,28 @@
 //! The command line of a kiosk's own set-up: `waypost-kiosk apply`, `status`, `console`.
 
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::{Duration, Instant};
 
 use anyhow::Context as _;
 use clap::{Parser, Subcommand};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use log::{LevelFilter, error, info, warn};
+use terminal_size::terminal_size;
 use waypost_config::Severity;
 use waypost_kiosk::activate::{self, NoSystem, RUN, Running, System, activate};
 use waypost_kiosk::apply;
-use waypost_kiosk::boot_partition::BootPartition;
-use waypost_kiosk::disk::RealDisk;
+use waypost_kiosk::boot_partition::{BootPartition, Change};
+use waypost_kiosk::console::{Session, Size, is_seen};
+use waypost_kiosk::disk::{Disk as _, Readers, RealDisk};
 use waypost_kiosk::errors::{ERRORS, Holds};
+use waypost_kiosk::gateway::Gateway;
 use waypost_kiosk::machine::Machine;
+use waypost_kiosk::overview::{Mistakes, Overview, is_clock_synchronized};
 use waypost_kiosk::plan::place_of;
+use waypost_kiosk::status::{self, Clock, STATUS};
 
 /// Sets up a Waypost kiosk from waypost.toml on its card's boot partition, and shows how it is.
 #[derive(Debug, Parser)]
@@ -36,6 +45,24 @@ struct Args {
 enum Command {
     /// Take up what the boot partition's files say, and put what holds where the system reads it. At each boot, by root.
     Apply,
+    /// Write how the kiosk is beside that file, if that has changed. By root.
+    Status {
+        /// The gateway's command.
+        #[arg(long, default_value = "/usr/bin/waypost")]
+        waypost: PathBuf,
+    },
+    /// Show how the kiosk is on a terminal, with the code that pairs a phone, until it is told to stop.
+    Console {
+        /// The gateway's command.
+        #[arg(long, default_value = "/usr/bin/waypost")]
+        waypost: PathBuf,
+        /// The terminal that this is shown on. Where nobody can see it, no code is made.
+        #[arg(long, default_value = "/dev/tty1")]
+        terminal: String,
+        /// Draw once and end.
+        #[arg(long)]
+        once: bool,
+    },
 }
 
 impl Args {
@@ -60,8 +87,10 @@ impl Args {
 fn main() -> ExitCode {
     start_log();
     let args = Args::parse();
-    let done = match args.command {
+    let done = match &args.command {
         Command::Apply => run_apply(&args),
+        Command::Status { waypost } => write_status(&args, waypost),
+        Command::Console { waypost, terminal, once } => show(&args, waypost, terminal, *once),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,
@@ -87,6 +116,8 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
             _ => error!("{place}{}", problem.message),
         }
     }
+    let mistakes = serde_json::to_vec(&Mistakes::of(apply::problems(&read)))?;
+    disk.write(&Mistakes::path(), &mistakes, Readers::All)?;
     let fallback = apply::in_memory(&mut read, &machine);
     let read = apply::read(&disk, &boot, &machine);
     let held = match apply::apply(&mut disk, &boot, &machine, read) {
@@ -114,6 +145,54 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
     }
     info!("this kiosk is {}; connections are in {}", settings.host_name, activate::CONNECTIONS);
     Ok(())
+}
+
+fn write_status(args: &Args, waypost: &Path) -> anyhow::Result<()> {
+    let (mut disk, boot) = (args.disk(), args.boot_partition());
+    let machine = Machine::read(&disk);
+    let gateway = Gateway { program: waypost.to_owned() };
+    let overview = Overview { gateway: Some(gateway.status()), ..Overview::of_machine(&disk) };
+    let clock =
+        Clock { now: Timestamp::now(), zone: TimeZone::system(), synchronized: is_clock_synchronized() };
+    let text = status::text(&overview, &machine, &clock);
+    let change = Change { name: STATUS.to_owned(), content: Some(text.into_bytes()) };
+    boot.change(&mut disk, &[change]).with_context(|| format!("{STATUS} cannot be written"))?;
+    Ok(())
+}
+
+/// Every ten seconds something may have changed; it is drawn only if it has.
+fn show(args: &Args, waypost: &Path, terminal: &str, once: bool) -> anyhow::Result<()> {
+    const PAUSE: Duration = Duration::from_secs(10);
+    let (disk, gateway) = (args.disk(), Gateway { program: waypost.to_owned() });
+    let (mut session, mut before) = (Session::default(), None);
+    loop {
+        let size = terminal_size().map_or(Size { columns: 80, rows: 25 }, |(width, height)| Size {
+            columns: usize::from(width.0),
+            rows: usize::from(height.0),
+        });
+        if before.replace(size) != Some(size) {
+            session.forget_screen();
+        }
+        let is_seen = is_seen(&disk, terminal);
+        let rows = session.turn(Overview::of_machine(&disk), &gateway, is_seen, size, Instant::now());
+        if let Some(rows) = rows {
+            draw(&rows).context("the terminal cannot be written")?;
+        }
+        if once {
+            return Ok(());
+        }
+        std::thread::sleep(PAUSE);
+    }
+}
+
+/// White on black, without a cursor; each row is put in its place, since a line end in the last one would scroll.
+fn draw(rows: &[String]) -> std::io::Result<()> {
+    let mut out = std::io::stdout().lock();
+    write!(out, "\x1b[0;97;40m\x1b[?25l\x1b[2J")?;
+    for (at, row) in rows.iter().enumerate() {
+        write!(out, "\x1b[{};1H{row}", at + 1)?;
+    }
+    out.flush()
 }
 
 /// To the journal under systemd, else to standard error.

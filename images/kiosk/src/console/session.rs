@@ -1,0 +1,120 @@
+//! A screen over time: what is asked when, and when a code is renewed. Time is an argument.
+
+use std::time::{Duration, Instant};
+
+use super::screen::{Size, frame};
+use crate::disk::Disk;
+use crate::gateway::{AskError, Code, Gateway};
+use crate::overview::Overview;
+
+/// A code that is nearly over is not shown: whoever scans it needs time to do so.
+const SPARE: Duration = Duration::from_secs(60);
+
+/// What a screen shows, and since when.
+#[derive(Debug, Default)]
+pub struct Session {
+    code: Option<(Code, Instant)>,
+    peers: Option<usize>,
+    shown: Vec<String>,
+}
+
+impl Session {
+    /// The rows to draw, where they are others than before.
+    pub fn turn(
+        &mut self,
+        mut overview: Overview,
+        gateway: &Gateway,
+        is_seen: bool,
+        size: Size,
+        now: Instant,
+    ) -> Option<Vec<String>> {
+        let status = gateway.status();
+        let is_running = status.is_ok();
+        overview.gateway = Some(status);
+        match is_seen && is_running {
+            true => self.renew(now, gateway.peers(), || gateway.pair()),
+            // Nobody sees it, so that nobody can use it; the gateway forgets it in time.
+            false => self.code = None,
+        }
+        let code = self.code.as_ref().map(|(code, _)| code.text.as_str());
+        let rows = frame(&overview, code, size);
+        if rows == self.shown {
+            return None;
+        }
+        self.shown.clone_from(&rows);
+        Some(rows)
+    }
+
+    /// Draws all of it again the next time.
+    pub fn forget_screen(&mut self) {
+        self.shown.clear();
+    }
+
+    /// A new code where there is none, where it ends soon, or where another phone is known than before: the code was used.
+    fn renew(
+        &mut self,
+        now: Instant,
+        peers: Result<usize, AskError>,
+        pair: impl FnOnce() -> Result<Code, AskError>,
+    ) {
+        let is_used = peers.as_ref().ok().zip(self.peers).is_some_and(|(now, before)| *now > before);
+        let is_over = self.code.as_ref().is_none_or(|(code, since)| {
+            let lifetime = Duration::from_secs(code.valid_seconds);
+            now.duration_since(*since) + SPARE.min(lifetime / 2) >= lifetime
+        });
+        if is_used || is_over {
+            self.code = pair().ok().map(|code| (code, now));
+        }
+        self.peers = peers.ok().or(self.peers);
+    }
+}
+
+/// Whether anybody can see what a terminal shows: a serial line's other end, or a screen that is plugged in.
+pub fn is_seen(disk: &dyn Disk, terminal: &str) -> bool {
+    const SERIAL: [&str; 5] = ["/dev/ttyS", "/dev/ttyAMA", "/dev/ttyUSB", "/dev/ttyACM", "/dev/hvc"];
+    if SERIAL.iter().any(|prefix| terminal.starts_with(prefix)) {
+        return true;
+    }
+    let outputs = disk.list("/sys/class/drm").unwrap_or_default();
+    outputs.iter().any(|output| {
+        let status = disk.read(&format!("/sys/class/drm/{output}/status"), 64);
+        status.is_ok_and(|status| status.starts_with(b"connected"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn code(text: &str) -> Result<Code, AskError> {
+        Ok(Code { text: text.to_owned(), valid_seconds: 600 })
+    }
+
+    fn text(session: &Session) -> Option<&str> {
+        session.code.as_ref().map(|(code, _)| code.text.as_str())
+    }
+
+    #[test]
+    fn a_code_is_renewed_when_it_was_used_and_before_it_ends() {
+        let (mut session, start) = (Session::default(), Instant::now());
+        let later = |seconds| start + Duration::from_secs(seconds);
+        session.renew(start, Ok(2), || code("first"));
+        session.renew(later(10), Ok(2), || panic!("the first can be used still"));
+        assert_eq!(text(&session), Some("first"));
+        session.renew(later(20), Ok(3), || code("second"));
+        assert_eq!(text(&session), Some("second"));
+        session.renew(later(500), Ok(3), || panic!("the second can be used still"));
+        session.renew(later(570), Ok(3), || code("third"));
+        assert_eq!(text(&session), Some("third"));
+        session.renew(later(580), Ok(2), || panic!("a phone that was forgotten uses no code"));
+    }
+
+    #[test]
+    fn a_code_that_cannot_be_made_is_asked_for_again() {
+        let (mut session, now) = (Session::default(), Instant::now());
+        session.renew(now, Ok(0), || Err(AskError::Refused("busy".into())));
+        assert_eq!(text(&session), None);
+        session.renew(now, Ok(0), || code("at last"));
+        assert_eq!(text(&session), Some("at last"));
+    }
+}

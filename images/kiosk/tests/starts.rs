@@ -1,0 +1,320 @@
+//! A kiosk that is started with one file or another on its boot partition.
+
+#![allow(clippy::unwrap_used, reason = "a test may fail")]
+
+mod kit;
+
+use std::fs;
+
+use kit::{Kiosk, SSH_KEY};
+use waypost_config::{Severity, Source, parse};
+
+const MINE: &str = "10000000abcdef01";
+
+const WHOLE: &str = r#"# Mbale
+name = "Clinic Mbale"
+country = "UG"
+time_zone = "Africa/Kampala"
+access = "paired"
+ssh_keys = ["KEY"]
+
+[[network]]
+wifi = "ClinicNet"
+password = "wifi-secret"   # ask Grace
+[[network]]
+mobile = "internet"
+pin = "4711"
+cost = "metered"
+day = "50MB"
+[[destination]]
+name = "ministry"
+url = "https://example.org/waypost"
+certificate = "ministry.asc"
+token = "token-secret"
+[gateway.access]
+code_lifetime = "30m"
+"#;
+
+fn whole(kiosk: &Kiosk) -> String {
+    kiosk.put("ministry.asc", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n");
+    WHOLE.replace("KEY", SSH_KEY)
+}
+
+fn started(text: &str) -> Kiosk {
+    let kiosk = Kiosk::new(MINE);
+    kiosk.put("waypost.toml", &text.replace("KEY", SSH_KEY));
+    kiosk.put("ministry.asc", "-----BEGIN PGP PUBLIC KEY BLOCK-----\n");
+    kiosk.start();
+    kiosk
+}
+
+#[test]
+fn without_a_file_safe_defaults_hold() {
+    let kiosk = Kiosk::new(MINE);
+    kiosk.start();
+    let settings = kiosk.settings();
+    assert_eq!(
+        (settings["host_name"].as_str(), settings["ssh"].as_bool()),
+        (Some("waypost-cdef01"), Some(false))
+    );
+    let connections = kiosk.connections();
+    assert_eq!(connections.len(), 1);
+    assert!(connections[0].1.contains("type=ethernet\nmulti-connect=3"), "{connections:?}");
+    assert!(!kiosk.path("run/waypost-kiosk/ssh").exists());
+    assert!(kiosk.errors().contains("no documents are taken"), "{}", kiosk.errors());
+    assert!(kiosk.current("gateway.d/50-waypost-toml.toml").contains("name = \"waypost-cdef01\""));
+}
+
+#[test]
+fn a_good_file_sets_up_everything() {
+    let kiosk = started(WHOLE);
+    assert_eq!(kiosk.errors(), "");
+    let settings = kiosk.settings();
+    assert_eq!(settings["host_name"], "clinic-mbale");
+    assert_eq!(settings["country"], "UG");
+    let zone = fs::read_link(kiosk.path("run/waypost-kiosk/localtime")).unwrap();
+    assert_eq!(zone.to_str(), Some("/usr/share/zoneinfo/Africa/Kampala"));
+    let connections = kiosk.connections();
+    let names: Vec<_> = connections.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "waypost-01-clinicnet.nmconnection",
+            "waypost-02-internet.nmconnection",
+            "waypost-03-ethernet.nmconnection"
+        ]
+    );
+    assert!(connections[0].1.contains("ssid=ClinicNet") && connections[0].1.contains("psk=wifi-secret"));
+    assert!(connections[1].1.contains("[gsm]\napn=internet\npin=4711"));
+    assert!(kiosk.text("run/userdb/admin.user-privileged").contains(SSH_KEY));
+    assert_eq!(fs::read_link(kiosk.path("run/userdb/1000.user")).unwrap().to_str(), Some("admin.user"));
+    assert!(kiosk.path("run/waypost-kiosk/ssh").exists());
+    assert!(kiosk.path("var/lib/waypost-kiosk/home/admin").is_dir());
+    assert_eq!(kiosk.current("gateway/1-token.txt"), "token-secret");
+}
+
+#[test]
+fn the_gateway_understands_what_it_is_told() {
+    let kiosk = started(WHOLE);
+    let loaded = parse(&[Source::new("gateway.toml", kiosk.current("gateway.d/50-waypost-toml.toml"))]);
+    let worse: Vec<_> =
+        loaded.problems.iter().filter(|problem| problem.severity > Severity::Warning).collect();
+    assert!(worse.is_empty(), "{worse:?}");
+    let config = loaded.config;
+    assert_eq!(config.name.as_str(), "Clinic Mbale");
+    assert_eq!(config.access.code_lifetime.to_string(), "30m");
+    let backhauls: Vec<_> =
+        config.backhaul.iter().map(|one| (one.name.as_str(), one.cost.to_string())).collect();
+    assert_eq!(backhauls, [("ClinicNet", "free".to_owned()), ("internet", "metered".to_owned())]);
+    let certificate = config.destination[0].certificate.to_str().unwrap();
+    let below = certificate.strip_prefix("/var/lib/waypost-kiosk/current/").unwrap();
+    assert!(kiosk.current(below).starts_with("-----BEGIN PGP"));
+}
+
+#[test]
+fn secrets_are_readable_to_those_who_need_them_only() {
+    let kiosk = started(WHOLE);
+    for (path, mode) in [
+        ("run/NetworkManager/system-connections/waypost-01-clinicnet.nmconnection", 0o600),
+        ("run/userdb/admin.user-privileged", 0o600),
+        ("run/userdb/admin.user", 0o644),
+        ("var/lib/waypost-kiosk/secrets.toml", 0o600),
+        ("var/lib/waypost-kiosk/current/networks/waypost-01-clinicnet.nmconnection", 0o600),
+        ("var/lib/waypost-kiosk/current/gateway/1-token.txt", 0o640),
+        ("var/lib/waypost-kiosk/current/gateway.d/50-waypost-toml.toml", 0o640),
+        ("var/lib/waypost-kiosk/current/gateway", 0o750),
+    ] {
+        assert_eq!(kiosk.mode(path), mode, "{path}: {:o}", kiosk.mode(path));
+    }
+}
+
+#[test]
+fn secrets_leave_the_boot_partition_and_are_used_all_the_same() {
+    let kiosk = started(WHOLE);
+    let expected = WHOLE
+        .replace("KEY", SSH_KEY)
+        .replace("wifi-secret", "(kept)")
+        .replace("4711", "(kept)")
+        .replace("token-secret", "(kept)");
+    assert_eq!(kiosk.text("boot/firmware/waypost.toml"), expected);
+    let before = fs::metadata(kiosk.path("boot/firmware/waypost.toml")).unwrap().modified().unwrap();
+    kiosk.start();
+    assert_eq!(
+        fs::metadata(kiosk.path("boot/firmware/waypost.toml")).unwrap().modified().unwrap(),
+        before,
+        "it is written again"
+    );
+    assert!(kiosk.connections()[0].1.contains("psk=wifi-secret"));
+    assert_eq!(fs::read_dir(kiosk.path("var/lib/waypost-kiosk/generations")).unwrap().count(), 1);
+    // Another key changes, another secret is given.
+    kiosk.put(
+        "waypost.toml",
+        &expected.replace("Clinic Mbale", "Clinic Lira").replacen("\"(kept)\"", "\"new-secret\"", 1),
+    );
+    kiosk.start();
+    assert_eq!(kiosk.errors(), "");
+    assert!(kiosk.connections()[0].1.contains("psk=new-secret"));
+    assert_eq!(
+        (kiosk.settings()["host_name"].as_str(), kiosk.current("gateway/1-token.txt").as_str()),
+        (Some("clinic-lira"), "token-secret")
+    );
+    assert!(!kiosk.text("boot/firmware/waypost.toml").contains("new-secret"));
+}
+
+#[test]
+fn kept_without_a_kept_secret_is_an_error_in_words() {
+    let kiosk = started("name = \"x\"\n[[network]]\nwifi = \"A\"\npassword = \"(kept)\"\n");
+    let errors = kiosk.errors();
+    assert!(
+        errors.contains(
+            "waypost.toml, line 2: error: network.A.password: says \"(kept)\", but this kiosk has kept none"
+        ),
+        "{errors}"
+    );
+    assert_eq!(kiosk.connections().len(), 1, "the network is left out");
+}
+
+#[test]
+fn a_bad_file_changes_nothing_and_a_good_one_clears_the_errors() {
+    let kiosk = started(WHOLE);
+    let before = (kiosk.current("settings.json"), kiosk.connections());
+    for (bad, words) in [
+        ("name = ", "not TOML"),
+        ("name = \"New\"\naccess = \"listd\"", "did you mean \"listed\"?"),
+        ("name = \"New\"\n[gateway.store]\npath = 5", "gateway.store.path"),
+        ("name = \"\u{0}\"", "not TOML"),
+    ] {
+        kiosk.put("waypost.toml", bad);
+        let log = kiosk.start();
+        assert!(log.contains("ERROR"), "{log}");
+        assert_eq!((kiosk.current("settings.json"), kiosk.connections()), before, "{bad}");
+        let errors = kiosk.errors();
+        assert!(errors.contains(words) && errors.contains("as it did before"), "{errors}");
+        assert!(errors.ends_with("\r\n") && !errors.replace("\r\n", "").contains('\n'));
+        assert_eq!(kiosk.text("boot/firmware/waypost.toml"), bad);
+    }
+    kiosk.put("waypost.toml", &whole(&kiosk).replace("wifi-secret", "(kept)"));
+    kiosk.start();
+    assert_eq!(kiosk.errors(), "");
+    assert_eq!(kiosk.connections(), before.1, "the secret was lost meanwhile");
+}
+
+#[test]
+fn a_bad_first_file_leaves_safe_defaults() {
+    let kiosk = started("access = \"listd\"\nssh_keys = [\"KEY\"]\n");
+    assert_eq!(kiosk.settings()["host_name"], "waypost-cdef01");
+    assert!(!kiosk.path("run/userdb/admin.user").exists());
+    assert!(kiosk.errors().contains("Nobody can log in"), "{}", kiosk.errors());
+}
+
+#[test]
+fn a_file_that_is_gone_is_missed_and_an_empty_one_starts_over() {
+    let kiosk = started(WHOLE);
+    fs::remove_file(kiosk.path("boot/firmware/waypost.toml")).unwrap();
+    kiosk.start();
+    assert_eq!(kiosk.settings()["host_name"], "clinic-mbale");
+    assert!(kiosk.errors().contains("there is no waypost.toml any more"), "{}", kiosk.errors());
+    kiosk.put("waypost.toml", "");
+    kiosk.start();
+    assert_eq!(kiosk.settings()["host_name"], "waypost-cdef01");
+    assert_eq!(kiosk.connections().len(), 1);
+    assert!(!kiosk.text("var/lib/waypost-kiosk/secrets.toml").contains("secret"));
+}
+
+#[test]
+fn one_wrong_entry_is_left_out_and_named() {
+    let kiosk = started(
+        &WHOLE
+            .replace("\"UG\"", "\"UK\"")
+            .replace("Africa/Kampala", "Africa/Kampla")
+            .replace("ministry.asc", "nothing.asc"),
+    );
+    let errors = kiosk.errors();
+    for words in [
+        "waypost.toml, line 3: error: country: expected a country of two letters",
+        "did you mean \"GB\"?",
+        "waypost.toml, line 4: error: time_zone: the time zone Africa/Kampla is not known; did you mean \"Africa/Kampala\"?",
+        "error: destination.ministry.certificate: the file nothing.asc cannot be read",
+        "What holds: all of the files but what is named",
+    ] {
+        assert!(errors.contains(words), "{words}: {errors}");
+    }
+    assert_eq!(kiosk.settings()["host_name"], "clinic-mbale");
+    assert_eq!(kiosk.connections().len(), 3);
+}
+
+#[test]
+fn one_file_serves_fifty_kiosks() {
+    let mut text = String::from(
+        "name = \"Clinic\"\ncountry = \"UG\"\n[[network]]\nwifi = \"All\"\npassword = \"all-secret\"\n",
+    );
+    for number in 0..50 {
+        let name = if number % 2 == 0 {
+            format!("100000000000{number:04}")
+        } else {
+            format!("B8-27-EB-00-00-{number:02X}")
+        };
+        text.push_str(&format!("[kiosk.\"{name}\"]\nname = \"Clinic {number}\"\n"));
+        if number == 7 {
+            text.push_str(&format!(
+                "[[kiosk.\"{name}\".network]]\nwifi = \"Seven\"\npassword = \"seven-secret\"\n"
+            ));
+        }
+    }
+    for number in [0, 7, 48] {
+        let kiosk = Kiosk::new(&format!("100000000000{number:04}"));
+        kiosk.write("sys/class/net/wlan0/address", &format!("b8:27:eb:00:00:{number:02x}\n"));
+        kiosk.put("waypost.toml", &text);
+        kiosk.start();
+        assert_eq!(kiosk.settings()["host_name"], format!("clinic-{number}"));
+        let first = &kiosk.connections()[0].1;
+        let (own, other) =
+            if number == 7 { ("seven-secret", "all-secret") } else { ("all-secret", "seven-secret") };
+        assert!(first.contains(own), "{first}");
+        let (file, kept) =
+            (kiosk.text("boot/firmware/waypost.toml"), kiosk.text("var/lib/waypost-kiosk/secrets.toml"));
+        assert!(
+            !file.contains("secret") && kept.contains(own) && (number == 7 || !kept.contains(other)),
+            "{kept}"
+        );
+        kiosk.start();
+        assert!(kiosk.connections()[0].1.contains(own));
+    }
+}
+
+#[test]
+fn the_status_is_written_beside_the_file() {
+    let kiosk = started(WHOLE);
+    let out = kiosk.run(&["status", "--waypost", "/nowhere/waypost"]);
+    assert!(out.status.success(), "{out:?}");
+    let status = kiosk.text("boot/firmware/waypost-status.txt");
+    assert!(
+        status.contains("serial        10000000abcdef01\r\n") && status.contains("The gateway does not run"),
+        "{status}"
+    );
+}
+
+#[test]
+fn the_screen_shows_a_code_where_it_can_be_seen() {
+    let kiosk = started(WHOLE);
+    let waypost = kiosk.path("waypost");
+    let answers = "#!/bin/sh\n# Answers as the gateway's command does.\nset -eu\ncase \"$2\" in\nstatus) echo '{\"name\":\"Clinic Mbale\",\"waiting\":3,\"destinations\":[{\"name\":\"m\",\"state\":\"ok\"}]}' ;;\npair) touch \"$0.paired\"; echo '{\"text\":\"waypost://pair?v=1&k=abc&a=192.168.1.5:4180\",\"valid_seconds\":600}' ;;\nesac\n";
+    kiosk.write("waypost", answers);
+    fs::set_permissions(&waypost, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let show = |terminal: &str| {
+        let out =
+            kiosk.run(&["console", "--once", "--terminal", terminal, "--waypost", waypost.to_str().unwrap()]);
+        String::from_utf8(out.stdout).unwrap()
+    };
+    let unseen = show("/dev/tty1");
+    assert!(
+        unseen.contains("Clinic Mbale")
+            && unseen.contains("3 documents are waiting")
+            && !unseen.contains('█'),
+        "{unseen}"
+    );
+    assert!(!kiosk.path("waypost.paired").exists(), "a code was made that nobody sees");
+    assert!(show("/dev/ttyS0").contains('█'));
+    kiosk.write("sys/class/drm/card0-HDMI-A-1/status", "connected\n");
+    assert!(show("/dev/tty1").contains('█'));
+}
