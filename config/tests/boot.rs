@@ -159,14 +159,12 @@ fn no_message_tells_a_secret() {
 
 #[test]
 fn a_kiosks_own_section_changes_single_keys_and_replaces_lists() {
-    let text = format!(
-        "name = \"All\"\ncountry = \"UG\"\n[[network]]\nwifi = \"A\"\n[[network]]\nethernet = true\n\
+    let text = "name = \"All\"\ncountry = \"UG\"\n[[network]]\nwifi = \"A\"\n[[network]]\nethernet = true\n\
          [gateway.lan]\nadvertise = false\n[gateway.limits]\nsessions = 5\n\
          [kiosk.\"10-00-00-00-AB-CD-EF-01\"]\nname = \"Mine\"\n[[kiosk.\"10-00-00-00-AB-CD-EF-01\".network]]\nwifi = \"B\"\n\
          [kiosk.\"10-00-00-00-AB-CD-EF-01\".gateway.limits]\nsessions = 6\n\
-         [kiosk.\"b8:27:eb:00:00:01\"]\nname = \"Other\"\nnonsense = 1\n"
-    );
-    let loaded = load(&text);
+         [kiosk.\"b8:27:eb:00:00:01\"]\nname = \"Other\"\nnonsense = 1\n";
+    let loaded = load(text);
     assert_eq!(errors(&loaded), [""; 0]);
     assert_eq!(loaded.file.name.unwrap().as_str(), "Mine");
     assert_eq!(loaded.file.country.unwrap().as_str(), "UG");

@@ -1,5 +1,6 @@
 //! Puts what holds where the system reads it, at each boot: everything below `/run` is gone by then.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::path::PathBuf;
 use std::process::Command;
@@ -9,7 +10,7 @@ use nix::unistd::{Gid, Uid, chown};
 use crate::disk::{Disk, Readers};
 use crate::render::keyfile::{self, PREFIX};
 use crate::render::{File, Settings};
-use crate::users::{HOMES, number_links};
+use crate::users::{self, HOMES, number_links};
 
 /// What the kiosk's programs tell each other, and what the image's own links lead to.
 pub const RUN: &str = "/run/waypost-kiosk";
@@ -19,6 +20,8 @@ pub const CONNECTIONS: &str = "/run/NetworkManager/system-connections";
 pub const USERS: &str = "/run/userdb";
 /// There where somebody may log in over SSH: the condition of the SSH server.
 pub const SSH: &str = "/run/waypost-kiosk/ssh";
+/// Where the SSH server finds the keys of each user.
+pub const KEYS: &str = "/run/waypost-kiosk/authorized_keys";
 /// What the SSH server is told besides its own configuration.
 pub const SSHD_CONFIG: &str = "/run/waypost-kiosk/sshd.conf";
 
@@ -48,7 +51,7 @@ pub fn activate(
     note("networks", put_networks(disk, files));
     note("users", put_users(disk, system, files, settings));
     note("time zone", put_time_zone(disk, settings.time_zone.as_deref().unwrap_or("UTC")));
-    note("ssh", put_ssh(disk, settings));
+    note("ssh", put_ssh(disk, files, settings));
     note("host name", system.set_host_name(&settings.host_name));
     if let Some(country) = &settings.country {
         note("country", system.set_country(country));
@@ -79,10 +82,16 @@ fn put_users(
 ) -> io::Result<()> {
     disk.remove(USERS)?;
     disk.make_folder(USERS, Readers::All)?;
-    for (name, file) in below(files, "users") {
+    for (name, file) in below(files, users::FOLDER) {
         disk.write(&format!("{USERS}/{name}"), &file.content, file.readers)?;
     }
-    for (link, target) in number_links(&settings.users) {
+    let mut links = number_links(&settings.users);
+    for (group, gid) in groups_of_the_system(disk, files) {
+        let record = serde_json::json!({ "groupName": group, "gid": gid }).to_string();
+        disk.write(&format!("{USERS}/{group}.group"), record.as_bytes(), Readers::All)?;
+        links.push((format!("{gid}.group"), format!("{group}.group")));
+    }
+    for (link, target) in links {
         disk.link(&target, &format!("{USERS}/{link}"))?;
     }
     for (name, uid) in &settings.users {
@@ -94,6 +103,22 @@ fn put_users(
     Ok(())
 }
 
+/// Groups of `/etc/group` that users are members of: nss-systemd counts memberships only in groups that it has records of.
+fn groups_of_the_system(disk: &dyn Disk, files: &[File]) -> BTreeMap<String, u32> {
+    let group = disk.read("/etc/group", 1 << 20).unwrap_or_default();
+    let group = String::from_utf8_lossy(&group).into_owned();
+    let is_used = |name: &str| {
+        let ending = format!(":{name}.membership");
+        below(files, users::FOLDER).any(|(file, _)| file.ends_with(&ending))
+    };
+    let read = |line: &str| {
+        let mut parts = line.split(':');
+        let (name, gid) = (parts.next()?, parts.nth(1)?.parse().ok()?);
+        is_used(name).then(|| (name.to_owned(), gid))
+    };
+    group.lines().filter_map(read).collect()
+}
+
 fn put_time_zone(disk: &mut dyn Disk, zone: &str) -> io::Result<()> {
     let link = format!("{RUN}/localtime");
     disk.make_folder(RUN, Readers::All)?;
@@ -101,10 +126,16 @@ fn put_time_zone(disk: &mut dyn Disk, zone: &str) -> io::Result<()> {
     disk.link(&format!("/usr/share/zoneinfo/{zone}"), &link)
 }
 
-fn put_ssh(disk: &mut dyn Disk, settings: &Settings) -> io::Result<()> {
-    disk.make_folder(RUN, Readers::All)?;
+fn put_ssh(disk: &mut dyn Disk, files: &[File], settings: &Settings) -> io::Result<()> {
+    disk.remove(KEYS)?;
+    disk.make_folder(KEYS, Readers::All)?;
+    for (name, file) in below(files, users::KEYS_FOLDER) {
+        disk.write(&format!("{KEYS}/{name}"), &file.content, Readers::All)?;
+    }
     let passwords = if settings.ssh_passwords { "yes" } else { "no" };
-    disk.write(SSHD_CONFIG, format!("PasswordAuthentication {passwords}\n").as_bytes(), Readers::All)?;
+    let config =
+        format!("AuthorizedKeysFile {KEYS}/%u\nPasswordAuthentication {passwords}\nPermitRootLogin no\n");
+    disk.write(SSHD_CONFIG, config.as_bytes(), Readers::All)?;
     match settings.ssh {
         true => disk.write(SSH, b"", Readers::All),
         false => disk.remove(SSH),

@@ -12,8 +12,9 @@ use crate::disk::{Disk, Readers, folder_of, read_if_there, replace};
 use crate::errors::{self, ERRORS, Holds};
 use crate::machine::Machine;
 use crate::plan::{BOOT_FILE, Files, NETWORK_CONFIG, Plan, SETTINGS, USER_DATA, Wanted, plan};
-use crate::render::{File, Settings};
+use crate::render::{File, Settings, keyfile};
 use crate::secrets::Kept;
+use crate::users;
 
 /// Where everything is kept, on the data partition.
 pub const STATE: &str = "/var/lib/waypost-kiosk";
@@ -237,11 +238,11 @@ fn tidy(disk: &mut dyn Disk) -> io::Result<()> {
 /// All files of the generation that holds, for [`crate::activate`].
 pub fn current_files(disk: &dyn Disk) -> io::Result<Vec<File>> {
     let mut files = Vec::new();
-    for folder in ["networks", "users"] {
+    for folder in [keyfile::FOLDER, users::FOLDER, users::KEYS_FOLDER] {
         for name in disk.list(&format!("{CURRENT}/{folder}")).unwrap_or_default() {
             let path = format!("{folder}/{name}");
             let content = disk.read(&format!("{CURRENT}/{path}"), MAX_FILE)?;
-            let is_secret = folder == "networks" || name.ends_with("-privileged");
+            let is_secret = folder == keyfile::FOLDER || name.ends_with("-privileged");
             let readers = if is_secret { Readers::Root } else { Readers::All };
             files.push(File { path, content, readers });
         }

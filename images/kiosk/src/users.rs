@@ -14,6 +14,10 @@ pub const ADMIN_GROUP: &str = "waypost-admin";
 const ADMIN_GID: u32 = 30_000;
 /// The number of [`DEFAULT_USER`]; others come after it.
 const FIRST_UID: u32 = 1000;
+/// The folder of a generation with records for `/run/userdb`.
+pub const FOLDER: &str = "users";
+/// The folder of a generation with keys for the SSH server.
+pub const KEYS_FOLDER: &str = "authorized_keys";
 /// Where users have their files: the root file system is read-only.
 pub const HOMES: &str = "/var/lib/waypost-kiosk/home";
 
@@ -96,13 +100,13 @@ pub fn numbers(users: &[User]) -> Vec<(String, u32)> {
     users.iter().map(number).collect()
 }
 
-/// Records of these users, for `/run/userdb`.
+/// Files for these users.
 pub fn records(users: &[User]) -> Vec<File> {
     let mut files = Vec::new();
     let mut file = |name: String, readers, content: serde_json::Value| {
         let mut content = content.to_string();
         content.push('\n');
-        files.push(File { path: format!("users/{name}"), content: content.into_bytes(), readers });
+        files.push(File { path: format!("{FOLDER}/{name}"), content: content.into_bytes(), readers });
     };
     if !users.is_empty() {
         let group = json!({ "groupName": ADMIN_GROUP, "gid": ADMIN_GID });
@@ -128,7 +132,14 @@ pub fn records(users: &[User]) -> Vec<File> {
             file(format!("{name}:{group}.membership"), Readers::All, json!({}));
         }
     }
+    files.extend(users.iter().map(authorized_keys));
     files
+}
+
+/// The same keys as a file for the SSH server, so that it needs no other program to learn them.
+fn authorized_keys(user: &User) -> File {
+    let lines: String = user.keys.iter().map(|key| format!("{key}\n")).collect();
+    File { path: format!("{KEYS_FOLDER}/{}", user.name), content: lines.into_bytes(), readers: Readers::All }
 }
 
 /// Numbers that stand for names of records: the name of a link, and what it leads to.

@@ -74,11 +74,11 @@ fn network_manager_reads_what_was_meant() {
             "ssid=Plain Net",
             "hidden=true",
             "key-mgmt=wpa-psk",
-            "psk=\\sback\\\\slash \"quotes\"\\s",
+            "psk=\\sback\\\\slash \"quotes\" ",
             "autoconnect-priority=100",
         ],
         &[
-            "ssid=semi\\\\;colon é",
+            "ssid=115;101;109;105;59;99;111;108;111;110;32;195;169;",
             "key-mgmt=sae",
             "psk=with;semicolon=1",
             "address1=10.1.2.3/24,10.1.2.1",

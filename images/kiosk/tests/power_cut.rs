@@ -1,7 +1,7 @@
 //! The power goes after every step of applying a file; the next start ends where an undisturbed one does, and no secret is
 //! lost on the way.
 
-#![allow(clippy::unwrap_used, reason = "a test may fail")]
+#![allow(clippy::unwrap_used, clippy::panic, reason = "a test may fail")]
 
 mod memory_disk;
 

@@ -89,6 +89,7 @@ fn a_good_file_sets_up_everything() {
     assert!(kiosk.text("run/userdb/admin.user-privileged").contains(SSH_KEY));
     assert_eq!(fs::read_link(kiosk.path("run/userdb/1000.user")).unwrap().to_str(), Some("admin.user"));
     assert!(kiosk.path("run/waypost-kiosk/ssh").exists());
+    assert_eq!(kiosk.text("run/waypost-kiosk/authorized_keys/admin"), format!("{SSH_KEY}\n"));
     assert!(kiosk.path("var/lib/waypost-kiosk/home/admin").is_dir());
     assert_eq!(kiosk.current("gateway/1-token.txt"), "token-secret");
 }
@@ -109,6 +110,17 @@ fn the_gateway_understands_what_it_is_told() {
     let certificate = config.destination[0].certificate.to_str().unwrap();
     let below = certificate.strip_prefix("/var/lib/waypost-kiosk/current/").unwrap();
     assert!(kiosk.current(below).starts_with("-----BEGIN PGP"));
+}
+
+#[test]
+fn an_admin_is_in_the_systems_own_groups() {
+    let kiosk = Kiosk::new(MINE);
+    kiosk.write("etc/group", "root:x:0:\nwaypost:x:993:\nsystemd-journal:x:990:\nsudo:x:27:\n");
+    kiosk.put("waypost.toml", &whole(&kiosk));
+    kiosk.start();
+    assert_eq!(kiosk.text("run/userdb/993.group"), "{\"gid\":993,\"groupName\":\"waypost\"}");
+    assert!(kiosk.path("run/userdb/admin:waypost.membership").exists());
+    assert!(!kiosk.path("run/userdb/sudo.group").exists(), "nobody is in it");
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::process::{Command, Output};
 
 /// A key that is whole.
+#[allow(dead_code, reason = "each test program has a part of it in use")]
 pub(crate) const SSH_KEY: &str =
     "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIIw7ZvEZ0YFfjQXbqBbk0gk3V5bNnQ5S4yXyZ0w1Hh3K admin@laptop";
 
@@ -16,11 +17,12 @@ pub(crate) struct Kiosk {
 
 impl Kiosk {
     /// A Raspberry Pi of this serial number with one Ethernet port, and nothing on its boot partition.
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn new(serial: &str) -> Self {
         let kiosk = Kiosk { root: tempfile::tempdir().unwrap() };
         for (path, text) in [
             ("proc/device-tree/serial-number", format!("{serial}\0")),
-            ("sys/class/net/eth0/address", "b8:27:eb:00:00:01\n".to_owned()),
+            ("sys/class/net/eth0/address", "b8:27:eb:aa:00:01\n".to_owned()),
             ("sys/class/net/lo/address", "00:00:00:00:00:00\n".to_owned()),
             ("usr/share/zoneinfo/tzdata.zi", "Z Africa/Nairobi 2:27 - LMT\nL Africa/Nairobi Africa/Kampala\nZ Etc/UTC 0 - UTC\nL Etc/UTC UTC\n".to_owned()),
             ("boot/firmware/config.txt", String::new()),
@@ -30,10 +32,12 @@ impl Kiosk {
         kiosk
     }
 
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn path(&self, path: &str) -> PathBuf {
         self.root.path().join(path)
     }
 
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn write(&self, path: &str, text: &str) {
         let path = self.path(path);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -41,16 +45,19 @@ impl Kiosk {
     }
 
     /// Puts a file on the boot partition.
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn put(&self, name: &str, text: &str) {
         self.write(&format!("boot/firmware/{name}"), text);
     }
 
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn run(&self, words: &[&str]) -> Output {
         let mut command = Command::new(env!("CARGO_BIN_EXE_waypost-kiosk"));
         command.arg("--root").arg(self.root.path()).args(words).output().unwrap()
     }
 
     /// Starts the kiosk: everything below /run is gone before. What it logs.
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn start(&self) -> String {
         let _ = fs::remove_dir_all(self.path("run"));
         let out = self.run(&["apply"]);
@@ -60,28 +67,34 @@ impl Kiosk {
     }
 
     /// A file's text; empty where there is none.
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn text(&self, path: &str) -> String {
         fs::read_to_string(self.path(path)).unwrap_or_default()
     }
 
     /// A file of the generation that holds.
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn current(&self, path: &str) -> String {
         self.text(&format!("var/lib/waypost-kiosk/current/{path}"))
     }
 
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn settings(&self) -> serde_json::Value {
         serde_json::from_str(&self.current("settings.json")).unwrap()
     }
 
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn mode(&self, path: &str) -> u32 {
         fs::metadata(self.path(path)).unwrap().permissions().mode() & 0o7777
     }
 
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn errors(&self) -> String {
         self.text("boot/firmware/waypost-errors.txt")
     }
 
     /// NetworkManager's connections: names and texts.
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn connections(&self) -> Vec<(String, String)> {
         let folder = "run/NetworkManager/system-connections";
         let mut names: Vec<String> = fs::read_dir(self.path(folder))
