@@ -9,7 +9,7 @@ cd "$(dirname "$0")/../.."
 
 packages() { # a line for each: name|version|licence
     "${CARGO:-cargo}" tree --locked --edges normal --prefix none --format '{p}|{l}' \
-        --target x86_64-unknown-linux-gnu -p waypost-gateway -p waypost-phone -p waypost-destination |
+        --target x86_64-unknown-linux-gnu -p waypost-gateway -p waypost-phone -p waypost-destination -p waypost-kiosk |
         sed -e 's/ (\*)$//' -e 's/ (proc-macro)//' | grep -v '(/' |
         awk -F'|' 'NF >= 2 && $2 != "" { split($1, name, " v"); print name[1] "|" name[2] "|" $2 }' |
         LC_ALL=C sort -u -t'|' -k1,1 -k2,2

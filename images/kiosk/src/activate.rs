@@ -152,7 +152,8 @@ impl System for Running {
     }
 
     fn set_country(&mut self, country: &str) -> io::Result<()> {
-        let out = Command::new("iw").args(["reg", "set", country]).output()?;
+        let out = Command::new("iw").args(["reg", "set", country]).output();
+        let out = out.map_err(|error| io::Error::new(error.kind(), format!("iw cannot be run: {error}")))?;
         match out.status.success() {
             true => Ok(()),
             false => Err(io::Error::other(String::from_utf8_lossy(&out.stderr).trim().to_owned())),

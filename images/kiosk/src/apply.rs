@@ -157,8 +157,8 @@ fn defaults(machine: &Machine) -> Option<Wanted> {
 }
 
 /// Files and settings of what holds, to be used where nothing can be written.
-pub fn in_memory(read: &mut Read, machine: &Machine) -> Option<(Vec<File>, Settings)> {
-    let wanted = read.plan.wanted.take().or_else(|| defaults(machine))?;
+pub fn in_memory(read: &Read, machine: &Machine) -> Option<(Vec<File>, Settings)> {
+    let wanted = read.plan.wanted.clone().or_else(|| defaults(machine))?;
     Some((wanted.files, wanted.settings))
 }
 

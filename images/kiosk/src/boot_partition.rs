@@ -85,7 +85,8 @@ impl Drop for Writable {
 
 /// By the program, which keeps the options that the partition is mounted with.
 fn remount(mount: &std::path::Path, options: &str) -> io::Result<()> {
-    let out = Command::new("mount").args(["-o", options]).arg(mount).output()?;
+    let out = Command::new("mount").args(["-o", options]).arg(mount).output();
+    let out = out.map_err(|error| io::Error::new(error.kind(), format!("mount cannot be run: {error}")))?;
     match out.status.success() {
         true => Ok(()),
         false => Err(io::Error::other(String::from_utf8_lossy(&out.stderr).trim().to_owned())),

@@ -108,7 +108,7 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
         if args.is_running_system() { Box::new(Running) } else { Box::new(NoSystem) };
     std::fs::create_dir_all(disk.path(RUN)).with_context(|| format!("{RUN} cannot be made"))?;
     let machine = Machine::read(&disk);
-    let mut read = apply::read(&disk, &boot, &machine);
+    let read = apply::read(&disk, &boot, &machine);
     for problem in apply::problems(&read) {
         let place = place_of(problem).map_or(String::new(), |place| format!("{place}: "));
         match problem.severity {
@@ -118,8 +118,7 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
     }
     let mistakes = serde_json::to_vec(&Mistakes::of(apply::problems(&read)))?;
     disk.write(&Mistakes::path(), &mistakes, Readers::All)?;
-    let fallback = apply::in_memory(&mut read, &machine);
-    let read = apply::read(&disk, &boot, &machine);
+    let fallback = apply::in_memory(&read, &machine);
     let held = match apply::apply(&mut disk, &boot, &machine, read) {
         Ok(applied) => {
             match (applied.holds, applied.is_new) {
@@ -201,7 +200,11 @@ fn start_log() {
     let is_journal =
         journal && systemd_journal_logger::JournalLog::new().is_ok_and(|log| log.install().is_ok());
     if !is_journal {
-        env_logger::builder().format_timestamp(None).format_target(false).init();
+        env_logger::builder()
+            .filter_level(LevelFilter::Info)
+            .format_timestamp(None)
+            .format_target(false)
+            .init();
     }
     log::set_max_level(LevelFilter::Info);
 }

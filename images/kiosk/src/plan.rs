@@ -44,7 +44,7 @@ impl Files {
 }
 
 /// What came of the files.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Plan {
     /// What is wrong, the boot file's first.
     pub problems: Vec<Problem>,
@@ -53,7 +53,7 @@ pub struct Plan {
 }
 
 /// What the kiosk shall be.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct Wanted {
     /// A generation's files.
     pub files: Vec<File>,
