@@ -24,6 +24,8 @@ pub const CURRENT: &str = "/var/lib/waypost-kiosk/current";
 const SECRETS: &str = "/var/lib/waypost-kiosk/secrets.toml";
 /// A generation's own record of which files of the boot partition it was made from, and the hash of all that is in it.
 const MADE_OF: &str = "made-of.json";
+/// What Windows' editors make of the boot file's name.
+const HIDDEN_NAME: &str = "waypost.toml.txt";
 /// Where the gateway looks for drop-ins; there also where there is nothing to say.
 const GATEWAY_FOLDERS: [&str; 2] = ["gateway", "gateway.d"];
 
@@ -83,6 +85,7 @@ pub fn read(disk: &dyn Disk, boot: &BootPartition, machine: &Machine) -> Read {
         user_data: file(USER_DATA),
         network_config: file(NETWORK_CONFIG),
     };
+    let is_hidden = files.boot_file.is_none() && disk.read(&boot.path(HIDDEN_NAME), MAX_FILE).is_ok();
     let kept = read_if_there(disk, SECRETS, MAX_FILE).ok().flatten();
     let kept: Kept = kept.and_then(|bytes| toml::from_slice(&bytes).ok()).unwrap_or_default();
     let beside = |name: &str| disk.read(&boot.path(name), MAX_FILE).map_err(|error| error.to_string());
@@ -90,6 +93,11 @@ pub fn read(disk: &dyn Disk, boot: &BootPartition, machine: &Machine) -> Read {
     if !unreadable.is_empty() {
         plan.wanted = None;
         plan.problems.splice(..0, unreadable);
+    }
+    if is_hidden {
+        let message =
+            "the file is called waypost.toml.txt, of which Windows shows half; rename it to waypost.toml";
+        plan.problems.push(Problem::new(Severity::Error, None, None, message));
     }
     Read { plan, kept, has_boot_file: files.boot_file.is_some(), is_empty: files.is_empty() }
 }
@@ -108,7 +116,9 @@ pub fn apply(
     if !has_boot_file && made_of.as_ref().is_some_and(|made_of| made_of.boot_file) {
         // A card that lost its file is not a kiosk that was meant to forget everything.
         let message = "there is no waypost.toml any more; put it back, or an empty one to start over";
-        problems = vec![Problem::new(Severity::Error, None, None, message)];
+        // Remarks are about what would be without it.
+        problems.retain(|problem| problem.severity > Severity::Warning);
+        problems.insert(0, Problem::new(Severity::Error, None, None, message));
         wanted = None;
     }
     let mut changes = Vec::new();

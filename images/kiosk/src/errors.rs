@@ -18,6 +18,14 @@ pub enum Holds {
     Defaults,
 }
 
+/// One problem: place, kind, key, what is wrong and what to do.
+pub fn line(problem: &Problem) -> String {
+    let place = place_of(problem).map_or(String::new(), |place| format!("{place}: "));
+    let kind = if problem.severity == Severity::Warning { "note" } else { "error" };
+    let key = problem.key.as_deref().map_or(String::new(), |key| format!("{key}: "));
+    format!("{place}{kind}: {key}{}", problem.message)
+}
+
 /// The text, with line ends as Windows' editors want them; absent where nothing is wrong.
 pub fn text(problems: &[Problem], holds: Holds) -> Option<String> {
     if problems.is_empty() {
@@ -26,10 +34,7 @@ pub fn text(problems: &[Problem], holds: Holds) -> Option<String> {
     let mut text =
         String::from("What the Waypost kiosk found in the files on this card when it last started.\n\n");
     for problem in problems {
-        let place = place_of(problem).map_or(String::new(), |place| format!("{place}: "));
-        let kind = if problem.severity == Severity::Warning { "note" } else { "error" };
-        let key = problem.key.as_deref().map_or(String::new(), |key| format!("{key}: "));
-        text.push_str(&format!("- {place}{kind}: {key}{}\n", problem.message));
+        text.push_str(&format!("- {}\n", line(problem)));
     }
     let is_all_notes = problems.iter().all(|problem| problem.severity == Severity::Warning);
     text.push_str(match (holds, is_all_notes) {

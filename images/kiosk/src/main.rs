@@ -17,11 +17,10 @@ use waypost_kiosk::apply;
 use waypost_kiosk::boot_partition::{BootPartition, Change};
 use waypost_kiosk::console::{Session, Size, is_seen};
 use waypost_kiosk::disk::{Disk as _, Readers, RealDisk};
-use waypost_kiosk::errors::{ERRORS, Holds};
+use waypost_kiosk::errors::{self, ERRORS, Holds};
 use waypost_kiosk::gateway::Gateway;
 use waypost_kiosk::machine::Machine;
 use waypost_kiosk::overview::{Mistakes, Overview, is_clock_synchronized};
-use waypost_kiosk::plan::place_of;
 use waypost_kiosk::status::{self, Clock, STATUS};
 
 /// Sets up a Waypost kiosk from waypost.toml on its card's boot partition, and shows how it is.
@@ -110,10 +109,9 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
     let machine = Machine::read(&disk);
     let read = apply::read(&disk, &boot, &machine);
     for problem in apply::problems(&read) {
-        let place = place_of(problem).map_or(String::new(), |place| format!("{place}: "));
         match problem.severity {
-            Severity::Warning => warn!("{place}{}", problem.message),
-            _ => error!("{place}{}", problem.message),
+            Severity::Warning => warn!("{}", errors::line(problem)),
+            _ => error!("{}", errors::line(problem)),
         }
     }
     let mistakes = serde_json::to_vec(&Mistakes::of(apply::problems(&read)))?;

@@ -63,6 +63,7 @@ fn network_manager_reads_what_was_meant() {
         pin = "1234"
         user = "web"
         password = "wap"
+        cost = "metered"
     "#;
     kiosk.put("waypost.toml", text);
     kiosk.start();
@@ -89,7 +90,7 @@ fn network_manager_reads_what_was_meant() {
         &["ssid=1234"],
         &["type=ethernet", "multi-connect=3", "method=auto", "route-metric=250"],
         &["interface-name=eth1", "address1=fd00::5/64,fd00::1"],
-        &["type=gsm", "apn=internet.example", "pin=1234", "username=web", "password=wap"],
+        &["type=gsm", "metered=1", "apn=internet.example", "pin=1234", "username=web", "password=wap"],
     ];
     for ((name, text), lines) in connections.iter().zip(expected) {
         let back = read_back(&nmcli, text);

@@ -85,7 +85,9 @@ fn a_good_file_sets_up_everything() {
         ]
     );
     assert!(connections[0].1.contains("ssid=ClinicNet") && connections[0].1.contains("psk=wifi-secret"));
-    assert!(connections[1].1.contains("[gsm]\napn=internet\npin=4711"));
+    assert!(
+        connections[1].1.contains("[gsm]\napn=internet\npin=4711") && connections[1].1.contains("metered=1")
+    );
     assert!(kiosk.text("run/userdb/admin.user-privileged").contains(SSH_KEY));
     assert_eq!(fs::read_link(kiosk.path("run/userdb/1000.user")).unwrap().to_str(), Some("admin.user"));
     assert!(kiosk.path("run/waypost-kiosk/ssh").exists());
@@ -231,6 +233,27 @@ fn a_file_that_is_gone_is_missed_and_an_empty_one_starts_over() {
     assert_eq!(kiosk.settings()["host_name"], "waypost-cdef01");
     assert_eq!(kiosk.connections().len(), 1);
     assert!(!kiosk.text("var/lib/waypost-kiosk/secrets.toml").contains("secret"));
+}
+
+#[test]
+fn a_name_that_windows_shows_half_of_is_told() {
+    let kiosk = Kiosk::new(MINE);
+    kiosk.put("waypost.toml.txt", "name = \"x\"");
+    kiosk.start();
+    assert!(kiosk.errors().contains("rename it to waypost.toml"), "{}", kiosk.errors());
+}
+
+#[test]
+fn what_is_no_file_or_too_large_changes_nothing() {
+    let kiosk = started(WHOLE);
+    kiosk.put("waypost.toml", &"# too much\n".repeat(100_000));
+    kiosk.start();
+    assert!(kiosk.errors().contains("it is larger than 1048576 bytes"), "{}", kiosk.errors());
+    fs::remove_file(kiosk.path("boot/firmware/waypost.toml")).unwrap();
+    fs::create_dir(kiosk.path("boot/firmware/waypost.toml")).unwrap();
+    kiosk.start();
+    assert!(kiosk.errors().contains("it is no file"), "{}", kiosk.errors());
+    assert_eq!(kiosk.settings()["host_name"], "clinic-mbale");
 }
 
 #[test]

@@ -46,7 +46,7 @@ impl Notes<'_> {
     }
 
     fn push(&mut self, severity: Severity, line: usize, message: &str) {
-        if self.problems.len() < waypost_config::MAX_PROBLEMS {
+        if severity == Severity::Fatal || self.problems.len() < waypost_config::MAX_PROBLEMS {
             let origin = Origin { file: self.file.clone(), line, column: 1 };
             self.problems.push(Problem::new(severity, Some(origin), None, message));
         }

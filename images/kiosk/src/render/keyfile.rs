@@ -4,6 +4,7 @@ use std::fmt::Write as _;
 use std::net::IpAddr;
 
 use sha2::{Digest as _, Sha256};
+use waypost_config::Cost;
 use waypost_config::boot::{Kind, Network, Ports, Secret};
 
 use super::{File, host_name};
@@ -48,6 +49,9 @@ fn file(place: usize, network: &Network) -> File {
         _ => {}
     }
     line(&format!("autoconnect-priority={}", 100_usize.saturating_sub(place)));
+    if network.cost == Cost::Metered {
+        line("metered=1");
+    }
     // Tried for ever: there is nobody who would ask for it.
     line("autoconnect-retries=0");
     match &network.kind {
