@@ -1,5 +1,6 @@
-//! NetworkManager itself reads the key files and says the same as the boot file. Its `nmcli` needs no daemon for that. Where
-//! there is none (package network-manager), this says so; `WAYPOST_NMCLI` names one, and makes it needed.
+//! NetworkManager itself reads the key files and says the same as the boot file. Its `nmcli` needs no daemon for that.
+//! `WAYPOST_NMCLI` names one (`nmcli.sh` beside this unpacks it); else that of the system; else this says that it is left
+//! out.
 
 #![allow(clippy::unwrap_used, reason = "a test may fail")]
 
