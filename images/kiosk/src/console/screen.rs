@@ -179,6 +179,32 @@ mod tests {
         }
     }
 
+    /// What a phone's camera reads off a screen: each character is two modules, and what is not drawn is dark.
+    fn read_off(rows: &[String]) -> String {
+        let cells: Vec<Vec<char>> = rows.iter().map(|row| row.chars().collect()).collect();
+        let is_dark = |x: usize, y: usize| {
+            let cell = cells.get(y / 2).and_then(|row| row.get(x)).copied().unwrap_or(' ');
+            if y.is_multiple_of(2) { !matches!(cell, '█' | '▀') } else { !matches!(cell, '█' | '▄') }
+        };
+        const SCALE: usize = 4;
+        let (width, height) = (80 * SCALE, 25 * 2 * SCALE);
+        let mut image =
+            rqrr::PreparedImage::prepare_from_bitmap(width, height, |x, y| is_dark(x / SCALE, y / SCALE));
+        let codes = image.detect_grids();
+        codes.iter().find_map(|code| code.decode().ok()).map(|(_, text)| text).unwrap_or_default()
+    }
+
+    #[test]
+    fn a_phone_reads_the_code_off_a_screen_of_80_by_25() {
+        for addresses in 0..8 {
+            let code = code(addresses);
+            let rows = frame(&overview(), Some(&code), Size { columns: 80, rows: 25 });
+            let read = read_off(&rows);
+            assert!(read.len() > 80 && code.starts_with(&read), "{addresses}: {read:?}\n{}", rows.join("\n"));
+            assert!(read.contains("&a=") || addresses == 0, "{addresses}: no address is left");
+        }
+    }
+
     #[test]
     fn larger_screens_have_the_whole_code_and_its_border() {
         let rows = frame(&overview(), Some(&code(3)), Size { columns: 240, rows: 67 });
