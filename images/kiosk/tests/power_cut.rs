@@ -93,6 +93,7 @@ fn a_cut_after_any_step_is_mended_by_the_next_start() {
             && !expected[0].contains("second-secret")
             && expected[1].contains("country")
     );
+    println!("{steps} steps, each cut in three ways");
     for step in 0..steps {
         for loss in [Loss::Nothing, Loss::Contents, Loss::ContentsAndNames] {
             let mut disk = with_file(before.clone(), SECOND);
