@@ -43,6 +43,7 @@ test: setup
 	@tests/tools/step.sh "unit tests and scenarios" $(CARGO) $(AS_ROOT) test --locked --workspace --no-fail-fast
 	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh --built || [ $$? -eq 77 ]
 	@tests/tools/step.sh "service" tests/radio-lab/run.sh --service --built || [ $$? -eq 77 ]
+	@tests/tools/step.sh "Debian packages, tried" tests/packages/run.sh --built || [ $$? -eq 77 ]
 
 # Each by its name in tests/radio-lab/scenarios.
 test-radio: setup

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Makes the Debian packages of waypost, waypost-phone and waypost-destination. They run on Debian 12 and all later ones.
+# Makes the Debian packages of waypost, waypost-phone, waypost-destination and waypost-kiosk. They run on Debian 12 and all later ones.
 #   images/packages.sh                 for arm64 and amd64, into target/debian/
 #     --arch arm64|amd64               for this one only; may be repeated
 #     --profile dev                    programs as in development, which are built faster; default: release
@@ -13,8 +13,9 @@ cd "$(dirname "$0")/.."
 here=images
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 cargo=${CARGO:-cargo}
-programs=(waypost waypost-phone waypost-destination)
-packages=(-p waypost-gateway -p waypost-phone -p waypost-destination)
+programs=(waypost waypost-phone waypost-destination waypost-kiosk)
+crates=(waypost-gateway waypost-phone waypost-destination waypost-kiosk)
+packages=("${crates[@]/#/--package=}")
 own=$(dpkg --print-architecture)
 
 fail() {
@@ -105,7 +106,7 @@ for arch in "${archs[@]}"; do
         "$strip" --remove-section=.comment -o "$stage/bin/$program" "${built[$arch]}/$program"
         "$here/oldest.sh" "$stage/bin/$program"
     done
-    for package in waypost-gateway waypost-phone waypost-destination; do
+    for package in "${crates[@]}"; do
         # It builds nothing: the programs are there. Without compression to speak of where it is for tests.
         cargo-deb -q -p "$package" --locked --no-build --no-strip --target "$triple" --deb-version "$version" \
             $([ "$profile" = release ] || echo --fast) --output "$out/"

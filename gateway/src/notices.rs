@@ -8,7 +8,7 @@ use waypost_protocol::time::UnixTime;
 /// A certificate that ends within so long is told.
 pub(crate) const SOON: Duration = Duration::from_secs(30 * 86_400);
 /// A disk is full for the admin's purposes with so many percent.
-const FULL: u64 = 90;
+const FULL: u128 = 90;
 /// An adapter that was reset so often within 24 hours needs somebody.
 const OFTEN: usize = 3;
 
@@ -85,10 +85,9 @@ impl Facts {
                 ),
             );
         }
-        if let Some((free, all)) = self.disk
-            && free.saturating_mul(100) <= all.saturating_mul(100 - FULL)
+        if let Some(full) = self.disk.map(percent_taken)
+            && full >= FULL
         {
-            let full = 100 - free.saturating_mul(100).checked_div(all).unwrap_or(0);
             add(
                 About::Disk,
                 "",
@@ -132,6 +131,12 @@ impl Facts {
         }
         all
     }
+}
+
+/// Of a disk with so many bytes free out of all.
+fn percent_taken((free, all): (u64, u64)) -> u128 {
+    let taken = u128::from(all.saturating_sub(free)) * 100;
+    taken.checked_div(u128::from(all)).unwrap_or(100)
 }
 
 /// What is new, and what is over, in the order in which it was told: a number that changes in a text is neither.

@@ -39,11 +39,21 @@ pub struct Status {
     /// What of the configuration could not be used.
     pub problems: Vec<String>,
     /// What needs somebody's attention.
-    pub notices: Vec<String>,
+    pub notices: Vec<Notice>,
     /// When a document was last uploaded, Unix seconds.
     pub last_upload: Option<i64>,
     /// Whether the gateway relies on the clock.
     pub clock_trusted: Option<bool>,
+    /// How many phones it knows.
+    pub peers: usize,
+}
+
+/// What needs somebody's attention.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize)]
+#[serde(default)]
+pub struct Notice {
+    /// In words.
+    pub text: String,
 }
 
 /// A Bluetooth adapter.
@@ -120,17 +130,6 @@ impl Gateway {
     /// A new pairing code.
     pub fn pair(&self) -> Result<Code, AskError> {
         self.ask(&["pair"])
-    }
-
-    /// How many phones it knows.
-    pub fn peers(&self) -> Result<usize, AskError> {
-        // A line for each.
-        let answer = self.run(&["peers", "list"])?;
-        let lines = answer.split(|byte| *byte == b'\n').filter(|line| !line.is_empty());
-        match serde_json::from_slice::<Refusal>(&answer) {
-            Ok(refusal) => Err(AskError::Refused(refusal.error)),
-            Err(_) => Ok(lines.count()),
-        }
     }
 
     fn ask<T: DeserializeOwned>(&self, words: &[&str]) -> Result<T, AskError> {

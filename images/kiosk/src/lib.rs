@@ -7,6 +7,7 @@
 pub mod activate;
 pub mod apply;
 pub mod boot_partition;
+pub mod cli;
 pub mod cloud_init;
 pub mod console;
 pub mod disk;

@@ -112,7 +112,7 @@ impl Overview {
             notices.push(printable(&error.to_string()));
         }
         if let Some(status) = self.status() {
-            notices.extend(status.notices.iter().map(|notice| printable(notice)));
+            notices.extend(status.notices.iter().map(|notice| printable(&notice.text)));
             for one in &status.destinations {
                 let trouble = one.trouble.iter().map(|trouble| format!("{}: {trouble}", one.name));
                 notices.extend(trouble.map(|trouble| printable(&trouble)));

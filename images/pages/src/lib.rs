@@ -13,9 +13,14 @@ use clap_mangen::Man;
 /// What the pages are of.
 const MANUAL: &str = "Waypost";
 
-/// The three programs' commands.
-pub fn commands() -> [Command; 3] {
-    [waypost_gateway::cli::command(), waypost_phone::cli::command(), waypost_destination::cli::command()]
+/// The programs' commands.
+pub fn commands() -> [Command; 4] {
+    [
+        waypost_gateway::cli::command(),
+        waypost_phone::cli::command(),
+        waypost_destination::cli::command(),
+        waypost_kiosk::cli::command(),
+    ]
 }
 
 /// Writes a page of section 1 for the command and one for each of its subcommands: `waypost.1`, `waypost-pair.1`, ….

@@ -71,12 +71,15 @@ fn each_shell_has_completions_for_subcommands_and_options() {
         let name = command.get_name().to_owned();
         let subcommands: Vec<_> =
             command.get_subcommands().map(|subcommand| subcommand.get_name().to_owned()).collect();
+        let options: Vec<_> =
+            command.get_arguments().filter_map(|one| one.get_long()).map(str::to_owned).collect();
+        assert!(!options.is_empty());
         waypost_pages::completions(command, folder.path()).unwrap();
         let completions = files(folder.path());
         let wanted = [name.clone(), format!("_{name}"), format!("{name}.fish")];
         assert_eq!(completions.len(), wanted.len());
         for file in wanted {
-            for word in subcommands.iter().map(String::as_str).chain(["json"]) {
+            for word in subcommands.iter().chain(&options) {
                 assert!(completions[&file].contains(word), "{file} does not complete {word}");
             }
         }

@@ -35,11 +35,14 @@ impl Redactor {
             // Pairing and phone codes: whoever has one may use it.
             (r"waypost://[A-Za-z]+\?[^\s\x22']+", "code"),
             // Whatever is said to be secret, in the files of other programs too.
-            (r"(?i)\b(?:psk|password|passphrase|token|secret|pin)\b\s*[=:]\s*\x22?[^\s\x22,}]+", "secret"),
+            (
+                r"(?i)\b(?:psk|password|passphrase|token|secret|pin)\b\x22?\s*[=:]\s*\x22?[^\s\x22,}]+",
+                "secret",
+            ),
             // Keys of phones, ids of documents.
             (r"\b[0-9a-fA-F]{64}\b", "id"),
             // Addresses of phones.
-            (r"\b(?:[0-9a-fA-F]{2}[:_]){5}[0-9a-fA-F]{2}\b", "address"),
+            (r"(?:[0-9a-fA-F]{2}[:_-]){5}[0-9a-fA-F]{2}", "address"),
         ];
         let patterns: Result<_, regex::Error> =
             patterns.into_iter().map(|(pattern, what)| Ok((Regex::new(pattern)?, what))).collect();

@@ -139,7 +139,7 @@ fn wrap(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::Status;
+    use crate::gateway::{Notice, Status};
 
     /// As long as codes are with so many addresses: key, secret, name.
     fn code(addresses: usize) -> String {
@@ -153,7 +153,7 @@ mod tests {
         let status = Status {
             name: "Clinic Mbale".into(),
             waiting: 3,
-            notices: vec!["documents have waited 9 days".into()],
+            notices: vec![Notice { text: "documents have waited 9 days".into() }],
             ..Status::default()
         };
         let addresses = [(

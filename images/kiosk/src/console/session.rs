@@ -29,13 +29,12 @@ impl Session {
         now: Instant,
     ) -> Option<Vec<String>> {
         let status = gateway.status();
-        let is_running = status.is_ok();
-        overview.gateway = Some(status);
-        match is_seen && is_running {
-            true => self.renew(now, gateway.peers(), || gateway.pair()),
+        match status.as_ref().ok().filter(|_| is_seen) {
+            Some(status) => self.renew(now, status.peers, || gateway.pair()),
             // Nobody sees it, so that nobody can use it; the gateway forgets it in time.
-            false => self.code = None,
+            None => self.code = None,
         }
+        overview.gateway = Some(status);
         let code = self.code.as_ref().map(|(code, _)| code.text.as_str());
         let rows = frame(&overview, code, size);
         if rows == self.shown {
@@ -51,13 +50,8 @@ impl Session {
     }
 
     /// A new code where there is none, where it ends soon, or where another phone is known than before: the code was used.
-    fn renew(
-        &mut self,
-        now: Instant,
-        peers: Result<usize, AskError>,
-        pair: impl FnOnce() -> Result<Code, AskError>,
-    ) {
-        let is_used = peers.as_ref().ok().zip(self.peers).is_some_and(|(now, before)| *now > before);
+    fn renew(&mut self, now: Instant, peers: usize, pair: impl FnOnce() -> Result<Code, AskError>) {
+        let is_used = self.peers.is_some_and(|before| peers > before);
         let is_over = self.code.as_ref().is_none_or(|(code, since)| {
             let lifetime = Duration::from_secs(code.valid_seconds);
             now.duration_since(*since) + SPARE.min(lifetime / 2) >= lifetime
@@ -65,7 +59,7 @@ impl Session {
         if is_used || is_over {
             self.code = pair().ok().map(|code| (code, now));
         }
-        self.peers = peers.ok().or(self.peers);
+        self.peers = Some(peers);
     }
 }
 
@@ -98,23 +92,23 @@ mod tests {
     fn a_code_is_renewed_when_it_was_used_and_before_it_ends() {
         let (mut session, start) = (Session::default(), Instant::now());
         let later = |seconds| start + Duration::from_secs(seconds);
-        session.renew(start, Ok(2), || code("first"));
-        session.renew(later(10), Ok(2), || panic!("the first can be used still"));
+        session.renew(start, 2, || code("first"));
+        session.renew(later(10), 2, || panic!("the first can be used still"));
         assert_eq!(text(&session), Some("first"));
-        session.renew(later(20), Ok(3), || code("second"));
+        session.renew(later(20), 3, || code("second"));
         assert_eq!(text(&session), Some("second"));
-        session.renew(later(500), Ok(3), || panic!("the second can be used still"));
-        session.renew(later(570), Ok(3), || code("third"));
+        session.renew(later(500), 3, || panic!("the second can be used still"));
+        session.renew(later(570), 3, || code("third"));
         assert_eq!(text(&session), Some("third"));
-        session.renew(later(580), Ok(2), || panic!("a phone that was forgotten uses no code"));
+        session.renew(later(580), 2, || panic!("a phone that was forgotten uses no code"));
     }
 
     #[test]
     fn a_code_that_cannot_be_made_is_asked_for_again() {
         let (mut session, now) = (Session::default(), Instant::now());
-        session.renew(now, Ok(0), || Err(AskError::Refused("busy".into())));
+        session.renew(now, 0, || Err(AskError::Refused("busy".into())));
         assert_eq!(text(&session), None);
-        session.renew(now, Ok(0), || code("at last"));
+        session.renew(now, 0, || code("at last"));
         assert_eq!(text(&session), Some("at last"));
     }
 }
