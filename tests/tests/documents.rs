@@ -113,3 +113,38 @@ fn each_dependency_is_used_and_has_its_line_of_reason() {
     let idle: Vec<_> = workspace.difference(&declared).collect();
     assert!(idle.is_empty(), "Cargo.toml: no crate depends on {idle:?}");
 }
+
+/// By the log policy, `error` is what needs the admin: each such line is where admins look it up.
+#[test]
+fn each_error_of_the_log_is_in_the_admins_document() {
+    let mut sources = Vec::new();
+    for folder in ["gateway", "transports"] {
+        files(&root().join(folder), &["rs"], &mut sources);
+    }
+    let document = read("docs/admin.md");
+    let mut found = 0;
+    for source in sources.iter().filter(|path| !path.components().any(|part| part.as_os_str() == "tests")) {
+        let text = std::fs::read_to_string(source).unwrap();
+        for call in text.split("log::error!(").skip(1) {
+            let end = [");\n", "\")\n"].iter().filter_map(|end| call.find(end)).min().unwrap_or(call.len());
+            let call = &call[..end];
+            // The message is the last thing; fields come before it, after a semicolon.
+            let Some(message) =
+                call.rsplit("; \"").next().and_then(|rest| rest.trim_start_matches('"').split('"').next())
+            else {
+                continue;
+            };
+            let fixed = message.split(['{', '}']).map(|part| part.trim_matches([' ', ':', '(', ')', ';']));
+            let Some(longest) = fixed.max_by_key(|part| part.len()).filter(|part| part.len() > 8) else {
+                continue;
+            };
+            assert!(
+                document.contains(longest),
+                "docs/admin.md does not say what to do about {longest:?} ({})",
+                source.display()
+            );
+            found += 1;
+        }
+    }
+    assert!(found > 25, "only {found} lines were found");
+}
