@@ -70,6 +70,8 @@ pub fn replace(disk: &mut dyn Disk, path: &str, content: &[u8], readers: Readers
     disk.write(&new, content, readers)?;
     disk.flush(&new)?;
     disk.rename(&new, path)?;
+    // On FAT the new name has no size until the file itself is flushed again.
+    disk.flush(path)?;
     disk.flush(folder_of(path))
 }
 
