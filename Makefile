@@ -4,6 +4,8 @@
 #   make test-radio [SCENARIOS="a b"]  scenarios with real Bluetooth on virtual radios, as `make test` runs them too
 #   make deb                           Debian packages for arm64 and amd64, into target/debian
 #   make test-deb [SCENARIOS="a b"]    packages of this machine's architecture, tried in small Debians
+#   make image                         the image for Raspberry Pis, into target/image
+#   make test-image                    that image, tried in an emulated machine
 #   make lint                          format, notices, clippy, documentation, all warnings denied
 #   make deny                          licences, bans and sources of all dependencies, by cargo-deny
 #   make bench [FIGURES="a b"]         the figures of docs/performance.md
@@ -26,7 +28,7 @@ PROGRAMS := -p waypost-gateway -p waypost-phone -p waypost-destination
 # Test programs that need root get it, or say how they would.
 AS_ROOT := --config "target.'cfg(unix)'.runner = [\"$$PWD/tests/tools/run-test.sh\"]"
 
-.PHONY: setup build demo test test-radio test-service deb test-deb bench-radio lint bench deny
+.PHONY: setup build demo test test-radio test-service deb test-deb image test-image bench-radio lint bench deny
 
 setup:
 	@tests/tools/setup.sh
@@ -61,6 +63,17 @@ deb: setup
 # `make deb` has left them.
 test-deb: setup
 	@tests/tools/step.sh "Debian packages, tried" tests/packages/run.sh $(if $(BUILT),--built) $(if $(ARM64),--arm64) $(SCENARIOS)
+
+# For Raspberry Pis; as root. The first time with all that `make deb` needs besides, and Debian under emulation.
+image: setup
+	@tests/tools/step.sh "image" images/build.sh
+
+# The image as whoever flashes it has it, in an emulated machine: one file, documents, power cuts.
+test-image: setup
+	@$(CARGO) build --locked --workspace --all-targets
+	@tests/tools/step.sh "image" images/build.sh --profile dev
+	@WAYPOST_IMAGE="$$(realpath "$(BUILT)/image")" tests/tools/step.sh "image, tried" \
+	    $(CARGO) $(AS_ROOT) test --locked -p waypost-tests --test image -- --ignored --nocapture
 
 # Our links against bare ones, both in one guest: a JSON object for each figure.
 bench-radio: setup

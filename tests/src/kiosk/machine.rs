@@ -55,6 +55,8 @@ impl Machine {
         // The board has no serial number that the machine's id could come from.
         let line = format!("{line} systemd.show_status=yes systemd.machine_id=77617970{:024x}", 1);
         let console = folder.join(format!("console-{number}.txt"));
+        // Not the last run's.
+        drop(std::fs::remove_file(&console));
         let network = format!(
             "user,id=network,restrict=on,hostfwd=tcp:{}-:4180,hostfwd=tcp:{}-:22,guestfwd=tcp:{DESTINATION}-cmd:socat - TCP:{}",
             reach.gateway, reach.ssh, reach.destination
@@ -91,9 +93,19 @@ impl Machine {
         Machine { process, console, begun: Instant::now() }
     }
 
-    /// What it has said on its console.
+    /// What it has said on its console, without colours.
     pub fn console(&self) -> String {
-        String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned()
+        let said = String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned();
+        let mut parts = said.split("\x1b[");
+        let mut plain = parts.next().unwrap_or_default().to_owned();
+        for part in parts {
+            plain.push_str(
+                part.trim_start_matches(|sign: char| sign.is_ascii_digit() || sign == ';')
+                    .get(1..)
+                    .unwrap_or_default(),
+            );
+        }
+        plain
     }
 
     /// Waits until its console says this; answers how long it has been running.

@@ -1,0 +1,69 @@
+#!/usr/bin/env bash
+# Builds the image of a kiosk: target/image/waypost-arm64.img.zst, with checksums, a bill of materials and a report.
+#   images/build.sh
+#     --profile dev     programs as in development, and less compression: for tests, after `cargo build --workspace
+#                       --all-targets`, which makes the manual pages
+#     --fresh           with the packages that Debian has now; else Debian's part is built once for each state of
+#                       packages.txt and base/
+set -euo pipefail
+cd "$(dirname "$0")/.."
+here=images
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+out=$target/image
+started=$SECONDS
+
+profile=release
+is_fresh=
+while [ $# -gt 0 ]; do
+    case $1 in
+    --profile) profile=$2 && shift ;;
+    --fresh) is_fresh=yes ;;
+    *) echo "there is no option $1" >&2 && exit 1 ;;
+    esac
+    shift
+done
+level=15
+[ "$profile" != dev ] || level=3
+
+$here/host.sh
+mkdir -p "$out"
+exec 9>"$out/lock"
+flock 9
+
+# What is in the image has the time of the commit: the same sources and packages make the same root.
+if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
+    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) || SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
+fi
+export SOURCE_DATE_EPOCH
+
+# Debian, and side by side our programs: the one waits for emulation, the other for the compiler.
+made_of=$(find $here/base $here/base.sh $here/packages.txt -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+base=$out/base-$made_of.tar
+[ -z "$is_fresh" ] || rm -f "$base"
+debs=$out/debs-$profile
+rm -rf "$debs"
+building=
+if [ ! -e "$base" ]; then
+    rm -f "$out"/base-*.tar
+    (tests/tools/step.sh "Debian" $here/base.sh "$base.new.tar" && mv "$base.new.tar" "$base") &
+    building=$!
+fi
+tests/tools/step.sh "packages" $here/packages.sh --arch arm64 --profile "$profile" $([ "$profile" != dev ] || echo --built) --out "$debs"
+rm "$debs"/waypost-{phone,destination}_*.deb
+[ -z "$building" ] || wait "$building"
+
+tests/tools/step.sh "root" $here/root.sh "$base" "$debs" "$out/parts"
+
+phase=$SECONDS
+tar --create --sort=name --mtime="@$SOURCE_DATE_EPOCH" --numeric-owner --xattrs --directory "$out/parts/root" . |
+    tar2sqfs --quiet --force --compressor zstd --comp-extra level=$level --no-tail-packing "$out/root.squashfs"
+rm -rf "$out/work" "$out/empty"
+mkdir "$out/empty"
+genimage --loglevel 1 --config $here/genimage.cfg --rootpath "$out/parts" --inputpath "$out" --outputpath "$out" \
+    --tmppath "$out/work" >"$out/genimage.log" 2>&1 || { cat "$out/genimage.log" >&2 && exit 1; }
+rm -rf "$out/work" "$out/empty"
+zstd --quiet --force -T0 -$level "$out/waypost-arm64.img" -o "$out/waypost-arm64.img.zst"
+echo "card: $((SECONDS - phase)) s"
+
+python3 $here/report.py "$out" "$profile"
+echo "image: $((SECONDS - started)) s"

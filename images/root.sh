@@ -1,0 +1,63 @@
+#!/usr/bin/env bash
+# Makes Debian into the kiosk: our packages, systemd/, overlay/. Leaves three folders in OUT: root, boot and data, what each of the
+# card's partitions has.
+#   images/root.sh BASE DEBS OUT
+set -euo pipefail
+base=$(realpath "$1")
+debs=$(realpath "$2")
+out=$(realpath -m "$3")
+cd "$(dirname "$0")"
+root=$out/root
+given=../systemd
+
+rm -rf "$out"
+mkdir -p "$root" "$out/boot" "$out/data"
+tar --extract --file "$base" --directory "$root" --numeric-owner
+
+# Ours, before the packages: who owns what is the same in every image, since the data stays when the root is replaced.
+cp -r overlay/. "$root/"
+mkdir -p "$root/packages" "$root/data" "$root/boot/firmware"
+cp "$debs"/*.deb "$root/packages/"
+printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
+chmod 755 "$root/usr/sbin/policy-rc.d"
+DEBIAN_FRONTEND=noninteractive chroot "$root" sh -c 'dpkg --force-confold --force-unsafe-io --install /packages/*.deb >/packages/log 2>&1' || {
+    cat "$root/packages/log" >&2
+    exit 1
+}
+rm -r "$root/packages" "$root/usr/sbin/policy-rc.d"
+
+# A kiosk is nothing else: what other machines are only shown as examples is in force here.
+install -m 644 -D $given/udev/71-waypost-kiosk.rules "$root/etc/udev/rules.d/71-waypost-kiosk.rules"
+install -m 644 -D $given/journald.conf.d/waypost.conf "$root/etc/systemd/journald.conf.d/waypost.conf"
+install -m 644 -D $given/chrony.conf "$root/etc/chrony/chrony.conf"
+install -m 644 -D $given/chrony.service.d/waypost.conf "$root/etc/systemd/system/chrony.service.d/waypost.conf"
+install -m 644 -D $given/bluetooth/main.conf "$root/etc/bluetooth/main.conf"
+install -m 644 -D $given/bluetooth.service.d/waypost.conf "$root/etc/systemd/system/bluetooth.service.d/waypost.conf"
+kiosk=$given/kiosk
+install -m 644 -D $kiosk/NetworkManager/waypost.conf "$root/etc/NetworkManager/conf.d/waypost.conf"
+install -m 644 -D $kiosk/ssh.service.d/waypost.conf "$root/etc/systemd/system/ssh.service.d/waypost.conf"
+install -m 644 -D $kiosk/sshd_config.d/waypost.conf "$root/etc/ssh/sshd_config.d/waypost.conf"
+install -m 440 -D $kiosk/sudoers.d/waypost "$root/etc/sudoers.d/waypost"
+chroot "$root" systemctl --quiet enable $(grep -v '^#' units-enabled.txt)
+chroot "$root" systemctl --quiet mask $(grep -v '^#' units-masked.txt)
+
+# The first partition: firmware, device trees, kernel.
+cp -r "$root"/usr/lib/raspi-firmware/. "$out/boot/"
+cp "$root"/usr/lib/linux-image-*/broadcom/bcm2{711,712,837}-rpi-*.dtb "$out/boot/"
+cp "$root"/boot/vmlinuz-* "$out/boot/vmlinuz"
+cp "$root"/boot/initrd.img-* "$out/boot/initrd.img"
+cp boot/* "$out/boot/"
+
+# The last one: folders, for whom they are.
+id_of() { awk -F: -v name="$1" '$1 == name { print $3 }' "$root/etc/$2"; }
+while read -r folder owner group mode; do
+    install -d -m "$mode" -o "$(id_of "$owner" passwd)" -g "$(id_of "$group" group)" "$out/data/$folder"
+done < <(grep -v '^#' data.txt)
+
+# What is the machine's own, or nobody's.
+rm -rf "$root"/boot/* "$root"/initrd.img* "$root"/vmlinuz* "$root"/var/lib/apt/lists/* "$root"/var/cache/* "$root"/var/log/* "$root"/tmp/* "$root"/run/* \
+    "$root"/etc/hostname "$root"/etc/ssh/ssh_host_* "$root"/var/lib/dbus/machine-id "$root"/var/lib/systemd/random-seed
+mkdir -p "$root/boot/firmware" "$root/var/log/journal"
+: >"$root/etc/machine-id"
+ln -sf ../run/systemd/resolve/stub-resolv.conf "$root/etc/resolv.conf"
+ln -sf /run/waypost-kiosk/localtime "$root/etc/localtime"
