@@ -265,7 +265,7 @@ impl Leaf for Material {
     }
 }
 
-/// Whether a port gets its address by DHCP, or has one of its own.
+/// An address of a machine, with the length of its network.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 pub struct Cidr {
     /// The address.

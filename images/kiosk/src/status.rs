@@ -50,7 +50,8 @@ pub fn text(overview: &Overview, machine: &Machine, clock: &Clock) -> String {
         let since = format!("{uploaded} documents since it was switched on");
         line("last upload", &last.map_or(since.clone(), |time| format!("{}; {since}", day(time))));
         // To the tenth: it is not worth a write for every document.
-        line("room", &format!("{} GB", status.room / 1_000_000_000));
+        let tenths = status.room / 100_000_000;
+        line("room", &format!("{}.{} GB", tenths / 10, tenths % 10));
         for one in &status.destinations {
             line("destination", &format!("{}: {} ({})", one.name, one.state, one.fingerprint));
         }

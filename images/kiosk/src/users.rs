@@ -8,7 +8,7 @@ use crate::render::File;
 
 /// The user of `ssh_keys`.
 pub const DEFAULT_USER: &str = "admin";
-/// The group whose members use sudo without a password; `systemd/kiosk/sudoers` says so.
+/// The group whose members use sudo without a password; `systemd/kiosk/sudoers.d` says so.
 pub const ADMIN_GROUP: &str = "waypost-admin";
 /// Its number: above those that Debian gives to users by itself, below those that systemd has other uses for.
 const ADMIN_GID: u32 = 30_000;

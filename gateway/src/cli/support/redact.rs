@@ -36,7 +36,7 @@ impl Redactor {
             (r"waypost://[A-Za-z]+\?[^\s\x22']+", "code"),
             // Whatever is said to be secret, in the files of other programs too.
             (
-                r"(?i)\b(?:psk|password|passphrase|token|secret|pin)\b\x22?\s*[=:]\s*\x22?[^\s\x22,}]+",
+                r"(?i)\b(?:psk|password|passphrase|token|secret|pin)\b\x22?\s*[=:]\s*(?:\x22[^\x22]*\x22?|'[^']*'?|[^\s,}]+)",
                 "secret",
             ),
             // Keys of phones, ids of documents.
@@ -120,11 +120,11 @@ mod tests {
         let redactor = redactor(&["tok_12345"]);
         let key = "ab".repeat(32);
         let said = format!(
-            "phone {key} at 00:AA:01:00:00:02 (dev_00_AA_01_00_00_02), waypost://pair?v=1&k=x \"token\":\"abc\" psk=geheim tok_12345 \
+            "phone {key} at 00:AA:01:00:00:02 (dev_00_AA_01_00_00_02), waypost://pair?v=1&k=x \"token\":\"abc\" psk=geheim password = \"two words\" pin='1 2' tok_12345 \
              F2C14231AF2F7BB925CC26BC4025A5384819DB26 10.0.0.7 clinic {key}"
         );
         let left = redactor.redact(&said);
-        for gone in [key.as_str(), "00:AA:01", "00_AA", "k=x", "abc", "geheim", "tok_12345"] {
+        for gone in [key.as_str(), "00:AA:01", "00_AA", "k=x", "abc", "geheim", "words", "1 2", "tok_12345"] {
             assert!(!left.contains(gone), "{gone} in {left}");
         }
         for stays in ["F2C14231AF2F7BB925CC26BC4025A5384819DB26", "10.0.0.7", "clinic", "phone (id "] {
@@ -132,7 +132,7 @@ mod tests {
         }
         let names: Vec<_> = left.match_indices("(id ").map(|(at, _)| &left[at..at + 12]).collect();
         assert_eq!(names[0], names[1], "the same phone has the same name");
-        assert_eq!(redactor.count(), 8);
+        assert_eq!(redactor.count(), 10);
     }
 
     #[test]

@@ -108,7 +108,8 @@ fn interfaces(network: &Network) -> Vec<String> {
         Kind::Wifi { .. } => vec!["wl*".to_owned()],
         Kind::Ethernet(Ports::Any) => vec!["eth*".to_owned(), "en*".to_owned()],
         Kind::Ethernet(Ports::Named(port)) => vec![port.clone()],
-        Kind::Mobile { .. } => vec!["wwan*".to_owned(), "ppp*".to_owned()],
+        // The last are sticks that are routers themselves (71-waypost-kiosk.rules).
+        Kind::Mobile { .. } => ["wwan*", "ppp*", "modem*"].map(str::to_owned).to_vec(),
     }
 }
 
