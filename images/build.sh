@@ -48,8 +48,8 @@ if [ ! -e "$base" ]; then
     (tests/tools/step.sh "Debian" $here/base.sh "$base.new.tar" && mv "$base.new.tar" "$base") &
     building=$!
 fi
-tests/tools/step.sh "packages" $here/packages.sh --arch arm64 --profile "$profile" $([ "$profile" != dev ] || echo --built) --out "$debs"
-rm "$debs"/waypost-{phone,destination}_*.deb
+tests/tools/step.sh "packages" $here/packages.sh --arch arm64 --program waypost --program waypost-kiosk --profile "$profile" \
+    $([ "$profile" != dev ] || echo --built) --out "$debs"
 [ -z "$building" ] || wait "$building"
 
 tests/tools/step.sh "root" $here/root.sh "$base" "$debs" "$out/parts"
@@ -59,7 +59,7 @@ tar --create --sort=name --mtime="@$SOURCE_DATE_EPOCH" --numeric-owner --xattrs 
     tar2sqfs --quiet --force --compressor zstd --comp-extra level=$level --no-tail-packing "$out/root.squashfs"
 rm -rf "$out/work" "$out/empty"
 mkdir "$out/empty"
-genimage --loglevel 1 --config $here/genimage.cfg --rootpath "$out/parts" --inputpath "$out" --outputpath "$out" \
+genimage --loglevel 1 --config $here/genimage.cfg --rootpath "$out/parts/card" --inputpath "$out" --outputpath "$out" \
     --tmppath "$out/work" >"$out/genimage.log" 2>&1 || { cat "$out/genimage.log" >&2 && exit 1; }
 rm -rf "$out/work" "$out/empty"
 zstd --quiet --force -T0 -$level "$out/waypost-arm64.img" -o "$out/waypost-arm64.img.zst"

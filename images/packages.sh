@@ -5,6 +5,7 @@
 #     --profile dev                    programs as in development, which are built faster; default: release
 #     --built                          takes what of this machine's own architecture is needed as `cargo build --workspace
 #                                      --all-targets` has just left it: programs in the dev profile, manual pages
+#     --program NAME                   the package of this program only; may be repeated
 #     --revision N                     of the packages' version; default: 1
 #     --out FOLDER
 # Prints the packages' paths.
@@ -13,9 +14,7 @@ cd "$(dirname "$0")/.."
 here=images
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
 cargo=${CARGO:-cargo}
-programs=(waypost waypost-phone waypost-destination waypost-kiosk)
-crates=(waypost-gateway waypost-phone waypost-destination waypost-kiosk)
-packages=("${crates[@]/#/--package=}")
+declare -A crate_of=([waypost]=waypost-gateway [waypost-phone]=waypost-phone [waypost-destination]=waypost-destination [waypost-kiosk]=waypost-kiosk)
 own=$(dpkg --print-architecture)
 
 fail() {
@@ -24,6 +23,7 @@ fail() {
 }
 
 archs=()
+programs=()
 profile=release
 is_built=
 revision=1
@@ -32,6 +32,7 @@ while [ $# -gt 0 ]; do
     case $1 in
     --arch) archs+=("$2") && shift ;;
     --profile) profile=$2 && shift ;;
+    --program) programs+=("$2") && shift ;;
     --built) is_built=yes ;;
     --revision) revision=$2 && shift ;;
     --out) out=$(realpath -m "$2") && shift ;;
@@ -40,6 +41,13 @@ while [ $# -gt 0 ]; do
     shift
 done
 [ ${#archs[@]} -gt 0 ] || archs=(amd64 arm64)
+[ ${#programs[@]} -gt 0 ] || programs=(waypost waypost-phone waypost-destination waypost-kiosk)
+crates=()
+for program in "${programs[@]}"; do
+    [ -n "${crate_of[$program]:-}" ] || fail "there is no program $program here; there are ${!crate_of[*]}"
+    crates+=("${crate_of[$program]}")
+done
+packages=("${crates[@]/#/--package=}")
 [ "$profile" = dev ] || [ -z "$is_built" ] || [[ " ${archs[*]} " != *" $own "* ]] ||
     fail "--built has programs of the dev profile; for others of $own leave it out"
 # Cargo's folder of the dev profile has another name.

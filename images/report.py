@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 NAME = "waypost-arm64.img"
@@ -36,7 +37,7 @@ def main():
         "packed_bytes": packed.stat().st_size,
         "root_bytes": (folder / "root.squashfs").stat().st_size,
         "root_sha256": digest(folder / "root.squashfs"),
-        "boot_bytes": sum(path.stat().st_size for path in (folder / "parts/boot").rglob("*") if path.is_file()),
+        "boot_bytes": sum(path.stat().st_size for path in (folder / "parts/card/boot").rglob("*") if path.is_file()),
         "built_from": when.isoformat(),
     }
     (folder / f"{NAME}.report.json").write_text(json.dumps(report, indent=1) + "\n")
@@ -84,8 +85,6 @@ def bill_of_materials(packages, when):
 
 def crates():
     """What the lock file names of other people's crates."""
-    import tomllib
-
     lock = tomllib.loads(Path("Cargo.lock").read_text())
     return [
         {

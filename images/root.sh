@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Makes Debian into the kiosk: our packages, systemd/, overlay/. Leaves three folders in OUT: root, boot and data, what each of the
-# card's partitions has.
+# Makes Debian into the kiosk: our packages, systemd/, overlay/. Leaves what each of the card's partitions has in OUT/root,
+# OUT/card/boot and OUT/card/data.
 #   images/root.sh BASE DEBS OUT
 set -euo pipefail
 base=$(realpath "$1")
@@ -8,10 +8,16 @@ debs=$(realpath "$2")
 out=$(realpath -m "$3")
 cd "$(dirname "$0")"
 root=$out/root
+boot=$out/card/boot
+data=$out/card/data
 given=../systemd
 
+inside() { # as arm64's programs are run on this machine; systemctl wants to see its process
+    unshare --mount --pid --fork --mount-proc="$root/proc" chroot "$root" "$@"
+}
+
 rm -rf "$out"
-mkdir -p "$root" "$out/boot" "$out/data"
+mkdir -p "$root" "$boot" "$data"
 tar --extract --file "$base" --directory "$root" --numeric-owner
 
 # Ours, before the packages: who owns what is the same in every image, since the data stays when the root is replaced.
@@ -20,7 +26,7 @@ mkdir -p "$root/packages" "$root/data" "$root/boot/firmware"
 cp "$debs"/*.deb "$root/packages/"
 printf '#!/bin/sh\nexit 101\n' >"$root/usr/sbin/policy-rc.d"
 chmod 755 "$root/usr/sbin/policy-rc.d"
-DEBIAN_FRONTEND=noninteractive chroot "$root" sh -c 'dpkg --force-confold --force-unsafe-io --install /packages/*.deb >/packages/log 2>&1' || {
+DEBIAN_FRONTEND=noninteractive inside sh -c 'dpkg --force-confold --force-unsafe-io --install /packages/*.deb >/packages/log 2>&1' || {
     cat "$root/packages/log" >&2
     exit 1
 }
@@ -38,21 +44,33 @@ install -m 644 -D $kiosk/NetworkManager/waypost.conf "$root/etc/NetworkManager/c
 install -m 644 -D $kiosk/ssh.service.d/waypost.conf "$root/etc/systemd/system/ssh.service.d/waypost.conf"
 install -m 644 -D $kiosk/sshd_config.d/waypost.conf "$root/etc/ssh/sshd_config.d/waypost.conf"
 install -m 440 -D $kiosk/sudoers.d/waypost "$root/etc/sudoers.d/waypost"
-chroot "$root" systemctl --quiet enable $(grep -v '^#' units-enabled.txt)
-chroot "$root" systemctl --quiet mask $(grep -v '^#' units-masked.txt)
+inside systemctl --quiet enable $(grep -v '^#' units-enabled.txt)
+inside systemctl --quiet mask $(grep -v '^#' units-masked.txt)
 
 # The first partition: firmware, device trees, kernel.
-cp -r "$root"/usr/lib/raspi-firmware/. "$out/boot/"
-cp "$root"/usr/lib/linux-image-*/broadcom/bcm2{711,712,837}-rpi-*.dtb "$out/boot/"
-cp "$root"/boot/vmlinuz-* "$out/boot/vmlinuz"
-cp "$root"/boot/initrd.img-* "$out/boot/initrd.img"
-cp boot/* "$out/boot/"
+cp -r "$root"/usr/lib/raspi-firmware/. "$boot/"
+cp "$root"/usr/lib/linux-image-*/broadcom/bcm2{711,712,837}-rpi-*.dtb "$boot/"
+cp "$root"/boot/vmlinuz-* "$boot/vmlinuz"
+cp "$root"/boot/initrd.img-* "$boot/initrd.img"
+cp boot/* "$boot/"
+cp ../config/waypost.toml "$boot/waypost-example.toml"
+# The firmware's variants with cameras, with debugging, and with less than gpu_mem=32 in config.txt.
+rm "$boot"/{start,fixup}*{x,db,cd}.*
 
 # The last one: folders, for whom they are.
 id_of() { awk -F: -v name="$1" '$1 == name { print $3 }' "$root/etc/$2"; }
 while read -r folder owner group mode; do
-    install -d -m "$mode" -o "$(id_of "$owner" passwd)" -g "$(id_of "$group" group)" "$out/data/$folder"
+    install -d -m "$mode" -o "$(id_of "$owner" passwd)" -g "$(id_of "$group" group)" "$data/$folder"
 done < <(grep -v '^#' data.txt)
+# A new kiosk's clock begins at the image's time, never before it: for systemd, and for chronyd, which believes in no clock that is
+# behind its drift file. Crystals of these boards are right within 100 ppm.
+touch "$root/usr/lib/clock-epoch"
+echo "0.000000 100.000000" >"$data/chrony/chrony.drift"
+chown "$(id_of _chrony passwd):$(id_of _chrony group)" "$data/chrony/chrony.drift"
+find "$boot" "$data" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
+
+# What a system does once after each update, and here would do at each start: there is nothing left to do.
+touch "$root/etc/.updated" "$root/var/.updated"
 
 # What is the machine's own, or nobody's.
 rm -rf "$root"/boot/* "$root"/initrd.img* "$root"/vmlinuz* "$root"/var/lib/apt/lists/* "$root"/var/cache/* "$root"/var/log/* "$root"/tmp/* "$root"/run/* \

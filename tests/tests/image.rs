@@ -1,88 +1,136 @@
 //! The image, as whoever has flashed it has it: it comes up, takes one file, takes documents, and loses none of them to power
-//! cuts. `make test-image` builds the image and runs this.
+//! cuts. `make test-image` builds the image and runs this. What an admin does is taken from docs/install.md.
 
-use std::path::PathBuf;
-use std::time::Duration;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use waypost_tests::kiosk::{Admin, Card, Machine, Reach};
+use waypost_tests::kiosk::{Admin, Card, Guide, Machine, Reach};
 use waypost_tests::scenario::{Destination, Phone, content, folder, say, wait_until};
 
 /// Emulated, on a machine that does other things besides.
 const BOOT: Duration = Duration::from_secs(400);
 const SERVES: &str = "Started waypost.service";
 const CARD: u64 = 2 << 30;
+/// Seconds from 1970 to the project's first commit.
+const BEGINNING: u64 = 1_770_000_000;
+
+#[test]
+fn the_guide_has_an_admin_do_five_things_at_most() {
+    let guide = Guide::read();
+    assert!((1..=5).contains(&guide.actions().len()), "{:?}", guide.actions());
+}
 
 #[test]
 #[ignore = "it needs an image: make test-image"]
 fn a_kiosk_takes_one_file_and_a_document_and_delivers_it_after_three_power_cuts() {
     let folder = folder();
-    let logs =
+    let image =
         PathBuf::from(std::env::var_os("WAYPOST_IMAGE").expect("WAYPOST_IMAGE is the folder with the image"));
+    let logs = image.join("tried");
+    std::fs::create_dir_all(&logs).unwrap();
+    let guide = Guide::read();
     let mut destination =
         Destination::make_at(&folder.path().join("destination"), [127, 0, 0, 1].into(), "10.0.2.100");
     let reach = Reach::to(destination.backhaul.address());
     let admin = Admin::make(folder.path());
-    let mut card = Card::flash(&logs.join("waypost-arm64.img"), CARD);
+
+    // Action 1.
+    let mut card = flash(&guide, &image, folder.path());
     let (root, small) = (card.digest(2), card.partition(4).size());
 
-    // Without any file, and with the clock in 1970.
+    // What an admin may forget: no file at all, and the clock is in 1970.
     let mut machine = Machine::boot(&card, &reach, &logs, 1);
     let took = machine.wait_for(SERVES, BOOT);
     say(&format!("without a file, the gateway serves {} s after power-on", took.as_secs()));
-    // The console cuts long lines.
-    machine.wait_for("Finished waypost-kiosk-status.serv", BOOT);
-    assert!(!machine.console().contains("FAILED"), "{}", machine.console());
+    let status = wait_for_text(&machine, &card, "waypost-status.txt");
+    let errors = wait_for_text(&machine, &card, "waypost-errors.txt");
+    has_no_failed_units(&machine);
     machine.cut(&mut card);
-    let status = card.read("waypost-status.txt").expect("the kiosk says how it is");
-    assert!(status.contains("Version"), "{status}");
-    assert_eq!(card.read("waypost-errors.txt"), None);
+    assert!(status.contains("version") && status.contains("clock"), "{status}");
+    assert!(!status.contains("1970"), "the clock begins at the image's time: {status}");
+    assert!(errors.contains("waypost-example.toml"), "where to begin is said: {errors}");
     let grown = card.partition(4).size();
     assert!(grown > small * 4, "the data partition has grown: {small} to {grown}");
 
-    // With one that nobody can read.
+    // One that nobody can read.
     card.write("waypost.toml", "name = \"Clinic\n[[destination]]\n");
     let mut machine = Machine::boot(&card, &reach, &logs, 2);
     machine.wait_for(SERVES, BOOT);
-    assert!(!machine.console().contains("FAILED"), "{}", machine.console());
+    has_no_failed_units(&machine);
     machine.cut(&mut card);
     let errors = card.read("waypost-errors.txt").expect("what is wrong is said beside the file");
     assert!(errors.contains("line 1") && errors.contains("not TOML"), "{errors}");
 
-    // With a good one.
-    card.write("clinic.pgp", &armored(&destination));
-    card.write("clinic-ca.pem", &std::fs::read_to_string(destination.authority()).unwrap());
-    card.write("waypost.toml", &configuration(&destination, &admin, &reach));
+    // Actions 2 and 3.
+    card.write("ministry.asc", &armored(&destination));
+    card.write("ministry-ca.pem", &std::fs::read_to_string(destination.authority()).unwrap());
+    card.write("waypost.toml", &configuration(&guide, &destination, &admin, &reach));
     let mut machine = Machine::boot(&card, &reach, &logs, 3);
     machine.wait_for(SERVES, BOOT);
     machine.wait_for_ssh(&admin, &reach, BOOT);
+
+    // Action 4.
     let there = |command: &str| machine.run(&admin, &reach, command);
+    let status = machine.type_there(&admin, &reach, guide.command(4));
+    assert!(status.contains("ministry"), "{status}");
     looks_as_it_should(&there);
 
-    let pairing: Value = serde_json::from_str(&there("waypost --json pair")).unwrap();
+    // Action 5, with the screen and without.
+    let code = wait_until("a code is on the screen", || machine.code_on_screen());
     let phone = Phone::make(&folder.path().join("phone"), "amina");
     phone.add_destination(&destination);
-    let paired = phone.run(&["pair", pairing["text"].as_str().unwrap()]);
+    let paired = phone.run(&["pair", &code]);
     assert!(paired.last()["report"]["key"].is_string(), "{paired:?}");
-    let (form, photo) = (content(1, 1_000), content(2, 1_000_000));
+    let printed = machine.type_there(&admin, &reach, guide.command(5));
+    let other =
+        printed.split_whitespace().find(|word| word.starts_with("waypost://pair?")).expect("a code as text");
+    assert_ne!(other, code);
+    let (form, photo, late) = (content(1, 1_000), content(2, 1_000_000), content(3, 2_000));
     phone.add(&[("form", &form), ("photo", &photo)]);
     assert_eq!(phone.sync()["transferred"], 2);
     machine.cut(&mut card);
 
+    // In the middle of the start, and right after a document was taken.
+    let mut machine = Machine::boot(&card, &reach, &logs, 4);
+    machine.wait_for("Mounted data.mount", BOOT);
+    machine.cut(&mut card);
+    let mut machine = Machine::boot(&card, &reach, &logs, 5);
+    machine.wait_for(SERVES, BOOT);
+    phone.add(&[("late", &late)]);
+    wait_until_transferred(&phone, 1);
+    machine.cut(&mut card);
+
     // What was acknowledged is there, and goes out when a way out is there.
     destination.start();
-    let machine = Machine::boot(&card, &reach, &logs, 4);
-    wait_for_inbox(&destination, 2);
+    let machine = Machine::boot(&card, &reach, &logs, 6);
+    wait_for_inbox(&destination, 3);
+    say(&format!("delivered {} s after power-on", machine.running().as_secs()));
     let mut contents: Vec<Vec<u8>> = destination.inbox().into_values().collect();
     contents.sort_by_key(Vec::len);
-    assert_eq!(contents, [form, photo]);
+    assert_eq!(contents, [form, late, photo]);
     let report = wait_until_synced(&phone);
     assert_eq!(report["unconfirmed"], 0, "{report}");
-    let text = card_text(&machine, &admin, &reach);
+    machine.wait_for_ssh(&admin, &reach, BOOT);
+    let text = machine.run(&admin, &reach, "cat /boot/firmware/waypost.toml");
     assert!(text.contains("\"(kept)\"") && !text.contains(destination.token()), "{text}");
+    has_no_failed_units(&machine);
     machine.cut(&mut card);
     assert_eq!(card.digest(2), root, "the root is as it was flashed");
     assert_eq!(card.read("waypost-errors.txt"), None);
+}
+
+/// The guide's first action, on a file that is the card.
+fn flash(guide: &Guide, image: &Path, folder: &Path) -> Card {
+    let flashed = folder.join("flashed.img");
+    let script = guide.block(1, "sh").replace("sudo ", "").replace("/dev/sdX", flashed.to_str().unwrap());
+    let ran =
+        Command::new("bash").args(["-euo", "pipefail", "-c", &script]).current_dir(image).output().unwrap();
+    assert!(ran.status.success(), "{script}{}", String::from_utf8_lossy(&ran.stderr));
+    let card = Card::flash(&flashed, CARD);
+    std::fs::remove_file(flashed).unwrap();
+    card
 }
 
 fn armored(destination: &Destination) -> String {
@@ -91,15 +139,20 @@ fn armored(destination: &Destination) -> String {
         .unwrap()
 }
 
-fn configuration(destination: &Destination, admin: &Admin, reach: &Reach) -> String {
-    format!(
-        "# A kiosk's one file.\nname = \"Clinic Mbale\"\ncountry = \"UG\"\ntime_zone = \"Africa/Kampala\"\nssh_keys = [\"{}\"]\n\n\
-         [[network]]\nethernet = true\n\n\
-         [[destination]]\nname = \"clinic\"\nurl = \"https://10.0.2.100\"\ncertificate = \"clinic.pgp\"\nca = \"clinic-ca.pem\"\n\
-         token = \"{}\"\n\n\
-         [gateway]\nlan.addresses = [\"{}\"]\nupload.probe_interval = \"5s\"\nupload.max_backoff = \"5s\"\nstore.reserve = \"16MiB\"\n",
-        admin.public,
-        destination.token(),
+/// The guide's own, with what is this destination's and this admin's; it is tried often.
+fn configuration(guide: &Guide, destination: &Destination, admin: &Admin, reach: &Reach) -> String {
+    let mut text = guide.block(2, "toml").to_owned();
+    for (theirs, ours) in [
+        ("ssh-ed25519 AAAA… grace@laptop", admin.public.as_str()),
+        ("https://example.org/waypost", "https://10.0.2.100"),
+        ("\"ministry.asc\"", "\"ministry.asc\"\nca = \"ministry-ca.pem\""),
+        ("the token", destination.token()),
+    ] {
+        assert_eq!(text.matches(theirs).count(), 1, "{theirs} in {text}");
+        text = text.replace(theirs, ours);
+    }
+    text + &format!(
+        "\n[gateway]\nlan.addresses = [\"{}\"]\nupload.probe_interval = \"5s\"\nupload.max_backoff = \"5s\"\nstore.reserve = \"16MiB\"\n",
         reach.gateway
     )
 }
@@ -109,8 +162,8 @@ fn looks_as_it_should(there: &dyn Fn(&str) -> String) {
     assert_eq!(there("systemctl --failed --no-legend --plain").trim(), "", "units have failed");
     assert_eq!(there("hostname").trim(), "clinic-mbale");
     assert!(there("date").contains("EAT"), "the time zone is Kampala's");
-    let year: u32 = there("date +%Y").trim().parse().unwrap();
-    assert!(year >= 2025, "the clock is not behind the image: {year}");
+    let now: u64 = there("date +%s").trim().parse().unwrap();
+    assert!(now >= BEGINNING, "the clock is not behind the image: {now}");
     assert_eq!(there("swapon --show").trim(), "");
     assert_eq!(there("findmnt --noheadings --output FSTYPE /").trim(), "overlay");
     assert!(there("findmnt --noheadings --output OPTIONS /media/root-ro").starts_with("ro"));
@@ -120,19 +173,46 @@ fn looks_as_it_should(there: &dyn Fn(&str) -> String) {
         there("journalctl --list-boots --no-pager").lines().filter(|line| !line.contains("IDX")).count();
     assert!(boots >= 3, "the journal has the boots before: {boots}");
     assert!(there("nmcli --terse --fields STATE general").contains("connected"));
+    let screen = there("cat /dev/vcs1");
+    assert!(screen.contains("Clinic Mbale") && screen.contains("eth0 10.0.2.15"), "{screen}");
     let security = there("systemd-analyze security --no-pager waypost.service");
-    let line = security.lines().find(|line| line.contains("Overall exposure")).unwrap_or_default();
+    let line =
+        security.lines().find(|line| line.contains("Overall exposure")).expect("systemd-analyze says it");
+    let exposure: f64 = line.split_whitespace().find_map(|word| word.parse().ok()).expect("a number");
+    assert!(exposure <= 1.5, "{line}");
     say(line.trim());
     say(&format!("memory: {}", there("free -m").lines().nth(1).unwrap_or_default()));
 }
 
+fn has_no_failed_units(machine: &Machine) {
+    assert!(!machine.console().contains("FAILED"), "{}", machine.console());
+}
+
+/// A text on the card that the kiosk writes when it has come up.
+fn wait_for_text(machine: &Machine, card: &Card, name: &str) -> String {
+    loop {
+        if let Some(text) = card.read(name).filter(|text| text.ends_with('\n')) {
+            return text;
+        }
+        assert!(machine.running() < BOOT, "no {name}: {}", machine.console());
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
+fn wait_until_transferred(phone: &Phone, count: u64) {
+    let begun = Instant::now();
+    while phone.try_run(&["sync"]).last()["transferred"] != count {
+        assert!(begun.elapsed() < BOOT, "the kiosk takes nothing");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+}
+
 fn wait_for_inbox(destination: &Destination, count: usize) {
-    let begun = std::time::Instant::now();
+    let begun = Instant::now();
     while destination.inbox().len() < count {
         assert!(begun.elapsed() < BOOT, "not delivered: {:?}", destination.inbox().keys());
         std::thread::sleep(Duration::from_secs(1));
     }
-    say(&format!("delivered {} s after power-on", begun.elapsed().as_secs()));
 }
 
 fn wait_until_synced(phone: &Phone) -> Value {
@@ -141,9 +221,4 @@ fn wait_until_synced(phone: &Phone) -> Value {
         let report = ran.last();
         (report["unconfirmed"] == 0).then(|| report.clone())
     })
-}
-
-fn card_text(machine: &Machine, admin: &Admin, reach: &Reach) -> String {
-    machine.wait_for_ssh(admin, reach, BOOT);
-    machine.run(admin, reach, "cat /boot/firmware/waypost.toml")
 }

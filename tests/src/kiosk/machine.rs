@@ -1,9 +1,14 @@
 //! The machine that a card is put into.
 
+use std::fs;
+use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
 
 use super::Card;
 use crate::process::Process;
@@ -33,6 +38,9 @@ impl Reach {
 pub struct Machine {
     process: Process,
     console: PathBuf,
+    /// QEMU's own socket, and a file for what is on the screen.
+    control: PathBuf,
+    screen: PathBuf,
     begun: Instant,
 }
 
@@ -55,8 +63,11 @@ impl Machine {
         // The board has no serial number that the machine's id could come from.
         let line = format!("{line} systemd.show_status=yes systemd.machine_id=77617970{:024x}", 1);
         let console = folder.join(format!("console-{number}.txt"));
+        let control = folder.join(format!("control-{number}"));
         // Not the last run's.
-        drop(std::fs::remove_file(&console));
+        for file in [&console, &control] {
+            drop(fs::remove_file(file));
+        }
         let network = format!(
             "user,id=network,restrict=on,hostfwd=tcp:{}-:4180,hostfwd=tcp:{}-:22,guestfwd=tcp:{DESTINATION}-cmd:socat - TCP:{}",
             reach.gateway, reach.ssh, reach.destination
@@ -89,13 +100,55 @@ impl Machine {
             "i6300esb",
         ]);
         command.args(["-netdev", &network, "-device", "virtio-net-pci,netdev=network"]);
+        // A screen, that only QEMU sees.
+        command.args(["-device", "virtio-gpu-pci,xres=800,yres=600"]);
+        command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", control.display()));
         let process = Process::start(command, folder.join(format!("qemu-{number}.txt"))).unwrap();
-        Machine { process, console, begun: Instant::now() }
+        let screen = folder.join(format!("screen-{number}.ppm"));
+        Machine { process, console, control, screen, begun: Instant::now() }
+    }
+
+    /// How long it has been running.
+    pub fn running(&self) -> Duration {
+        self.begun.elapsed()
+    }
+
+    /// The code on its screen, as a phone that is held before it reads it; nothing where there is none.
+    pub fn code_on_screen(&self) -> Option<String> {
+        self.take_picture().unwrap_or_else(|error| panic!("no picture of the screen: {error}"));
+        let picture = fs::read(&self.screen).unwrap();
+        let (width, height, pixels) = picture_of(&picture).expect("QEMU writes pictures as binary PPM");
+        let mut seen = rqrr::PreparedImage::prepare_from_greyscale(width, height, |x, y| {
+            pixels[(y * width + x) * 3 + 1]
+        });
+        seen.detect_grids().iter().find_map(|grid| Some(grid.decode().ok()?.1))
+    }
+
+    /// QEMU's machine protocol: a greeting, then an answer to each command, and events between.
+    fn take_picture(&self) -> io::Result<()> {
+        let mut socket = UnixStream::connect(&self.control)?;
+        socket.set_read_timeout(Some(Duration::from_secs(20)))?;
+        let mut answers = BufReader::new(socket.try_clone()?).lines();
+        let shot = json!({"execute": "screendump", "arguments": {"filename": self.screen}});
+        for command in [json!({"execute": "qmp_capabilities"}), shot] {
+            writeln!(socket, "{command}")?;
+            loop {
+                let line = answers.next().ok_or(io::ErrorKind::UnexpectedEof)??;
+                let answer: Value = serde_json::from_str(&line)?;
+                if !answer["error"].is_null() {
+                    return Err(io::Error::other(line));
+                }
+                if !answer["return"].is_null() {
+                    break;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// What it has said on its console, without colours.
     pub fn console(&self) -> String {
-        let said = String::from_utf8_lossy(&std::fs::read(&self.console).unwrap_or_default()).into_owned();
+        let said = String::from_utf8_lossy(&fs::read(&self.console).unwrap_or_default()).into_owned();
         let mut parts = said.split("\x1b[");
         let mut plain = parts.next().unwrap_or_default().to_owned();
         for part in parts {
@@ -129,14 +182,24 @@ impl Machine {
     /// Runs a command there, as an admin with root's rights; it must succeed.
     #[track_caller]
     pub fn run(&self, admin: &Admin, reach: &Reach, command: &str) -> String {
-        let ran = self.try_run(admin, reach, command);
-        let (out, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
-        assert!(ran.status.success(), "{command}: {}\n{out}{error}", ran.status);
-        out.into_owned()
+        self.type_there(admin, reach, &format!("sudo {command}"))
     }
 
     /// Runs a command there, however it ends.
     pub fn try_run(&self, admin: &Admin, reach: &Reach, command: &str) -> Output {
+        self.ssh(admin, reach, &["sudo", command])
+    }
+
+    /// Types what an admin types there, which must succeed; answers what is printed.
+    #[track_caller]
+    pub fn type_there(&self, admin: &Admin, reach: &Reach, typed: &str) -> String {
+        let ran = self.ssh(admin, reach, &[typed]);
+        let (out, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success(), "{typed}: {}\n{out}{error}", ran.status);
+        out.into_owned()
+    }
+
+    fn ssh(&self, admin: &Admin, reach: &Reach, words: &[&str]) -> Output {
         let mut ssh = Command::new("ssh");
         ssh.arg("-i").arg(&admin.key).arg("-p").arg(reach.ssh.port().to_string());
         // The kiosk is known by being the only machine behind that port.
@@ -149,7 +212,7 @@ impl Machine {
             "LogLevel=ERROR",
         ]);
         ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "IdentitiesOnly=yes"]);
-        ssh.args(["admin@127.0.0.1", "sudo", command]);
+        ssh.arg("admin@127.0.0.1").args(words);
         ssh.output().unwrap_or_else(|error| panic!("ssh (Debian package openssh-client): {error}"))
     }
 
@@ -175,6 +238,15 @@ impl Machine {
     }
 }
 
+/// Width, height and pixels (red, green, blue) of a binary PPM with a byte per colour.
+fn picture_of(ppm: &[u8]) -> Option<(usize, usize, &[u8])> {
+    let mut lines = ppm.splitn(4, |byte| *byte == b'\n');
+    let (kind, size, most, pixels) = (lines.next()?, lines.next()?, lines.next()?, lines.next()?);
+    let mut size = std::str::from_utf8(size).ok()?.split(' ').map(str::parse);
+    let (width, height): (usize, usize) = (size.next()?.ok()?, size.next()?.ok()?);
+    (kind == b"P6" && most == b"255" && pixels.len() >= width * height * 3).then_some((width, height, pixels))
+}
+
 impl Admin {
     /// Makes a key in `folder`.
     pub fn make(folder: &Path) -> Self {
@@ -184,7 +256,7 @@ impl Admin {
             .arg(&key)
             .status();
         assert!(made.unwrap().success());
-        let public = std::fs::read_to_string(key.with_extension("pub")).unwrap().trim().to_owned();
+        let public = fs::read_to_string(key.with_extension("pub")).unwrap().trim().to_owned();
         Admin { key, public }
     }
 }
