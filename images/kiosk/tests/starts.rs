@@ -222,17 +222,43 @@ fn a_bad_first_file_leaves_safe_defaults() {
 }
 
 #[test]
-fn a_file_that_is_gone_is_missed_and_an_empty_one_starts_over() {
+fn a_file_that_is_gone_or_emptied_is_missed_and_a_comment_starts_over() {
     let kiosk = started(WHOLE);
+    let before = (kiosk.current("settings.json"), kiosk.connections());
     fs::remove_file(kiosk.path("boot/firmware/waypost.toml")).unwrap();
-    kiosk.start();
-    assert_eq!(kiosk.settings()["host_name"], "clinic-mbale");
+    let log = kiosk.start();
+    assert_eq!((kiosk.current("settings.json"), kiosk.connections()), before);
     assert!(kiosk.errors().contains("there is no waypost.toml any more"), "{}", kiosk.errors());
-    kiosk.put("waypost.toml", "");
+    assert!(log.contains("there is no waypost.toml any more"), "{log}");
+    for left_by_a_cut in ["", "\0\0\0\0", "\u{feff}\r\n"] {
+        kiosk.put("waypost.toml", left_by_a_cut);
+        let log = kiosk.start();
+        assert_eq!((kiosk.current("settings.json"), kiosk.connections()), before, "{left_by_a_cut:?}");
+        let errors = kiosk.errors();
+        assert!(errors.contains("waypost.toml is empty, perhaps because the card was taken out"), "{errors}");
+        assert!(
+            errors.contains("as it did before") && log.contains("waypost.toml is empty"),
+            "{errors}{log}"
+        );
+        assert!(kiosk.text("run/waypost-kiosk/mistakes.json").contains("\"errors\":1"), "the screen's count");
+        assert_eq!(kiosk.text("boot/firmware/waypost.toml"), left_by_a_cut);
+        assert!(kiosk.text("var/lib/waypost-kiosk/secrets.toml").contains("wifi-secret"));
+    }
+    kiosk.put("waypost.toml", "#");
     kiosk.start();
     assert_eq!(kiosk.settings()["host_name"], "waypost-cdef01");
     assert_eq!(kiosk.connections().len(), 1);
     assert!(!kiosk.text("var/lib/waypost-kiosk/secrets.toml").contains("secret"));
+}
+
+#[test]
+fn a_first_file_that_is_empty_is_told_and_cloud_init_holds() {
+    let kiosk = Kiosk::new(MINE);
+    kiosk.put("waypost.toml", "");
+    kiosk.put("user-data", "#cloud-config\nhostname: from-cloud-init\n");
+    kiosk.start();
+    assert_eq!(kiosk.settings()["host_name"], "from-cloud-init");
+    assert!(kiosk.errors().contains("waypost.toml is empty"), "{}", kiosk.errors());
 }
 
 #[test]
