@@ -5,9 +5,13 @@
 mod kit;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use kit::{Kiosk, SSH_KEY};
 use waypost_config::{Severity, Source, parse};
+use waypost_kiosk::console::{Session, Size};
+use waypost_kiosk::gateway::Gateway;
+use waypost_kiosk::overview::Overview;
 
 const MINE: &str = "10000000abcdef01";
 
@@ -378,4 +382,25 @@ fn the_screen_shows_a_code_where_it_can_be_seen() {
     assert!(show("/dev/ttyS0").contains('█'));
     kiosk.write("sys/class/drm/card0-HDMI-A-1/status", "connected\n");
     assert!(show("/dev/tty1").contains('█'));
+}
+
+#[test]
+fn a_used_code_leaves_the_screen_also_where_the_phone_was_known() {
+    let kiosk = started(WHOLE);
+    let answers = "#!/bin/sh\n# Answers as the gateway's command does; each code is another one.\nset -eu\ncase \"$2\" in\nstatus) cat \"$0.status\" ;;\npair) echo >> \"$0.codes\"; echo \"{\\\"text\\\":\\\"waypost://pair?v=1&k=code$(wc -l < \"$0.codes\")\\\",\\\"valid_seconds\\\":600}\" ;;\nesac\n";
+    kiosk.write("waypost", answers);
+    let waypost = kiosk.path("waypost");
+    fs::set_permissions(&waypost, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (gateway, now) = (Gateway { program: waypost }, Instant::now());
+    let mut session = Session::default();
+    let mut turn = |codes_used: u64, seconds: u64| {
+        kiosk.write("waypost.status", &format!("{{\"peers\":1,\"codes_used\":{codes_used}}}"));
+        let (size, later) = (Size { columns: 80, rows: 25 }, Duration::from_secs(seconds));
+        session.turn(Overview::default(), &gateway, true, size, now + later)
+    };
+    let first = turn(0, 0).unwrap();
+    assert!(turn(0, 10).is_none(), "the code can be used still");
+    let second = turn(1, 20).expect("the code was used");
+    assert_ne!(first, second);
+    assert!(turn(1, 30).is_none(), "the new code can be used");
 }
