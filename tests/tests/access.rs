@@ -57,9 +57,12 @@ fn a_code_works_once_and_for_whoever_used_it_first() {
     assert_eq!(site.gateway.status()["codes_used"], 2);
     bela.pair(&site.gateway);
     assert_eq!(site.gateway.status()["codes_used"], 3);
-    let peers = site.gateway.ask(&serde_json::json!({ "do": "peers" }));
-    let labels: Vec<&Value> = peers.as_array().unwrap().iter().map(|peer| &peer["label"]).collect();
-    assert_eq!(labels, ["anna", "bela"]);
+    // Names are written down after a phone is answered.
+    wait_until("both names are known", || {
+        let peers = site.gateway.ask(&serde_json::json!({ "do": "peers" }));
+        let labels: Vec<&Value> = peers.as_array().unwrap().iter().map(|peer| &peer["label"]).collect();
+        (labels == ["anna", "bela"]).then_some(())
+    });
 }
 
 #[test]
