@@ -5,15 +5,13 @@ use std::ops::Range;
 
 use schemars::JsonSchema;
 use serde::Serialize;
-use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
-use crate::diff::Change;
 use crate::problem::Origin;
 use crate::quantity::Size;
 use crate::reader::Reader;
-use crate::setting::{Setting, Shape, section};
-use crate::tables::{self, Entry};
+use crate::setting::section;
+use crate::tables::{self, Entry, tables_of};
 use crate::value::{Cost, Leaf, Name, text};
 
 /// At most so many backhauls.
@@ -97,11 +95,12 @@ impl Entry for Backhaul {
         header: Range<usize>,
         reader: &mut Reader<'_>,
     ) -> Option<Self> {
-        for (key, example) in [("name", "name = \"modem\""), ("interfaces", "interfaces = [\"wwan*\"]")] {
-            if !table.contains_key(key) {
-                reader.error(header.clone(), || format!("`{key}` is missing; add a line such as {example}"));
-            }
-        }
+        tables::need(
+            &[("name", "name = \"modem\""), ("interfaces", "interfaces = [\"wwan*\"]")],
+            table,
+            &header,
+            reader,
+        );
         let Draft { name, interfaces, cost, day, month, windows } = draft;
         let origin = Some(reader.source().origin(header.start));
         Some(Backhaul { name: name?, interfaces, cost, day, month, windows, origin })
@@ -125,22 +124,7 @@ impl PartialEq for Backhaul {
     }
 }
 
-impl Setting for Vec<Backhaul> {
-    fn update(&mut self, value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) {
-        tables::update(self, value, reader);
-    }
-
-    fn diff(&self, new: &Self, key: &str, needs_restart: bool, changes: &mut Vec<Change>) {
-        tables::diff(self, new, key, needs_restart, changes);
-    }
-
-    fn shape() -> Shape {
-        match Draft::shape() {
-            Shape::Table(table) => Shape::Tables(table),
-            other => other,
-        }
-    }
-}
+tables_of!(Backhaul);
 
 /// The name of a network interface, or its beginning and `*`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, JsonSchema)]

@@ -9,12 +9,11 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 use waypost_protocol::ids::GroupId;
 
-use crate::diff::Change;
 use crate::problem::{Origin, Problem, Severity};
 use crate::quantity::Period;
 use crate::reader::{Reader, cut};
-use crate::setting::{Setting, Shape, read_leaf, section};
-use crate::tables::{self, Entry};
+use crate::setting::{Setting, read_leaf, section};
+use crate::tables::{self, Entry, tables_of};
 use crate::value::{HttpsUrl, Keep, Name};
 
 /// At most so many destinations: as many as a gateway can name to phones (protocol.md §8).
@@ -101,8 +100,7 @@ impl Destination {
     /// Something that is wrong with what the configuration names, for example a certificate that cannot be read, at
     /// the place where the destination was configured. `key` is one of its keys.
     pub fn problem(&self, severity: Severity, key: &str, message: &str) -> Problem {
-        let key = format!("destination.{}.{key}", self.name);
-        Problem::new(severity, self.origin.clone(), Some(&key), message)
+        tables::problem(self, severity, key, message)
     }
 
     /// Its keys whose values differ in `other`.
@@ -187,15 +185,16 @@ impl Entry for Destination {
         reader: &mut Reader<'_>,
     ) -> Option<Destination> {
         let before = reader.errors();
-        for (key, example) in [
-            ("name", "name = \"clinic\""),
-            ("url", "url = \"https://example.org\""),
-            ("certificate", "certificate = \"clinic.pgp\""),
-        ] {
-            if !table.contains_key(key) {
-                reader.error(header.clone(), || format!("`{key}` is missing; add a line such as {example}"));
-            }
-        }
+        tables::need(
+            &[
+                ("name", "name = \"clinic\""),
+                ("url", "url = \"https://example.org\""),
+                ("certificate", "certificate = \"clinic.pgp\""),
+            ],
+            table,
+            &header,
+            reader,
+        );
         let place = |key| table.get_key_value(key).map_or(header.clone(), |(key, _)| key.span());
         let Draft {
             name,
@@ -250,22 +249,7 @@ impl Entry for Destination {
     }
 }
 
-impl Setting for Vec<Destination> {
-    fn update(&mut self, value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) {
-        tables::update(self, value, reader);
-    }
-
-    fn diff(&self, new: &Self, key: &str, needs_restart: bool, changes: &mut Vec<Change>) {
-        tables::diff(self, new, key, needs_restart, changes);
-    }
-
-    fn shape() -> Shape {
-        match Draft::shape() {
-            Shape::Table(table) => Shape::Tables(table),
-            other => other,
-        }
-    }
-}
+tables_of!(Destination);
 
 /// A collection that cannot be read is left out; the destination stays.
 impl Setting for Option<Vec<Collection>> {

@@ -6,9 +6,9 @@ use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use crate::diff::Change;
-use crate::problem::Origin;
+use crate::problem::{Origin, Problem, Severity};
 use crate::reader::{Reader, cut};
-use crate::setting::Setting;
+use crate::setting::{Setting, Shape};
 use crate::value::Name;
 
 /// A valid table of a list.
@@ -33,6 +33,62 @@ pub(crate) trait Entry: Sized {
     ) -> Option<Self>;
     /// Its keys whose values differ in `other`.
     fn changed(&self, other: &Self) -> Vec<&'static str>;
+}
+
+/// Makes a list of an [`Entry`] a setting. That lists of all of them were, as lists of leaves are, would overlap with those.
+macro_rules! tables_of {
+    ($entry:ty) => {
+        impl crate::setting::Setting for Vec<$entry> {
+            fn update(
+                &mut self,
+                value: &toml::Spanned<toml::de::DeValue<'_>>,
+                reader: &mut crate::reader::Reader<'_>,
+            ) {
+                crate::tables::update(self, value, reader);
+            }
+
+            fn diff(
+                &self,
+                new: &Self,
+                key: &str,
+                needs_restart: bool,
+                changes: &mut Vec<crate::diff::Change>,
+            ) {
+                crate::tables::diff(self, new, key, needs_restart, changes);
+            }
+
+            fn shape() -> crate::setting::Shape {
+                crate::tables::shape::<$entry>()
+            }
+        }
+    };
+}
+pub(crate) use tables_of;
+
+/// Notes keys that are needed and missing, each with a line that could be added.
+pub(crate) fn need(
+    keys: &[(&str, &str)],
+    table: &DeTable<'_>,
+    header: &Range<usize>,
+    reader: &mut Reader<'_>,
+) {
+    for (key, example) in keys.iter().filter(|(key, _)| !table.contains_key(*key)) {
+        reader.error(header.clone(), || format!("`{key}` is missing; add a line such as {example}"));
+    }
+}
+
+/// Something that is wrong with an entry, at the place where it was configured. `key` is one of its keys.
+pub(crate) fn problem<T: Entry>(entry: &T, severity: Severity, key: &str, message: &str) -> Problem {
+    let key = format!("{}.{}.{key}", T::KEY, entry.name());
+    Problem::new(severity, entry.origin().cloned(), Some(&key), message)
+}
+
+/// How a list of such entries is documented.
+pub(crate) fn shape<T: Entry>() -> Shape {
+    match T::Draft::shape() {
+        Shape::Table(table) => Shape::Tables(table),
+        other => other,
+    }
 }
 
 /// Adds the entries of a file.

@@ -145,6 +145,9 @@ pub struct Status {
     pub contacts: u64,
     /// Frame bytes since the start, both ways.
     pub link_bytes: u64,
+    /// Pairing codes that phones have used up since the start, known phones too.
+    #[serde(default)]
+    pub codes_used: u64,
     /// Documents on their way to a destination.
     pub waiting: u64,
     /// Documents that destinations have opened.

@@ -18,6 +18,8 @@ const OFTEN: usize = 3;
 pub enum About {
     /// Documents have waited for a destination for longer than `notices.waiting`.
     Waiting,
+    /// Documents wait for a destination that is not served any more.
+    NotServed,
     /// The disk that the store is on is nearly full.
     Disk,
     /// A certificate has ended, or does so soon.
@@ -33,7 +35,8 @@ pub enum About {
 pub struct Notice {
     /// What kind of thing it is.
     pub about: About,
-    /// Which one, where there are several: a destination's name, an adapter's; a certificate's file.
+    /// Which one, where there are several: a destination's name, an adapter's; the fingerprint of a destination that has no
+    /// name here.
     pub which: String,
     /// What is the matter, and what to do.
     pub text: String,
@@ -57,6 +60,8 @@ pub(crate) struct Facts {
     pub(crate) waited: Vec<(String, Duration)>,
     /// How long that may be.
     pub(crate) patience: Duration,
+    /// Destinations that documents wait for and that are not served.
+    pub(crate) not_served: Vec<String>,
     /// Bytes of the store's disk that are free, and all of them; nothing where the system does not say.
     pub(crate) disk: Option<(u64, u64)>,
     /// Certificates that have an end.
@@ -82,6 +87,16 @@ impl Facts {
                 format!(
                     "documents for {name} have waited for {}: bring a backhaul, or a USB stick",
                     days(*waited)
+                ),
+            );
+        }
+        for fingerprint in &self.not_served {
+            add(
+                About::NotServed,
+                fingerprint,
+                format!(
+                    "documents wait for destination {fingerprint}, which is not served any more: configure it again (`waypost check` \
+                     says why one is left out), or delete them"
                 ),
             );
         }
@@ -182,6 +197,7 @@ mod tests {
         Facts {
             waited: vec![("clinic".into(), DAY * 2)],
             patience: DAY * 3,
+            not_served: Vec::new(),
             disk: Some((11, 100)),
             endings: vec![Ending {
                 destination: "clinic".into(),
@@ -205,6 +221,16 @@ mod tests {
         let facts = Facts { waited: vec![("clinic".into(), DAY * 2), ("school".into(), DAY * 3)], ..well() };
         let told = "documents for school have waited for 3 days: bring a backhaul, or a USB stick";
         assert_eq!(about(&facts), [(About::Waiting, told.to_owned())]);
+    }
+
+    #[test]
+    fn documents_for_a_destination_that_is_not_served_are_told_of_at_once() {
+        let facts = Facts { not_served: vec!["F2C1".into(), "AB12".into()], ..well() };
+        let told = about(&facts);
+        assert_eq!(told.len(), 2);
+        assert_eq!(told[0].0, About::NotServed);
+        assert!(told[0].1.starts_with("documents wait for destination F2C1, which is not served any more"));
+        assert_eq!(changes(&facts.notices()[..1], &facts.notices()).0, vec![&facts.notices()[1]]);
     }
 
     #[test]

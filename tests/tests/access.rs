@@ -51,10 +51,18 @@ fn a_code_works_once_and_for_whoever_used_it_first() {
     // An answer that was lost is no reason to need another code.
     anna.run(&["pair", &code]);
     anna.run(&["sync"]);
+    assert_eq!(site.gateway.status()["codes_used"], 1, "neither a refusal nor a repetition uses a code up");
+    // The kiosk's screen shows another code then, also where the phone is known already.
+    anna.pair(&site.gateway);
+    assert_eq!(site.gateway.status()["codes_used"], 2);
     bela.pair(&site.gateway);
-    let peers = site.gateway.ask(&serde_json::json!({ "do": "peers" }));
-    let labels: Vec<&Value> = peers.as_array().unwrap().iter().map(|peer| &peer["label"]).collect();
-    assert_eq!(labels, ["anna", "bela"]);
+    assert_eq!(site.gateway.status()["codes_used"], 3);
+    // Names are written down after a phone is answered.
+    wait_until("both names are known", || {
+        let peers = site.gateway.ask(&serde_json::json!({ "do": "peers" }));
+        let labels: Vec<&Value> = peers.as_array().unwrap().iter().map(|peer| &peer["label"]).collect();
+        (labels == ["anna", "bela"]).then_some(())
+    });
 }
 
 #[test]

@@ -31,6 +31,36 @@ fn documents_that_wait_too_long_are_a_notice_in_the_log_and_in_status_until_they
 }
 
 #[test]
+fn documents_for_a_destination_that_is_taken_out_of_the_configuration_are_a_notice() {
+    let mut site = Site::start();
+    site.destination.stop();
+    let phone = site.paired_phone("amina");
+    phone.add(&[("form", b"a form")]);
+    phone.sync();
+    let not_served = |gateway: &Gateway| {
+        let status = gateway.status();
+        let notices = status["notices"].as_array().unwrap().clone();
+        notices.into_iter().find(|notice| notice["about"] == "not-served")
+    };
+    assert_eq!(not_served(&site.gateway), None);
+    let drop_in = site.gateway.folder().join("gateway.d/20-destination.toml");
+    let configured = fs::read_to_string(&drop_in).unwrap();
+    fs::remove_file(&drop_in).unwrap();
+    site.gateway.run(&["reload"]);
+    let notice = wait_until("status says so", || not_served(&site.gateway));
+    let fingerprint = site.destination.fingerprint();
+    assert_eq!(notice["which"], fingerprint);
+    let text = notice["text"].as_str().unwrap();
+    assert!(
+        text.starts_with(&format!("documents wait for destination {fingerprint}, which is not")),
+        "{text}"
+    );
+    fs::write(&drop_in, configured).unwrap();
+    site.gateway.run(&["reload"]);
+    wait_until("it is over", || not_served(&site.gateway).is_none().then_some(()));
+}
+
+#[test]
 fn a_clock_in_1970_is_a_notice() {
     let mut site = Site::start();
     site.gateway.stop();
@@ -60,13 +90,20 @@ fn the_bundle_for_support_has_what_helps_and_neither_phones_nor_secrets() {
         assert!(text.contains(there), "{there} is not in the bundle");
     }
     let token = site.destination.token();
-    for gone in [peer.as_str(), token] {
+    for gone in [peer.as_str(), token, "amina"] {
         assert!(!text.contains(gone), "{gone} is in the bundle");
     }
 
-    // Also where nothing runs.
-    let report = site.gateway.command(&["support", out.join("second").to_str().unwrap()]).output().unwrap();
-    assert!(report.status.success());
+    // The journal is one of the bundle's parts where the gateway is a service.
+    assert!(!fs::read_to_string(site.gateway.log()).unwrap().contains("amina"));
+
+    // Also where nothing runs; and never over what is there.
+    let second = out.join("second");
+    let again = || site.gateway.command(&["support", second.to_str().unwrap()]).output().unwrap();
+    assert!(again().status.success());
+    let refused = again();
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&refused.stdout).contains("is there already"), "{refused:?}");
 }
 
 #[test]

@@ -3,16 +3,14 @@
 use std::ops::Range;
 
 use serde::Serialize;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::value::{Material, Secret};
 use crate::destination::{Collection, MAX_DESTINATIONS};
-use crate::diff::Change;
 use crate::problem::{Origin, Problem, Severity};
 use crate::reader::Reader;
-use crate::setting::{Setting, Shape, section};
-use crate::tables::{self, Entry};
+use crate::setting::section;
+use crate::tables::{self, Entry, tables_of};
 use crate::value::{FileName, HttpsUrl, Keep, Name};
 
 /// A destination, with what the gateway needs for it.
@@ -94,8 +92,7 @@ section! {
 impl BootDestination {
     /// Something that is wrong with it, at the place where it was configured. `key` is one of its keys.
     pub fn problem(&self, severity: Severity, key: &str, message: &str) -> Problem {
-        let key = format!("destination.{}.{key}", self.name);
-        Problem::new(severity, self.origin.clone(), Some(&key), message)
+        tables::problem(self, severity, key, message)
     }
 }
 
@@ -122,15 +119,16 @@ impl Entry for BootDestination {
         header: Range<usize>,
         reader: &mut Reader<'_>,
     ) -> Option<Self> {
-        for (key, example) in [
-            ("name", "name = \"ministry\""),
-            ("url", "url = \"https://example.org\""),
-            ("certificate", "certificate = \"ministry.asc\""),
-        ] {
-            if !table.contains_key(key) {
-                reader.error(header.clone(), || format!("`{key}` is missing; add a line such as {example}"));
-            }
-        }
+        tables::need(
+            &[
+                ("name", "name = \"ministry\""),
+                ("url", "url = \"https://example.org\""),
+                ("certificate", "certificate = \"ministry.asc\""),
+            ],
+            table,
+            &header,
+            reader,
+        );
         let proofs: Vec<&str> = ["token", "token_file", "client_certificate", "client_key"]
             .into_iter()
             .filter(|key| table.contains_key(*key))
@@ -176,19 +174,4 @@ impl Entry for BootDestination {
     }
 }
 
-impl Setting for Vec<BootDestination> {
-    fn update(&mut self, value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) {
-        tables::update(self, value, reader);
-    }
-
-    fn diff(&self, new: &Self, key: &str, needs_restart: bool, changes: &mut Vec<Change>) {
-        tables::diff(self, new, key, needs_restart, changes);
-    }
-
-    fn shape() -> Shape {
-        match Draft::shape() {
-            Shape::Table(table) => Shape::Tables(table),
-            other => other,
-        }
-    }
-}
+tables_of!(BootDestination);

@@ -4,17 +4,15 @@ use std::net::IpAddr;
 use std::ops::Range;
 
 use serde::Serialize;
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::value::{Apn, Cidr, Line, Ports, Secret, Ssid};
 use crate::backhaul::{MAX_BACKHAULS, Window};
-use crate::diff::Change;
 use crate::problem::{Origin, Problem, Severity};
 use crate::quantity::Size;
 use crate::reader::Reader;
-use crate::setting::{Setting, Shape, section};
-use crate::tables::{self, Entry};
+use crate::setting::section;
+use crate::tables::{self, Entry, tables_of};
 use crate::value::{Cost, Name};
 
 /// A network that the kiosk joins.
@@ -143,8 +141,7 @@ impl Network {
 
     /// Something that is wrong with it, at the place where it was configured. `key` is one of its keys.
     pub fn problem(&self, severity: Severity, key: &str, message: &str) -> Problem {
-        let key = format!("network.{}.{key}", self.name);
-        Problem::new(severity, self.origin.clone(), Some(&key), message)
+        tables::problem(self, severity, key, message)
     }
 }
 
@@ -262,19 +259,4 @@ fn check_keys(kind: &str, draft: &Draft, table: &DeTable<'_>, reader: &mut Reade
     }
 }
 
-impl Setting for Vec<Network> {
-    fn update(&mut self, value: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) {
-        tables::update(self, value, reader);
-    }
-
-    fn diff(&self, new: &Self, key: &str, needs_restart: bool, changes: &mut Vec<Change>) {
-        tables::diff(self, new, key, needs_restart, changes);
-    }
-
-    fn shape() -> Shape {
-        match Draft::shape() {
-            Shape::Table(table) => Shape::Tables(table),
-            other => other,
-        }
-    }
-}
+tables_of!(Network);

@@ -24,9 +24,9 @@ const COUNTRIES: &str = "AD AE AF AG AI AL AM AO AQ AR AS AT AU AW AX AZ BA BB B
     SB SC SD SE SG SH SI SJ SK SL SM SN SO SR SS ST SV SX SY SZ TC TD TF TG TH TJ TK TL TM TN TO TR TT TV TW TZ UA UG UM US \
     UY UZ VA VC VE VG VI VN VU WF WS YE YT ZA ZM ZW";
 
-/// A text that a [`Leaf`] has looked at.
+/// A text that its `checked` has looked at, which makes it a [`Leaf`]; and what is expected in its place.
 macro_rules! checked_text {
-    ($(#[$meta:meta])* $name:ident) => {
+    ($(#[$meta:meta])* $name:ident, $expected:literal) => {
         $(#[$meta])*
         #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
         #[serde(transparent)]
@@ -49,32 +49,45 @@ macro_rules! checked_text {
                 f.write_str(&self.0)
             }
         }
+
+        impl Leaf for $name {
+            const EXPECTED: &'static str = $expected;
+            fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
+                Self::checked(text(value)?)
+            }
+        }
     };
 }
 
 checked_text!(
     /// A country by its code (ISO 3166-1 alpha-2), in capitals.
-    Country
+    Country,
+    "a country of two letters (ISO 3166) such as \"UG\""
 );
 checked_text!(
     /// A time zone by its name in the tz database. Whether the machine knows it is another question.
-    TimeZone
+    TimeZone,
+    "a time zone such as \"Africa/Kampala\""
 );
 checked_text!(
     /// A public key as `ssh-keygen` writes it, in one line without options before it.
-    SshKey
+    SshKey,
+    "a public key in one line such as \"ssh-ed25519 AAAA… admin\""
 );
 checked_text!(
     /// The name of a Wi-Fi network: 1 to 32 bytes of printable text.
-    Ssid
+    Ssid,
+    "the name of a Wi-Fi network, 1 to 32 bytes"
 );
 checked_text!(
     /// An access point name of a mobile network.
-    Apn
+    Apn,
+    "an access point name such as \"internet\""
 );
 checked_text!(
     /// A name or password that a provider of mobile networks asks for: printable, in one line, up to 128 bytes.
-    Line
+    Line,
+    "one line of text, 1 to 128 bytes"
 );
 
 impl Country {
@@ -85,13 +98,6 @@ impl Country {
         }
         let is_known = code.len() == 2 && COUNTRIES.split_ascii_whitespace().any(|known| known == code);
         if is_known { Ok(Country(code)) } else { Err(String::new()) }
-    }
-}
-
-impl Leaf for Country {
-    const EXPECTED: &'static str = "a country of two letters (ISO 3166) such as \"UG\"";
-    fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
-        Self::checked(text(value)?)
     }
 }
 
@@ -106,13 +112,6 @@ impl TimeZone {
             return Ok(TimeZone(name.to_owned()));
         }
         Err(String::new())
-    }
-}
-
-impl Leaf for TimeZone {
-    const EXPECTED: &'static str = "a time zone such as \"Africa/Kampala\"";
-    fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
-        Self::checked(text(value)?)
     }
 }
 
@@ -151,13 +150,6 @@ impl SshKey {
     }
 }
 
-impl Leaf for SshKey {
-    const EXPECTED: &'static str = "a public key in one line such as \"ssh-ed25519 AAAA… admin\"";
-    fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
-        Self::checked(text(value)?)
-    }
-}
-
 impl Ssid {
     fn checked(text: &str) -> Result<Self, String> {
         if text.len() > 32 {
@@ -165,13 +157,6 @@ impl Ssid {
         }
         let is_name = !text.trim().is_empty() && text.chars().all(is_printable);
         if is_name { Ok(Ssid(text.to_owned())) } else { Err(String::new()) }
-    }
-}
-
-impl Leaf for Ssid {
-    const EXPECTED: &'static str = "the name of a Wi-Fi network, 1 to 32 bytes";
-    fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
-        Self::checked(text(value)?)
     }
 }
 
@@ -184,24 +169,10 @@ impl Apn {
     }
 }
 
-impl Leaf for Apn {
-    const EXPECTED: &'static str = "an access point name such as \"internet\"";
-    fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
-        Self::checked(text(value)?)
-    }
-}
-
 impl Line {
     fn checked(text: &str) -> Result<Self, String> {
         let is_line = (1..=128).contains(&text.len()) && text.chars().all(is_printable);
         if is_line { Ok(Line(text.to_owned())) } else { Err(String::new()) }
-    }
-}
-
-impl Leaf for Line {
-    const EXPECTED: &'static str = "one line of text, 1 to 128 bytes";
-    fn read(value: &DeValue<'_>, _: &Path) -> Result<Self, String> {
-        Self::checked(text(value)?)
     }
 }
 

@@ -90,8 +90,8 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     }
     let in_line = if status.in_line == 0 { String::new() } else { format!(", {} in line", status.in_line) };
     output::line(&format!(
-        "phones       {sessions} connected{in_line}, {} contacts since the start",
-        status.contacts
+        "phones       {sessions} connected{in_line}; {} contacts and {} codes used since the start",
+        status.contacts, status.codes_used
     ));
     output::line(&format!(
         "documents    {waiting} waiting, {opened} opened, {held} held, {rejected} rejected by their destination"

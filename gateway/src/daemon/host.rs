@@ -33,9 +33,18 @@ pub(super) struct GatewayHost {
     pub(super) contacts: u64,
     /// Frame bytes of those.
     pub(super) link_bytes: u64,
+    /// Pairing codes that were used up.
+    pub(super) codes_used: u64,
 }
 
 impl GatewayHost {
+    /// Whether a peer comes with a code that nobody has used yet. A printed one stays so; the peer that has used another one
+    /// may repeat it.
+    fn has_fresh_code(&self, pattern: Pattern) -> bool {
+        let Pattern::Code(code) = pattern else { return false };
+        matches!(self.store.code(&code), Ok(Some(code)) if code.used_by.is_none())
+    }
+
     /// The certificates of all destinations, unless this peer has taken just these before.
     fn tells(&self, peer: &PeerKey) -> Vec<Link> {
         let links: Vec<Link> = self.destinations.0.iter().flat_map(|served| served.chain().links()).collect();
@@ -49,7 +58,9 @@ impl GatewayHost {
 
 impl Host for GatewayHost {
     fn admit(&mut self, peer: &PeerKey, pattern: Pattern, link: &LinkInfo) -> Result<Grant, Goodbye> {
+        let was_fresh = self.has_fresh_code(pattern);
         let granted = access::admit(&self.config, &self.destinations, &self.store, peer, pattern);
+        self.codes_used += u64::from(was_fresh && granted.is_ok() && !self.has_fresh_code(pattern));
         match &granted {
             Ok(_) => log::info!(peer:%, medium:% = link.medium; "phone connected"),
             Err(reason) => {

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use waypost_protocol::ids::Fingerprint;
 use waypost_store::Store;
 
 use super::Daemon;
@@ -36,6 +37,7 @@ impl Daemon {
                     Some((one.config.name.to_string(), waited(&self.shared.store, &one.fingerprint)?))
                 })
                 .collect(),
+            not_served: self.not_served(),
             patience: self.config.notices.waiting.duration(),
             disk: self.shared.store.disk(),
             endings: served.iter().flat_map(|one| one.endings(now)).collect(),
@@ -45,10 +47,20 @@ impl Daemon {
         };
         facts.notices()
     }
+
+    /// Destinations that documents wait for and that the configuration does not have any more, or has with a mistake.
+    fn not_served(&self) -> Vec<String> {
+        let store = &self.shared.store;
+        let is_served =
+            |one: &Fingerprint| self.destinations.0.iter().any(|served| served.fingerprint == *one);
+        let known = store.destinations().unwrap_or_default();
+        let left = known.iter().filter(|one| !is_served(one) && waited(store, one).is_some());
+        left.map(ToString::to_string).collect()
+    }
 }
 
 /// How long the first document has waited for a destination.
-fn waited(store: &Store, destination: &waypost_protocol::ids::Fingerprint) -> Option<Duration> {
+fn waited(store: &Store, destination: &Fingerprint) -> Option<Duration> {
     let first = store.waiting(destination, None, 1).ok()?;
     Some(Duration::from_secs(first.first()?.waited))
 }

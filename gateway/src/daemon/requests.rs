@@ -118,6 +118,7 @@ impl Daemon {
             in_line: self.node.in_line(),
             contacts: self.host.contacts,
             link_bytes: self.host.link_bytes,
+            codes_used: self.host.codes_used,
             waiting: counts.waiting,
             opened: counts.opened,
             held: counts.held,

@@ -70,6 +70,7 @@ impl Daemon {
             new_confirmations: false,
             look_again: false,
             contacts: 0,
+            codes_used: 0,
             link_bytes: 0,
         };
         let way = backhauls.clone();

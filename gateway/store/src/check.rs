@@ -1,5 +1,6 @@
 //! Checking and compacting: every value is opened, every body hashed, and the tables are compared with each other.
 
+use std::borrow::Cow;
 use std::collections::HashSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
@@ -27,7 +28,7 @@ pub struct Finding {
     /// The row's key in hexadecimal.
     pub key: String,
     /// What is wrong, for people.
-    pub problem: &'static str,
+    pub problem: Cow<'static, str>,
 }
 
 impl std::fmt::Display for Finding {
@@ -97,9 +98,10 @@ impl Store {
 }
 
 impl Check<'_> {
-    fn find(&mut self, table: Table, key: &[u8], problem: &'static str) {
+    fn find(&mut self, table: Table, key: &[u8], problem: impl Into<Cow<'static, str>>) {
         if self.findings.len() < MAX_FINDINGS {
-            self.findings.push(Finding { table: table.name(), key: HEXLOWER.encode(key), problem });
+            let (key, problem) = (HEXLOWER.encode(key), problem.into());
+            self.findings.push(Finding { table: table.name(), key, problem });
         }
     }
 
@@ -333,7 +335,9 @@ impl Check<'_> {
             // It may have been deleted or freed while it was read.
             let now = tables.get::<DocumentRow>(&*tables.read()?, &key8(seq))?;
             if now.is_some_and(|now| now.live && now.blob == row.blob) {
-                self.find(Table::Documents, &key8(seq), "its body is damaged: the bytes do not have its id");
+                let id = description.id;
+                let what = format!("the body of document {id} is damaged: its bytes do not have this id");
+                self.find(Table::Documents, &key8(seq), what);
             }
         }
         for (key, row) in std::mem::take(&mut self.partials) {

@@ -4,6 +4,7 @@
 //! `current` leads to it. Whatever was left half done is done again at the next start.
 
 use std::io;
+use std::path::Path;
 
 use waypost_config::{MAX_FILE, Origin, Problem, Severity};
 
@@ -26,6 +27,10 @@ const SECRETS: &str = "/var/lib/waypost-kiosk/secrets.toml";
 const MADE_OF: &str = "made-of.json";
 /// What Windows' editors make of the boot file's name.
 const HIDDEN_NAME: &str = "waypost.toml.txt";
+const GONE: &str =
+    "there is no waypost.toml any more; put it back, or one that holds only a # to start over with defaults";
+const BLANK: &str = "waypost.toml is empty, perhaps because the card was taken out too early; copy the file again and eject the \
+                     card before it is taken out; to start over with defaults, write a file that holds only a #";
 /// Where the gateway looks for drop-ins; there also where there is nothing to say.
 const GATEWAY_FOLDERS: [&str; 2] = ["gateway", "gateway.d"];
 
@@ -59,7 +64,6 @@ pub struct Read {
     plan: Plan,
     kept: Kept,
     has_boot_file: bool,
-    is_empty: bool,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -80,16 +84,28 @@ pub fn read(disk: &dyn Disk, boot: &BootPartition, machine: &Machine) -> Read {
             None
         })
     };
-    let files = Files {
+    let mut files = Files {
         boot_file: file(BOOT_FILE),
         user_data: file(USER_DATA),
         network_config: file(NETWORK_CONFIG),
     };
+    let is_blank = files.boot_file.take_if(|bytes| is_blank(bytes)).is_some();
     let is_hidden = files.boot_file.is_none() && disk.read(&boot.path(HIDDEN_NAME), MAX_FILE).is_ok();
     let kept = read_if_there(disk, SECRETS, MAX_FILE).ok().flatten();
     let kept: Kept = kept.and_then(|bytes| toml::from_slice(&bytes).ok()).unwrap_or_default();
     let beside = |name: &str| disk.read(&boot.path(name), MAX_FILE).map_err(|error| error.to_string());
     let mut plan = plan(&files, &beside, &kept, machine);
+    let can_be_read = unreadable.iter().all(|problem: &Problem| !is_about(problem, BOOT_FILE));
+    let had_one = current_made_of(disk).is_some_and(|made_of| made_of.boot_file);
+    let is_missed = files.boot_file.is_none() && had_one && can_be_read;
+    if is_missed {
+        // A card that lost its file is not a kiosk that was meant to forget everything.
+        plan.wanted = None;
+        // Remarks are about what would be without it.
+        plan.problems.retain(|problem| problem.severity > Severity::Warning);
+    }
+    let missing = if is_blank { Some(BLANK) } else { is_missed.then_some(GONE) };
+    plan.problems.splice(..0, missing.map(|message| Problem::new(Severity::Error, None, None, message)));
     if !unreadable.is_empty() {
         plan.wanted = None;
         plan.problems.splice(..0, unreadable);
@@ -99,7 +115,18 @@ pub fn read(disk: &dyn Disk, boot: &BootPartition, machine: &Machine) -> Read {
             "the file is called waypost.toml.txt, of which Windows shows half; rename it to waypost.toml";
         plan.problems.push(Problem::new(Severity::Error, None, None, message));
     }
-    Read { plan, kept, has_boot_file: files.boot_file.is_some(), is_empty: files.is_empty() }
+    Read { plan, kept, has_boot_file: files.boot_file.is_some() }
+}
+
+/// Whether a file is what FAT leaves of a copy that was cut off: no bytes at all, or room that was never written. A mark that
+/// Windows' editors put before nothing, and white space, say no more than that.
+fn is_blank(bytes: &[u8]) -> bool {
+    let bytes = bytes.strip_prefix("\u{feff}".as_bytes()).unwrap_or(bytes);
+    bytes.iter().all(|byte| *byte == 0 || byte.is_ascii_whitespace())
+}
+
+fn is_about(problem: &Problem, name: &str) -> bool {
+    problem.origin.as_ref().is_some_and(|origin| origin.file == Path::new(name))
 }
 
 /// Applies what was read.
@@ -109,29 +136,17 @@ pub fn apply(
     machine: &Machine,
     read: Read,
 ) -> Result<Applied, ApplyError> {
-    let Read { plan: Plan { mut problems, mut wanted }, kept, has_boot_file, is_empty } = read;
+    let Read { plan: Plan { problems, mut wanted }, kept, has_boot_file } = read;
     disk.make_folder(STATE, Readers::All).map_err(failed(STATE))?;
     disk.flush(folder_of(STATE)).map_err(failed(STATE))?;
     let made_of = current_made_of(disk);
-    if !has_boot_file && made_of.as_ref().is_some_and(|made_of| made_of.boot_file) {
-        // A card that lost its file is not a kiosk that was meant to forget everything.
-        let message = "there is no waypost.toml any more; put it back, or an empty one to start over";
-        // Remarks are about what would be without it.
-        problems.retain(|problem| problem.severity > Severity::Warning);
-        problems.insert(0, Problem::new(Severity::Error, None, None, message));
-        wanted = None;
-    }
+    let holds = match (&wanted, &made_of) {
+        (Some(_), _) => Holds::TheRest,
+        (None, Some(_)) => Holds::LastGood,
+        (None, None) => Holds::Defaults,
+    };
     let mut changes = Vec::new();
     let mut is_new = false;
-    let holds = if wanted.is_some() && !is_empty {
-        Holds::TheRest
-    } else if made_of.is_some() && wanted.is_none() {
-        Holds::LastGood
-    } else if wanted.is_some() {
-        Holds::TheRest
-    } else {
-        Holds::Defaults
-    };
     if let Some(wanted) = &mut wanted {
         if wanted.kept != kept {
             let text = toml::to_string(&wanted.kept).unwrap_or_default();

@@ -5,6 +5,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use anyhow::Context as _;
+use clap::{CommandFactory as _, Parser, Subcommand};
+use jiff::Timestamp;
+use jiff::tz::TimeZone;
+use log::{LevelFilter, error, info, warn};
+use terminal_size::terminal_size;
+use waypost_config::Severity;
+
 use crate::activate::{self, NoSystem, RUN, Running, System, activate};
 use crate::apply;
 use crate::boot_partition::{BootPartition, Change};
@@ -15,13 +23,6 @@ use crate::gateway::Gateway;
 use crate::machine::Machine;
 use crate::overview::{Mistakes, Overview, is_clock_synchronized};
 use crate::status::{self, Clock, STATUS};
-use anyhow::Context as _;
-use clap::{CommandFactory as _, Parser, Subcommand};
-use jiff::Timestamp;
-use jiff::tz::TimeZone;
-use log::{LevelFilter, error, info, warn};
-use terminal_size::terminal_size;
-use waypost_config::Severity;
 
 /// Sets up a Waypost kiosk from waypost.toml on its card's boot partition, and shows how it is.
 #[derive(Debug, Parser)]

@@ -50,8 +50,8 @@ pub fn text(problems: &[Problem], holds: Holds) -> Option<String> {
     });
     text.push_str(
         "\nWhat to do: change the lines that are named, save the file as plain text (UTF-8), put the card back and start\n\
-         the kiosk. This file is gone when nothing is left to say. Every key is explained in docs/kiosk-file.md and in the\n\
-         comments of the waypost.toml that came with the card.\n",
+         the kiosk. This file is gone when nothing is left to say. Every key is explained in waypost-example.toml beside it,\n\
+         and in docs/kiosk-file.md.\n",
     );
     Some(text.replace('\n', "\r\n"))
 }

@@ -44,8 +44,8 @@ pub struct Status {
     pub last_upload: Option<i64>,
     /// Whether the gateway relies on the clock.
     pub clock_trusted: Option<bool>,
-    /// How many phones it knows.
-    pub peers: usize,
+    /// Pairing codes that phones have used up since it was started.
+    pub codes_used: u64,
 }
 
 /// What needs somebody's attention.

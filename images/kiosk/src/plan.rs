@@ -36,13 +36,6 @@ pub struct Files {
     pub network_config: Option<Vec<u8>>,
 }
 
-impl Files {
-    /// Whether none is there.
-    pub fn is_empty(&self) -> bool {
-        self.boot_file.is_none() && self.user_data.is_none() && self.network_config.is_none()
-    }
-}
-
 /// What came of the files.
 #[derive(Debug, Clone)]
 pub struct Plan {

@@ -5,9 +5,13 @@
 mod kit;
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use kit::{Kiosk, SSH_KEY};
 use waypost_config::{Severity, Source, parse};
+use waypost_kiosk::console::{Session, Size};
+use waypost_kiosk::gateway::Gateway;
+use waypost_kiosk::overview::Overview;
 
 const MINE: &str = "10000000abcdef01";
 
@@ -222,17 +226,43 @@ fn a_bad_first_file_leaves_safe_defaults() {
 }
 
 #[test]
-fn a_file_that_is_gone_is_missed_and_an_empty_one_starts_over() {
+fn a_file_that_is_gone_or_emptied_is_missed_and_a_comment_starts_over() {
     let kiosk = started(WHOLE);
+    let before = (kiosk.current("settings.json"), kiosk.connections());
     fs::remove_file(kiosk.path("boot/firmware/waypost.toml")).unwrap();
-    kiosk.start();
-    assert_eq!(kiosk.settings()["host_name"], "clinic-mbale");
+    let log = kiosk.start();
+    assert_eq!((kiosk.current("settings.json"), kiosk.connections()), before);
     assert!(kiosk.errors().contains("there is no waypost.toml any more"), "{}", kiosk.errors());
-    kiosk.put("waypost.toml", "");
+    assert!(log.contains("there is no waypost.toml any more"), "{log}");
+    for left_by_a_cut in ["", "\0\0\0\0", "\u{feff}\r\n"] {
+        kiosk.put("waypost.toml", left_by_a_cut);
+        let log = kiosk.start();
+        assert_eq!((kiosk.current("settings.json"), kiosk.connections()), before, "{left_by_a_cut:?}");
+        let errors = kiosk.errors();
+        assert!(errors.contains("waypost.toml is empty, perhaps because the card was taken out"), "{errors}");
+        assert!(
+            errors.contains("as it did before") && log.contains("waypost.toml is empty"),
+            "{errors}{log}"
+        );
+        assert!(kiosk.text("run/waypost-kiosk/mistakes.json").contains("\"errors\":1"), "the screen's count");
+        assert_eq!(kiosk.text("boot/firmware/waypost.toml"), left_by_a_cut);
+        assert!(kiosk.text("var/lib/waypost-kiosk/secrets.toml").contains("wifi-secret"));
+    }
+    kiosk.put("waypost.toml", "#");
     kiosk.start();
     assert_eq!(kiosk.settings()["host_name"], "waypost-cdef01");
     assert_eq!(kiosk.connections().len(), 1);
     assert!(!kiosk.text("var/lib/waypost-kiosk/secrets.toml").contains("secret"));
+}
+
+#[test]
+fn a_first_file_that_is_empty_is_told_and_cloud_init_holds() {
+    let kiosk = Kiosk::new(MINE);
+    kiosk.put("waypost.toml", "");
+    kiosk.put("user-data", "#cloud-config\nhostname: from-cloud-init\n");
+    kiosk.start();
+    assert_eq!(kiosk.settings()["host_name"], "from-cloud-init");
+    assert!(kiosk.errors().contains("waypost.toml is empty"), "{}", kiosk.errors());
 }
 
 #[test]
@@ -352,4 +382,25 @@ fn the_screen_shows_a_code_where_it_can_be_seen() {
     assert!(show("/dev/ttyS0").contains('█'));
     kiosk.write("sys/class/drm/card0-HDMI-A-1/status", "connected\n");
     assert!(show("/dev/tty1").contains('█'));
+}
+
+#[test]
+fn a_used_code_leaves_the_screen_also_where_the_phone_was_known() {
+    let kiosk = started(WHOLE);
+    let answers = "#!/bin/sh\n# Answers as the gateway's command does; each code is another one.\nset -eu\ncase \"$2\" in\nstatus) cat \"$0.status\" ;;\npair) echo >> \"$0.codes\"; echo \"{\\\"text\\\":\\\"waypost://pair?v=1&k=code$(wc -l < \"$0.codes\")\\\",\\\"valid_seconds\\\":600}\" ;;\nesac\n";
+    kiosk.write("waypost", answers);
+    let waypost = kiosk.path("waypost");
+    fs::set_permissions(&waypost, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let (gateway, now) = (Gateway { program: waypost }, Instant::now());
+    let mut session = Session::default();
+    let mut turn = |codes_used: u64, seconds: u64| {
+        kiosk.write("waypost.status", &format!("{{\"peers\":1,\"codes_used\":{codes_used}}}"));
+        let (size, later) = (Size { columns: 80, rows: 25 }, Duration::from_secs(seconds));
+        session.turn(Overview::default(), &gateway, true, size, now + later)
+    };
+    let first = turn(0, 0).unwrap();
+    assert!(turn(0, 10).is_none(), "the code can be used still");
+    let second = turn(1, 20).expect("the code was used");
+    assert_ne!(first, second);
+    assert!(turn(1, 30).is_none(), "the new code can be used");
 }

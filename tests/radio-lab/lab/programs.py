@@ -119,9 +119,7 @@ class Kiosk:
         self.folder.mkdir()
         for name, source in (("certificate.pgp", "certificate.pgp"), ("ca.pem", "tls/ca.pem"), ("token", "token.txt")):
             shutil.copy(destination.home / source, self.folder / name)
-        (self.folder / "gateway.toml").write_text(
-            CONFIGURATION.format(port=port, adapter=adapter.address, destination=destination.port) + config
-        )
+        (self.folder / "gateway.toml").write_text(PLACES + configuration(adapter, destination, port) + config)
 
     def configure(self, name, text):
         """Adds or replaces a drop-in of the configuration (TOML), from the next start or reload on."""
@@ -227,11 +225,19 @@ class Phone:
         return self.run("list", *arguments).last["documents"]
 
 
-CONFIGURATION = """name = "Lab kiosk"
-store.path = "store"
-store.reserve = "16MiB"
+def configuration(adapter, destination, port):
+    """What every gateway of the lab is told, TOML; more tables may follow it."""
+    return CONFIGURATION.format(port=port, adapter=adapter.address, destination=destination.port)
+
+
+# Where a gateway that is no service keeps its things: in its own folder.
+PLACES = """store.path = "store"
 identity.key_file = "identity.key"
 control.socket = "control.sock"
+"""
+
+CONFIGURATION = """name = "Lab kiosk"
+store.reserve = "16MiB"
 lan.listen = ["127.0.0.1:{port}"]
 lan.advertise = false
 ble.adapters = ["{adapter}"]

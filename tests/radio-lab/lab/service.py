@@ -7,7 +7,7 @@ import subprocess
 from pathlib import Path
 
 from .bluez import GIVEN, systemctl
-from .programs import BIN, Kiosk
+from .programs import BIN, Kiosk, configuration
 
 UNIT = "waypost.service"
 ETC, STATE, DROP_INS = Path("/etc/waypost"), Path("/var/lib/waypost"), Path(f"/run/systemd/system/{UNIT}.d")
@@ -40,9 +40,7 @@ class Service(Kiosk):
             shutil.copy(self.destination.home / source, ETC / name)
             shutil.chown(ETC / name, "root", "waypost")
             (ETC / name).chmod(0o640)
-        (ETC / "gateway.toml").write_text(
-            CONFIGURATION.format(adapter=self.adapter.address, destination=self.destination.port) + self.config
-        )
+        (ETC / "gateway.toml").write_text(configuration(self.adapter, self.destination, 4180) + self.config)
         systemctl("daemon-reload")
         systemctl("reload", "dbus.service")
         self.lab.run("udevadm", "control", "--reload")
@@ -118,21 +116,3 @@ def fails(work, *arguments):
     except subprocess.CalledProcessError:
         return True
     return False
-
-
-CONFIGURATION = """name = "Lab kiosk"
-store.reserve = "16MiB"
-lan.listen = ["127.0.0.1:4180"]
-lan.advertise = false
-ble.adapters = ["{adapter}"]
-upload.probe_interval = "1s"
-upload.max_backoff = "1s"
-log.level = "debug"
-
-[[destination]]
-name = "clinic"
-url = "https://127.0.0.1:{destination}"
-certificate = "certificate.pgp"
-token_file = "token"
-ca_file = "ca.pem"
-"""

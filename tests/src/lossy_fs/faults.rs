@@ -1,7 +1,8 @@
 //! The numbering of a disk's operations and the faults that tests attach to them.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
 
 use nix::errno::Errno;
 
@@ -78,6 +79,7 @@ struct Trigger {
 pub(crate) struct Faults {
     triggers: Vec<Trigger>,
     lie: Option<Matcher>,
+    unreadable: Vec<(PathBuf, Range<u64>)>,
     pub(crate) trace: Vec<Operation>,
     pub(crate) capacity: Option<u64>,
     pub(crate) off: bool,
@@ -105,6 +107,21 @@ impl Faults {
 
     pub(crate) fn lie(&mut self, matches: Matcher) {
         self.lie = Some(matches);
+    }
+
+    pub(crate) fn refuse_reads(&mut self, path: PathBuf, bytes: Range<u64>) {
+        self.unreadable.push((path, bytes));
+    }
+
+    /// Whether any byte of a file cannot be read.
+    pub(crate) fn has_unreadable(&self) -> bool {
+        !self.unreadable.is_empty()
+    }
+
+    /// Whether one of these bytes of a file cannot be read.
+    pub(crate) fn is_unreadable(&self, path: &Path, bytes: &Range<u64>) -> bool {
+        let is_hit = |bad: &Range<u64>| bad.start < bytes.end && bytes.start < bad.end;
+        self.unreadable.iter().any(|(of, bad)| of == path && is_hit(bad))
     }
 
     /// Numbers an operation and looks for what a test has in store for it.

@@ -59,6 +59,14 @@ impl Adapter {
         read(&mut self.shared.disk())
     }
 
+    fn is_unreadable(&self, inode: u64, offset: u64, size: u32) -> bool {
+        if !self.shared.faults().has_unreadable() {
+            return false;
+        }
+        let path = self.shared.disk().path(inode);
+        self.shared.faults().is_unreadable(&path, &(offset..offset + u64::from(size)))
+    }
+
     /// Numbers an operation, lets faults decide about it, and carries it out. `Ok(None)`: a sync that is only claimed.
     fn act<T>(
         &self,
@@ -312,6 +320,9 @@ impl Filesystem for Adapter {
         _lock_owner: Option<LockOwner>,
         reply: ReplyData,
     ) {
+        if self.is_unreadable(ino.0, offset, size) {
+            return reply.error(code(Errno::EIO));
+        }
         match self.look(|disk| Ok(disk.file(ino.0)?.current.read(offset, size as usize))) {
             Ok(bytes) => reply.data(&bytes),
             Err(errno) => reply.error(code(errno)),

@@ -13,7 +13,8 @@
 //!
 //! Operations are numbered
 //! ([`LossyDisk::trace`]), and a test may attach faults to them: run a hook and cut the power ([`LossyDisk::at`],
-//! [`LossyDisk::when`]), return an error, lie about syncs ([`LossyDisk::lie`]), be full ([`LossyDisk::fill`]).
+//! [`LossyDisk::when`]), return an error, lie about syncs ([`LossyDisk::lie`]), be full ([`LossyDisk::fill`]), not be
+//! readable somewhere ([`LossyDisk::refuse_reads`]).
 //!
 //! It needs `/dev/fuse` and the right to mount: root, or root of a user namespace (`tests/tools/run-test.sh`). If the process that runs it is killed, its mount points stay behind,
 //! dead, until they are unmounted by hand.
@@ -26,6 +27,7 @@ mod volatile;
 
 use std::fs::OpenOptions;
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -185,6 +187,12 @@ impl LossyDisk {
     /// test would fail if the program left that sync out.
     pub fn lie(&self, matches: impl Fn(&Operation) -> bool + Send + 'static) {
         self.shared.faults().lie(Box::new(matches));
+    }
+
+    /// From now on, reading one of these bytes of the file at `path` (from the root of the disk) fails with EIO, as on a card
+    /// that is dying. What the kernel has read before it may still have: arm it before anybody reads the file.
+    pub fn refuse_reads(&self, path: impl Into<PathBuf>, bytes: Range<u64>) {
+        self.shared.faults().refuse_reads(path.into(), bytes);
     }
 
     /// The size of the disk in bytes. When files take as much, growing one fails with ENOSPC.

@@ -29,7 +29,7 @@ use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
 
-pub use damage::damage_body;
+pub use damage::{damage_body, page_of_body};
 pub use destination::Destination;
 pub use far::{default_route, over_a_line, replug};
 pub use gateway::Gateway;

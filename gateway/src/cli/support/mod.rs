@@ -3,14 +3,14 @@
 mod redact;
 mod sources;
 
-use std::fs::OpenOptions;
-use std::io::{self, Write};
+use std::fs::{self, File, OpenOptions};
+use std::io;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::Context as _;
+use anyhow::{Context as _, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
 use serde_json::json;
@@ -33,14 +33,23 @@ pub(super) fn support(config: &Path, json: bool, to: Option<PathBuf>) -> anyhow:
         None => PathBuf::from(format!("{name}.tar.gz")),
     };
     let redactor = Redactor::new(&loaded.config)?;
+    let made = create(&file)?;
+    // Some parts take a while where something does not work.
+    let show = |part: &str| {
+        if !json {
+            output::line(&format!("  {part}"));
+        }
+    };
+    if !json {
+        output::line(&format!("{} gets these parts:", file.display()));
+    }
     let parts = parts(config, &loaded);
-    let written = write(&file, &name, &parts, &redactor)
+    let written = write(made, &name, &parts, &redactor, show)
+        .inspect_err(|_| drop(fs::remove_file(&file)))
         .with_context(|| format!("the bundle could not be written to {}", file.display()))?;
     match json {
         true => output::json(&json!({ "file": file, "parts": written, "redacted": redactor.count() }))?,
         false => {
-            output::line(&format!("{} has {} parts:", file.display(), written.len()));
-            written.iter().for_each(|part| output::line(&format!("  {part}")));
             output::line(&format!(
                 "{} keys, addresses and secrets were taken out. Look through it before you send it: names of networks, \
                  destinations and the kiosk are in it.",
@@ -51,9 +60,26 @@ pub(super) fn support(config: &Path, json: bool, to: Option<PathBuf>) -> anyhow:
     Ok(ExitCode::SUCCESS)
 }
 
-fn write(file: &Path, name: &str, parts: &[Part], redactor: &Redactor) -> io::Result<Vec<String>> {
-    // Whoever may look into it is the admin's choice.
-    let made = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(file)?;
+/// A new file: this runs as root, mostly in a folder that others may write to, so that nothing that is there is followed or
+/// overwritten. Whoever may look into it is the admin's choice.
+fn create(file: &Path) -> anyhow::Result<File> {
+    match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
+        Ok(made) => Ok(made),
+        Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
+            "{} is there already and is left as it is: name another file, or a folder for a new one",
+            file.display()
+        ),
+        Err(error) => Err(error).with_context(|| format!("{} could not be made", file.display())),
+    }
+}
+
+fn write(
+    made: File,
+    name: &str,
+    parts: &[Part],
+    redactor: &Redactor,
+    mut show: impl FnMut(&str),
+) -> io::Result<Vec<String>> {
     let mut tar = tar::Builder::new(GzEncoder::new(made, Compression::default()));
     let modified = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).map_or(0, |time| time.as_secs());
     let mut written = Vec::new();
@@ -64,11 +90,10 @@ fn write(file: &Path, name: &str, parts: &[Part], redactor: &Redactor) -> io::Re
         header.set_mode(0o600);
         header.set_mtime(modified);
         tar.append_data(&mut header, format!("{name}/{}", part.name), text.as_bytes())?;
+        show(part.name);
         written.push(part.name.to_owned());
     }
-    let made = tar.into_inner()?.finish()?;
-    made.sync_all()?;
-    (&made).flush()?;
+    tar.into_inner()?.finish()?.sync_all()?;
     Ok(written)
 }
 
@@ -82,6 +107,22 @@ fn shortened(text: &str) -> &str {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_there_is_neither_followed_nor_overwritten() {
+        let folder = tempfile::tempdir().unwrap();
+        let (there, link) = (folder.path().join("there"), folder.path().join("link"));
+        fs::write(&there, "mine").unwrap();
+        std::os::unix::fs::symlink(folder.path().join("nothing"), &link).unwrap();
+        for path in [&there, &link] {
+            let error = create(path).unwrap_err().to_string();
+            assert!(error.contains("is there already and is left as it is"), "{error}");
+        }
+        assert_eq!(fs::read_to_string(&there).unwrap(), "mine");
+        assert!(!folder.path().join("nothing").exists());
+        let error = create(&folder.path().join("no/folder")).unwrap_err().to_string();
+        assert!(error.ends_with("no/folder could not be made"), "{error}");
+    }
 
     #[test]
     fn of_a_long_text_the_last_lines_are_kept() {

@@ -14,7 +14,7 @@ const SPARE: Duration = Duration::from_secs(60);
 #[derive(Debug, Default)]
 pub struct Session {
     code: Option<(Code, Instant)>,
-    peers: Option<usize>,
+    codes_used: Option<u64>,
     shown: Vec<String>,
 }
 
@@ -30,7 +30,7 @@ impl Session {
     ) -> Option<Vec<String>> {
         let status = gateway.status();
         match status.as_ref().ok().filter(|_| is_seen) {
-            Some(status) => self.renew(now, status.peers, || gateway.pair()),
+            Some(status) => self.renew(now, status.codes_used, || gateway.pair()),
             // Nobody sees it, so that nobody can use it; the gateway forgets it in time.
             None => self.code = None,
         }
@@ -49,9 +49,10 @@ impl Session {
         self.shown.clear();
     }
 
-    /// A new code where there is none, where it ends soon, or where another phone is known than before: the code was used.
-    fn renew(&mut self, now: Instant, peers: usize, pair: impl FnOnce() -> Result<Code, AskError>) {
-        let is_used = self.peers.is_some_and(|before| peers > before);
+    /// A new code where there is none, where it ends soon, or where the count of used codes is another one than before: the
+    /// code was used, or the gateway counts anew.
+    fn renew(&mut self, now: Instant, codes_used: u64, pair: impl FnOnce() -> Result<Code, AskError>) {
+        let is_used = self.codes_used.is_some_and(|before| codes_used != before);
         let is_over = self.code.as_ref().is_none_or(|(code, since)| {
             let lifetime = Duration::from_secs(code.valid_seconds);
             now.duration_since(*since) + SPARE.min(lifetime / 2) >= lifetime
@@ -59,7 +60,7 @@ impl Session {
         if is_used || is_over {
             self.code = pair().ok().map(|code| (code, now));
         }
-        self.peers = Some(peers);
+        self.codes_used = Some(codes_used);
     }
 }
 
@@ -100,7 +101,8 @@ mod tests {
         session.renew(later(500), 3, || panic!("the second can be used still"));
         session.renew(later(570), 3, || code("third"));
         assert_eq!(text(&session), Some("third"));
-        session.renew(later(580), 2, || panic!("a phone that was forgotten uses no code"));
+        session.renew(later(580), 0, || code("after a restart of the gateway"));
+        assert_eq!(text(&session), Some("after a restart of the gateway"));
     }
 
     #[test]

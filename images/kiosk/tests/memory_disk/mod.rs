@@ -1,10 +1,14 @@
 //! A disk in memory that knows what is durable: a file's content once the file is flushed, names in a folder once the folder
-//! is. After so many steps its power goes.
+//! is. Below [`BOOT`] it is FAT, where a file that is renamed has no size until it is flushed under its new name. After so
+//! many steps its power goes.
 
 use std::collections::BTreeMap;
 use std::io;
 
 use waypost_kiosk::disk::{Disk, Readers, folder_of};
+
+/// Where the boot partition is mounted.
+pub(crate) const BOOT: &str = "/boot/firmware";
 
 /// What a cut takes of what was not flushed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -202,6 +206,11 @@ impl Disk for MemoryDisk {
         self.step()?;
         let name = self.names.remove(from).ok_or_else(not_found)?;
         assert_ne!(name, Name::Folder, "folders are not renamed here");
+        if let Name::File(file) = name
+            && folder_of(to) == BOOT
+        {
+            self.durable_contents[file].clear();
+        }
         self.names.insert(to.to_owned(), name);
         Ok(())
     }

@@ -1,0 +1,39 @@
+# The package of a kiosk's own set-up: what it made of waypost.toml, secrets with it, survives a removal and goes with a purge.
+. /scenarios/lib.bash
+
+# Without what it depends on, which the small Debians do not have: NetworkManager among others.
+step "the package says what it contains"
+dpkg --force-depends --install /trial/kiosk/waypost-kiosk_*.deb
+is "the name of the program" "$(waypost-kiosk --version | cut -d' ' -f1)" waypost-kiosk
+there /usr/share/doc/waypost-kiosk/{copyright,changelog.gz,changelog.Debian.gz,THIRD-PARTY.md}
+
+step "it takes up a file below another root, from where it is put into its place"
+mkdir -p /tmp/root/boot/firmware
+cat >/tmp/root/boot/firmware/waypost.toml <<'END'
+name = "Clinic"
+[[network]]
+wifi = "ClinicNet"
+password = "wifi-secret"
+END
+waypost-kiosk --root /tmp/root apply
+cp -a /tmp/root/var/lib/waypost-kiosk /var/lib/
+grep -q wifi-secret /var/lib/waypost-kiosk/secrets.toml || fail "the secret was not kept"
+touch /var/lib/neighbour
+
+step "a removal leaves it"
+dpkg --remove waypost-kiosk
+gone /usr/bin/waypost-kiosk
+there /var/lib/waypost-kiosk/secrets.toml /var/lib/waypost-kiosk/current/settings.json
+
+step "a purge deletes it, and nothing beside it"
+dpkg --purge waypost-kiosk
+gone /var/lib/waypost-kiosk
+there /var/lib/neighbour
+
+step "a purge where it is on another file system leaves the empty folder"
+dpkg --force-depends --install /trial/kiosk/waypost-kiosk_*.deb
+mkdir /var/lib/waypost-kiosk
+mount -t tmpfs none /var/lib/waypost-kiosk
+cp -a /tmp/root/var/lib/waypost-kiosk/. /var/lib/waypost-kiosk/
+dpkg --purge waypost-kiosk
+is "what is left" "$(ls -A /var/lib/waypost-kiosk)" ""
