@@ -6,6 +6,7 @@
 #   make test-deb [SCENARIOS="a b"]    packages of this machine's architecture, tried in small Debians
 #   make image                         the image for Raspberry Pis, into target/image
 #   make test-image                    that image, tried in an emulated machine
+#   make soak-image [CUTS=100]         the image on an emulated Raspberry Pi 3: power cuts, time to start, built twice; hours
 #   make lint                          format, notices, clippy, documentation, all warnings denied
 #   make deny                          licences, bans and sources of all dependencies, by cargo-deny
 #   make bench [FIGURES="a b"]         the figures of docs/performance.md
@@ -28,7 +29,7 @@ PROGRAMS := -p waypost-gateway -p waypost-phone -p waypost-destination
 # Test programs that need root get it, or say how they would.
 AS_ROOT := --config "target.'cfg(unix)'.runner = [\"$$PWD/tests/tools/run-test.sh\"]"
 
-.PHONY: setup build demo test test-radio test-service deb test-deb image test-image bench-radio lint bench deny
+.PHONY: setup build demo test test-radio test-service deb test-deb image test-image soak-image bench-radio lint bench deny
 
 setup:
 	@tests/tools/setup.sh
@@ -74,6 +75,13 @@ test-image: setup
 	@tests/tools/step.sh "image" images/build.sh --profile dev
 	@WAYPOST_IMAGE="$$(realpath "$(BUILT)/image")" tests/tools/step.sh "image, tried" \
 	    $(CARGO) $(AS_ROOT) test --locked -p waypost-tests --test image -- --ignored --nocapture
+
+# What it prints is kept in target/image/soak.jsonl, a line for every ten cuts.
+soak-image: setup
+	@$(CARGO) build --locked --workspace --all-targets
+	@tests/tools/step.sh "image, built twice" images/twice.sh
+	@WAYPOST_IMAGE="$$(realpath "$(BUILT)/image")" WAYPOST_CUTS="$(CUTS)" tests/tools/step.sh "image, soaked" \
+	    $(CARGO) $(AS_ROOT) test --locked -p waypost-tests --test soak_image -- --ignored --nocapture --test-threads=1
 
 # Our links against bare ones, both in one guest: a JSON object for each figure.
 bench-radio: setup

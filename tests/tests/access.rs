@@ -184,7 +184,12 @@ fn only_phones_that_are_known_learn_to_recognise_the_gateway_in_the_air() {
     let key = identity(2).public().to_string();
     wait_until("the phone is known", || {
         let peers = site.gateway.ask(&serde_json::json!({ "do": "peers" }));
-        peers.as_array().unwrap().iter().any(|peer| peer["key"] == key && peer["class"] == "paired").then_some(())
+        peers
+            .as_array()
+            .unwrap()
+            .iter()
+            .any(|peer| peer["key"] == key && peer["class"] == "paired")
+            .then_some(())
     });
     for introduction in [&known, &Introduction::Open] {
         assert_eq!(advertising_key(&site, introduction, 2), Some(told.clone()));

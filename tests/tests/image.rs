@@ -6,7 +6,7 @@ use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use waypost_tests::kiosk::{Admin, Card, Guide, Machine, Reach};
+use waypost_tests::kiosk::{Admin, Board, Card, Guide, Machine, Reach, python, tool};
 use waypost_tests::scenario::{Destination, Phone, content, folder, say, wait_until};
 
 /// Emulated, on a machine that does other things besides.
@@ -41,7 +41,7 @@ fn a_kiosk_takes_one_file_and_a_document_and_delivers_it_after_three_power_cuts(
     let (root, small) = (card.digest(2), card.partition(4).size());
 
     // What an admin may forget: no file at all, and the clock is in 1970.
-    let mut machine = Machine::boot(&card, &reach, &logs, 1);
+    let mut machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 1);
     let took = machine.wait_for(SERVES, BOOT);
     say(&format!("without a file, the gateway serves {} s after power-on", took.as_secs()));
     let status = wait_for_text(&machine, &card, "waypost-status.txt");
@@ -56,7 +56,7 @@ fn a_kiosk_takes_one_file_and_a_document_and_delivers_it_after_three_power_cuts(
 
     // One that nobody can read.
     card.write("waypost.toml", "name = \"Clinic\n[[destination]]\n");
-    let mut machine = Machine::boot(&card, &reach, &logs, 2);
+    let mut machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 2);
     machine.wait_for(SERVES, BOOT);
     has_no_failed_units(&machine);
     machine.cut(&mut card);
@@ -64,10 +64,8 @@ fn a_kiosk_takes_one_file_and_a_document_and_delivers_it_after_three_power_cuts(
     assert!(errors.contains("line 1") && errors.contains("not TOML"), "{errors}");
 
     // Actions 2 and 3.
-    card.write("ministry.asc", &armored(&destination));
-    card.write("ministry-ca.pem", &std::fs::read_to_string(destination.authority()).unwrap());
-    card.write("waypost.toml", &configuration(&guide, &destination, &admin, &reach));
-    let mut machine = Machine::boot(&card, &reach, &logs, 3);
+    guide.configure(&card, &destination, &admin, &reach);
+    let mut machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 3);
     machine.wait_for(SERVES, BOOT);
     machine.wait_for_ssh(&admin, &reach, BOOT);
 
@@ -93,10 +91,10 @@ fn a_kiosk_takes_one_file_and_a_document_and_delivers_it_after_three_power_cuts(
     machine.cut(&mut card);
 
     // In the middle of the start, and right after a document was taken.
-    let mut machine = Machine::boot(&card, &reach, &logs, 4);
+    let mut machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 4);
     machine.wait_for("Mounted data.mount", BOOT);
     machine.cut(&mut card);
-    let mut machine = Machine::boot(&card, &reach, &logs, 5);
+    let mut machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 5);
     machine.wait_for(SERVES, BOOT);
     phone.add(&[("late", &late)]);
     wait_until_transferred(&phone, 1);
@@ -104,7 +102,7 @@ fn a_kiosk_takes_one_file_and_a_document_and_delivers_it_after_three_power_cuts(
 
     // What was acknowledged is there, and goes out when a way out is there.
     destination.start();
-    let machine = Machine::boot(&card, &reach, &logs, 6);
+    let machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 6);
     wait_for_inbox(&destination, 3);
     say(&format!("delivered {} s after power-on", machine.running().as_secs()));
     let mut contents: Vec<Vec<u8>> = destination.inbox().into_values().collect();
@@ -121,6 +119,22 @@ fn a_kiosk_takes_one_file_and_a_document_and_delivers_it_after_three_power_cuts(
     assert_eq!(card.read("waypost-errors.txt"), None);
 }
 
+#[test]
+#[ignore = "it needs an image: make test-image"]
+fn the_bill_of_materials_is_one_and_names_what_the_kiosk_is_made_of() {
+    let image =
+        PathBuf::from(std::env::var_os("WAYPOST_IMAGE").expect("WAYPOST_IMAGE is the folder with the image"));
+    let bill = image.join("waypost-arm64.img.cdx.json");
+    let ran = Command::new(python("bill.txt", &[])).arg(tool("bill.py")).arg(&bill).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let bill: Value = serde_json::from_slice(&std::fs::read(bill).unwrap()).unwrap();
+    let names: Vec<_> =
+        bill["components"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
+    for name in ["waypost", "bluez", "linux-image-arm64", "sequoia-openpgp"] {
+        assert!(names.contains(&name), "{name} is not in {names:?}");
+    }
+}
+
 /// The guide's first action, on a file that is the card.
 fn flash(guide: &Guide, image: &Path, folder: &Path) -> Card {
     let flashed = folder.join("flashed.img");
@@ -131,30 +145,6 @@ fn flash(guide: &Guide, image: &Path, folder: &Path) -> Card {
     let card = Card::flash(&flashed, CARD);
     std::fs::remove_file(flashed).unwrap();
     card
-}
-
-fn armored(destination: &Destination) -> String {
-    std::fs::read(destination.certificate())
-        .map(|bytes| waypost_openpgp::Certificate::from_bytes(&bytes).unwrap().to_armor())
-        .unwrap()
-}
-
-/// The guide's own, with what is this destination's and this admin's; it is tried often.
-fn configuration(guide: &Guide, destination: &Destination, admin: &Admin, reach: &Reach) -> String {
-    let mut text = guide.block(2, "toml").to_owned();
-    for (theirs, ours) in [
-        ("ssh-ed25519 AAAA… grace@laptop", admin.public.as_str()),
-        ("https://example.org/waypost", "https://10.0.2.100"),
-        ("\"ministry.asc\"", "\"ministry.asc\"\nca = \"ministry-ca.pem\""),
-        ("the token", destination.token()),
-    ] {
-        assert_eq!(text.matches(theirs).count(), 1, "{theirs} in {text}");
-        text = text.replace(theirs, ours);
-    }
-    text + &format!(
-        "\n[gateway]\nlan.addresses = [\"{}\"]\nupload.probe_interval = \"5s\"\nupload.max_backoff = \"5s\"\nstore.reserve = \"16MiB\"\n",
-        reach.gateway
-    )
 }
 
 /// What an admin would look at.

@@ -3,6 +3,9 @@
 use std::fs;
 use std::path::Path;
 
+use super::{Admin, Card, Reach};
+use crate::scenario::Destination;
+
 /// The guide's text.
 pub struct Guide(String);
 
@@ -41,6 +44,29 @@ impl Guide {
             .split_once("`ssh admin@ADDRESS ")
             .unwrap_or_else(|| panic!("action {action} has nothing to type over SSH"));
         rest.split_once('`').expect("code ends").0
+    }
+
+    /// The second action: the guide's own file, with what is this destination's and this admin's, and short waits.
+    pub fn configure(&self, card: &Card, destination: &Destination, admin: &Admin, reach: &Reach) {
+        let mut text = self.block(2, "toml").to_owned();
+        for (theirs, ours) in [
+            ("ssh-ed25519 AAAA… grace@laptop", admin.public.as_str()),
+            ("https://example.org/waypost", "https://10.0.2.100"),
+            ("\"ministry.asc\"", "\"ministry.asc\"\nca = \"ministry-ca.pem\""),
+            ("the token", destination.token()),
+        ] {
+            assert_eq!(text.matches(theirs).count(), 1, "{theirs} in {text}");
+            text = text.replace(theirs, ours);
+        }
+        text += &format!(
+            "\n[gateway]\nlan.addresses = [\"{}\"]\nupload.probe_interval = \"5s\"\nupload.max_backoff = \"5s\"\nstore.reserve = \"16MiB\"\n",
+            reach.gateway
+        );
+        let certificate = fs::read(destination.certificate()).unwrap();
+        let certificate = waypost_openpgp::Certificate::from_bytes(&certificate).unwrap();
+        card.write("ministry.asc", &certificate.to_armor());
+        card.write("ministry-ca.pem", &fs::read_to_string(destination.authority()).unwrap());
+        card.write("waypost.toml", &text);
     }
 
     fn action(&self, number: usize) -> &str {

@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::Card;
+use super::{Board, Card};
 use crate::process::Process;
 
 /// Where the guest finds the destination: an address that the emulated network forwards to this machine.
@@ -52,59 +52,21 @@ pub struct Admin {
 }
 
 impl Machine {
-    /// Puts the card in and switches it on, with the clock where boards without one begin. `folder` gets the console's log.
-    pub fn boot(card: &Card, reach: &Reach, folder: &Path, number: u32) -> Self {
-        let (kernel, initrd) = (folder.join("vmlinuz"), folder.join("initrd.img"));
-        // The board's firmware would load these.
-        card.copy_out("vmlinuz", &kernel);
-        card.copy_out("initrd.img", &initrd);
-        let line = card.read("cmdline.txt").expect("a card has a cmdline.txt");
-        let line = line.trim().replace("console=ttyS1,115200", "console=ttyAMA0");
-        // The board has no serial number that the machine's id could come from.
-        let line = format!("{line} systemd.show_status=yes systemd.machine_id=77617970{:024x}", 1);
-        let console = folder.join(format!("console-{number}.txt"));
-        let control = folder.join(format!("control-{number}"));
+    /// Puts the card in and switches it on. `folder` gets the console's log and what is on the screen.
+    pub fn boot(card: &Card, board: &Board, reach: &Reach, folder: &Path, number: u32) -> Self {
+        let path = |name: &str| folder.join(format!("{name}-{number}"));
+        let (console, control, screen) = (path("console"), path("control"), path("screen"));
         // Not the last run's.
         for file in [&console, &control] {
             drop(fs::remove_file(file));
         }
-        let network = format!(
+        let mut command = board.command(card, folder, &console);
+        command.arg("-netdev").arg(format!(
             "user,id=network,restrict=on,hostfwd=tcp:{}-:4180,hostfwd=tcp:{}-:22,guestfwd=tcp:{DESTINATION}-cmd:socat - TCP:{}",
             reach.gateway, reach.ssh, reach.destination
-        );
-        let mut command = Command::new("qemu-system-aarch64");
-        command.args([
-            "-M",
-            "virt",
-            "-cpu",
-            "cortex-a72",
-            "-smp",
-            "2",
-            "-m",
-            "1024",
-            "-nodefaults",
-            "-no-reboot",
-        ]);
-        command.args(["-display", "none", "-monitor", "none", "-rtc", "base=1970-01-01T00:00:10"]);
-        command.arg("-serial").arg(format!("file:{}", console.display()));
-        command.arg("-kernel").arg(&kernel).arg("-initrd").arg(&initrd).args(["-append", &line]);
-        command
-            .arg("-drive")
-            .arg(format!("file={},if=none,id=card,format=raw,cache=writeback", card.path().display()));
-        command.args([
-            "-device",
-            "virtio-blk-pci,drive=card",
-            "-device",
-            "virtio-rng-pci",
-            "-device",
-            "i6300esb",
-        ]);
-        command.args(["-netdev", &network, "-device", "virtio-net-pci,netdev=network"]);
-        // A screen, that only QEMU sees.
-        command.args(["-device", "virtio-gpu-pci,xres=800,yres=600"]);
+        ));
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", control.display()));
-        let process = Process::start(command, folder.join(format!("qemu-{number}.txt"))).unwrap();
-        let screen = folder.join(format!("screen-{number}.ppm"));
+        let process = Process::start(command, path("qemu")).unwrap();
         Machine { process, console, control, screen, begun: Instant::now() }
     }
 

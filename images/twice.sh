@@ -1,0 +1,28 @@
+#!/usr/bin/env bash
+# Builds the image twice, everything anew each time (Debian's part, our programs), and compares what is on the cards bit for bit.
+#   images/twice.sh [--profile dev]
+set -euo pipefail
+cd "$(dirname "$0")/.."
+target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
+out=$target/image
+profile=release
+[ "${1:-}" != --profile ] || profile=$2
+
+for time in first second; do
+    # Cargo's folder of the dev profile has another name.
+    rm -rf "$target/aarch64-unknown-linux-gnu/${profile/#dev/debug}" "$out/$time"
+    images/build.sh --fresh --profile "$profile"
+    mkdir "$out/$time"
+    mv "$out/root.squashfs" "$out/boot.vfat" "$out/data.ext4" "$out/parts" "$out/$time/"
+done
+same=yes
+for part in root.squashfs boot.vfat data.ext4; do
+    cmp --silent "$out/first/$part" "$out/second/$part" || { echo "$part differs" >&2 && same=no; }
+done
+if [ $same = no ]; then
+    diff --recursive --brief --no-dereference "$out/first/parts" "$out/second/parts" >&2 || true
+    exit 1
+fi
+printf '{"built_twice": "the same", "profile": "%s", "root": "%s"}\n' "$profile" "$(sha256sum <"$out/first/root.squashfs" | cut -d' ' -f1)" |
+    tee -a "$out/soak.jsonl"
+rm -rf "$out/first" "$out/second"

@@ -1,0 +1,90 @@
+//! The boards that QEMU emulates, as far as a card needs them.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use super::Card;
+
+/// What a card is put into.
+pub enum Board {
+    /// QEMU's own: fast, with a network, a screen and a watchdog that are no Raspberry Pi's. Its clock begins in 1970, as that of
+    /// boards without one does.
+    Virt,
+    /// A Raspberry Pi 3 B, with its card reader, its serial lines and USB. It has no watchdog: QEMU's resets the board as soon as
+    /// it is set.
+    Pi3 {
+        /// Where whoever plays the Bluetooth controller listens; absent: there is none.
+        controller: Option<PathBuf>,
+        /// Further arguments of the kernel.
+        arguments: String,
+    },
+}
+
+impl Board {
+    /// QEMU with this board and card, but for its network, whose end here is called `network`. What the board's firmware would
+    /// load from the card goes to `folder`.
+    pub(super) fn command(&self, card: &Card, folder: &Path, console: &Path) -> Command {
+        let load = |name: &str| {
+            card.copy_out(name, &folder.join(name));
+            folder.join(name)
+        };
+        let line = card.read("cmdline.txt").expect("a card has a cmdline.txt");
+        let line = format!("{} systemd.show_status=yes", line.trim());
+        let mut command = Command::new("qemu-system-aarch64");
+        command.args(["-display", "none", "-monitor", "none", "-no-reboot"]);
+        command.arg("-kernel").arg(load("vmlinuz")).arg("-initrd").arg(load("initrd.img"));
+        let drive = format!("file={},format=raw,cache=writeback", card.path().display());
+        let console = format!("file:{}", console.display());
+        match self {
+            Board::Virt => {
+                // It has no serial number that the machine's id could come from.
+                let line = line.replace("console=ttyS1,115200", "console=ttyAMA0");
+                let line = format!("{line} systemd.machine_id=77617970{:024x}", 1);
+                command.args(["-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024", "-nodefaults"]);
+                command.args(["-rtc", "base=1970-01-01T00:00:10", "-serial", &console, "-append", &line]);
+                command.args([
+                    "-drive",
+                    &format!("{drive},if=none,id=card"),
+                    "-device",
+                    "virtio-blk-pci,drive=card",
+                ]);
+                command.args([
+                    "-device",
+                    "virtio-rng-pci",
+                    "-device",
+                    "i6300esb",
+                    "-device",
+                    "virtio-net-pci,netdev=network",
+                ]);
+                // A screen, that only QEMU sees.
+                command.args(["-device", "virtio-gpu-pci,xres=800,yres=600"]);
+            }
+            Board::Pi3 { controller, arguments } => {
+                let tree = load("bcm2837-rpi-3-b.dtb");
+                // The board's own Bluetooth, which QEMU does not have: its serial line is free for another controller.
+                let ran = Command::new("fdtput")
+                    .arg("-r")
+                    .arg(&tree)
+                    .arg("/soc/serial@7e201000/bluetooth")
+                    .status()
+                    .unwrap_or_else(|error| panic!("fdtput (Debian package device-tree-compiler): {error}"));
+                assert!(ran.success());
+                command.args(["-M", "raspi3b"]).arg("-dtb").arg(tree);
+                command.arg("-serial").arg(match controller {
+                    Some(socket) => format!("unix:{}", socket.display()),
+                    None => "null".to_owned(),
+                });
+                let line = format!("{line} module_blacklist=bcm2835_wdt {arguments}");
+                command.args(["-serial", &console, "-append", line.trim_end()]);
+                command.args([
+                    "-drive",
+                    &format!("{drive},if=sd"),
+                    "-usb",
+                    "-device",
+                    "usb-net,netdev=network",
+                ]);
+            }
+        }
+        command
+    }
+}

@@ -1,0 +1,247 @@
+//! The image on an emulated Raspberry Pi 3, over many power cuts: nothing that a phone was told is stored is ever missing. And
+//! how soon after power-on phones see it. `make soak-image` builds the image and runs this, for hours.
+
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::{Duration, Instant};
+
+use data_encoding::BASE64;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore as _, SeedableRng as _};
+use serde_json::{Value, json};
+use waypost_tests::kiosk::{Admin, Board, Card, Guide, Machine, Reach, python, tool};
+use waypost_tests::process::Process;
+use waypost_tests::scenario::{Destination, Phone, content, folder, say};
+
+/// Emulated, on a machine that does other things besides.
+const BOOT: Duration = Duration::from_secs(900);
+const SERVES: &str = "Started waypost.service";
+/// The last that a board says that does nothing but start.
+const IS_UP: &str = "login: ";
+/// The emulated card reader takes powers of two.
+const CARD: u64 = 2 << 30;
+/// The power goes within so many seconds of power-on; all is up after two thirds of it.
+const CUT_WITHIN: u64 = 150;
+/// Then the destination is reached once, and must have all that phones were told is stored.
+const CUTS_TO_DELIVERY: u32 = 10;
+/// What the image would start of ours.
+const OURS: [&str; 7] = [
+    "waypost.service",
+    "waypost-grow.service",
+    "waypost-kiosk.service",
+    "waypost-kiosk-console.service",
+    "waypost-kiosk-status.service",
+    "waypost-kiosk-status.timer",
+    "waypost-ssh-key.service",
+];
+
+struct Soak {
+    folder: PathBuf,
+    card: Card,
+    reach: Reach,
+    admin: Admin,
+    boots: u32,
+}
+
+impl Soak {
+    fn boot(&mut self, controller: Option<PathBuf>, arguments: &str) -> Machine {
+        self.boots += 1;
+        let board = Board::Pi3 { controller, arguments: arguments.to_owned() };
+        Machine::boot(&self.card, &board, &self.reach, &self.folder, self.boots % 4)
+    }
+}
+
+/// Where the image is, and a folder for what is printed.
+fn image() -> PathBuf {
+    std::env::var_os("WAYPOST_IMAGE").expect("WAYPOST_IMAGE is the folder with the image").into()
+}
+
+fn number_of(variable: &str, otherwise: u32) -> u32 {
+    let said = std::env::var(variable).ok().filter(|text| !text.is_empty());
+    said.map_or(otherwise, |text| text.parse().unwrap_or_else(|_| panic!("{variable} is no number: {text}")))
+}
+
+fn soak(destination: &Destination, folder: &Path) -> Soak {
+    let logs = image().join("soaked");
+    std::fs::create_dir_all(&logs).unwrap();
+    let card = Card::flash(&image().join("waypost-arm64.img"), CARD);
+    let (reach, admin) = (Reach::to(destination.backhaul.address()), Admin::make(folder));
+    Guide::read().configure(&card, destination, &admin, &reach);
+    Soak { folder: logs, card, reach, admin, boots: 0 }
+}
+
+#[test]
+#[ignore = "it needs an image and hours: make soak-image"]
+fn nothing_that_was_acknowledged_is_missing_after_many_power_cuts() {
+    let cuts = number_of("WAYPOST_CUTS", 100);
+    let seed = number_of("WAYPOST_SEED", 1);
+    let folder = folder();
+    let mut destination =
+        Destination::make_at(&folder.path().join("destination"), [127, 0, 0, 1].into(), "10.0.2.100");
+    let mut soak = soak(&destination, folder.path());
+    let root = soak.card.digest(2);
+    let phone = Phone::make(&folder.path().join("phone"), "amina");
+    phone.add_destination(&destination);
+
+    let mut machine = soak.boot(None, "");
+    machine.wait_for(SERVES, BOOT);
+    machine.wait_for_ssh(&soak.admin, &soak.reach, BOOT);
+    let pairing: Value =
+        serde_json::from_str(&machine.run(&soak.admin, &soak.reach, "waypost --json pair")).unwrap();
+    phone.run(&["pair", pairing["text"].as_str().unwrap()]);
+    machine.cut(&mut soak.card);
+
+    let mut rng = ChaCha20Rng::seed_from_u64(seed.into());
+    let (mut forms, mut up, begun) = (0, 0, Instant::now());
+    for cut in 1..=cuts {
+        let machine = soak.boot(None, "");
+        let after = Duration::from_millis(5_000 + rng.next_u64() % (CUT_WITHIN * 1000 - 5_000));
+        let told = keep_syncing_for(&phone, after, &mut forms);
+        up += u32::from(told > 0);
+        machine.cut(&mut soak.card);
+        let text = soak.card.read("waypost.toml").expect("the file is there");
+        assert!(
+            text.contains("name = \"Clinic Mbale\"") && text.contains("\"(kept)\""),
+            "after cut {cut}: {text}"
+        );
+        if cut % CUTS_TO_DELIVERY == 0 || cut == cuts {
+            let documents = deliver(&mut soak, &mut destination, &phone);
+            assert_eq!(soak.card.digest(2), root, "the root is as it was flashed");
+            print(&json!({
+                "power_cuts": cut, "while_documents_came": up, "documents": documents, "lost": 0, "seed": seed,
+                "minutes": begun.elapsed().as_secs() / 60, "root": root,
+            }));
+        }
+    }
+}
+
+/// New documents as long as the power is there; answers how many the phone was told are stored.
+fn keep_syncing_for(phone: &Phone, time: Duration, forms: &mut u64) -> usize {
+    let is_over = AtomicBool::new(false);
+    let before = at_the_kiosk(phone).len();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            let mut is_new = true;
+            while !is_over.load(Relaxed) {
+                if is_new {
+                    *forms += 1;
+                    let size = 1_000 + usize::try_from(*forms % 7).unwrap() * 60_000;
+                    phone.add(&[(&format!("form-{forms}"), &content(*forms, size))]);
+                }
+                is_new = phone.try_run(&["sync"]).last()["transferred"].as_u64() > Some(0);
+                std::thread::sleep(Duration::from_secs(1));
+            }
+        });
+        std::thread::sleep(time);
+        is_over.store(true, Relaxed);
+        // The phone may be in the middle of something: that is what is cut.
+    });
+    at_the_kiosk(phone).len() - before
+}
+
+/// What the phone was told is stored, by name.
+fn at_the_kiosk(phone: &Phone) -> Vec<String> {
+    let listed = phone.list(false);
+    let told = listed.iter().filter(|one| one["state"] == "at-the-kiosk");
+    told.map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+}
+
+/// The destination is reached, and gets all that was acknowledged from the kiosk alone; then the phone may forget it. Answers
+/// how many documents it has by now.
+fn deliver(soak: &mut Soak, destination: &mut Destination, phone: &Phone) -> usize {
+    let told = at_the_kiosk(phone);
+    destination.start();
+    let machine = soak.boot(None, "");
+    loop {
+        let there = destination.inbox();
+        let missing: Vec<_> = told.iter().filter(|name| !there.contains_key(*name)).collect();
+        if missing.is_empty() {
+            break;
+        }
+        assert!(machine.running() < BOOT, "lost, though acknowledged: {missing:?}; {}", machine.console());
+        std::thread::sleep(Duration::from_secs(2));
+    }
+    while !at_the_kiosk(phone).is_empty() {
+        assert!(machine.running() < BOOT, "no confirmations: {:?}", phone.list(false));
+        phone.try_run(&["sync"]);
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    for (name, bytes) in destination.inbox() {
+        let number: u64 = name.strip_prefix("form-").unwrap().parse().unwrap();
+        assert_eq!(bytes, content(number, bytes.len()), "{name} is as it was sent");
+    }
+    machine.wait_for_ssh(&soak.admin, &soak.reach, BOOT);
+    let there = |command: &str| machine.run(&soak.admin, &soak.reach, command);
+    assert_eq!(there("systemctl --failed --no-legend --plain").trim(), "", "units have failed");
+    let errors = there("journalctl --dmesg --grep=EXT4-fs.error --no-pager || true");
+    assert!(!errors.contains("EXT4-fs error"), "{errors}");
+    machine.cut(&mut soak.card);
+    destination.kill9();
+    destination.inbox().len()
+}
+
+#[test]
+#[ignore = "it needs an image: make soak-image"]
+fn phones_see_the_kiosk_hardly_later_than_a_board_that_only_starts_is_up() {
+    let folder = folder();
+    let destination =
+        Destination::make_at(&folder.path().join("destination"), [127, 0, 0, 1].into(), "10.0.2.100");
+    let mut soak = soak(&destination, folder.path());
+    let attach = "[Service]\nExecStart=/usr/bin/btattach -B /dev/ttyAMA0 -P h4\n";
+    let attach = format!(
+        "systemd.set_credential_binary=systemd.extra-unit.attach.service:{} systemd.wants=attach.service",
+        BASE64.encode(attach.as_bytes())
+    );
+    let bare = OURS.map(|unit| format!("systemd.mask={unit}")).join(" ");
+    let socket = soak.folder.join("controller");
+
+    // The first boot grows the data partition, moves secrets and makes keys.
+    let mut pairs = Vec::new();
+    for round in 0..4 {
+        let mut controller = Process::start(controller(&socket), soak.folder.join("controller.txt")).unwrap();
+        controller.wait_for("listening", BOOT).unwrap();
+        let mut machine = soak.boot(Some(socket.clone()), &attach);
+        let running = machine.running();
+        let begun = Instant::now();
+        if let Err(error) = controller.wait_for("advertised", BOOT) {
+            panic!("{error}\n{}", machine.console());
+        }
+        let ours = running + begun.elapsed();
+        machine.wait_for(IS_UP, BOOT);
+        machine.cut(&mut soak.card);
+        drop(controller);
+        let mut machine = soak.boot(None, &bare);
+        let theirs = machine.wait_for(IS_UP, BOOT);
+        machine.cut(&mut soak.card);
+        say(&format!(
+            "advertised after {:.1} s, a bare board was up after {:.1} s",
+            ours.as_secs_f64(),
+            theirs.as_secs_f64()
+        ));
+        if round > 0 {
+            pairs.push((ours.as_secs_f64(), theirs.as_secs_f64()));
+        }
+    }
+    pairs.sort_by(|one, other| (one.0 / one.1).total_cmp(&(other.0 / other.1)));
+    let (ours, theirs) = pairs[pairs.len() / 2];
+    print(&json!({
+        "first_advertisement_s": (ours * 10.0).round() / 10.0, "bare_boot_s": (theirs * 10.0).round() / 10.0,
+        "ratio": (ours / theirs * 100.0).round() / 100.0, "pairs": pairs.len(),
+    }));
+}
+
+fn controller(socket: &Path) -> Command {
+    drop(std::fs::remove_file(socket));
+    let mut command = Command::new(python("controller.txt", &["--no-deps"]));
+    command.arg(tool("controller.py")).arg(socket);
+    command
+}
+
+/// A line of JSON, on the screen and kept beside the image.
+fn print(line: &Value) {
+    say(&line.to_string());
+    let kept = std::fs::OpenOptions::new().create(true).append(true).open(image().join("soak.jsonl"));
+    writeln!(kept.unwrap(), "{line}").unwrap();
+}
