@@ -47,6 +47,7 @@ test: setup
 	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh --built || [ $$? -eq 77 ]
 	@tests/tools/step.sh "service" tests/radio-lab/run.sh --service --built || [ $$? -eq 77 ]
 	@tests/tools/step.sh "Debian packages, tried" tests/packages/run.sh --built || [ $$? -eq 77 ]
+	@tests/tools/step.sh "image, tried" images/try.sh || [ $$? -eq 77 ]
 
 # Each by its name in tests/radio-lab/scenarios.
 test-radio: setup
@@ -72,9 +73,7 @@ image: setup
 # The image as whoever flashes it has it, in an emulated machine: one file, documents, power cuts.
 test-image: setup
 	@$(CARGO) build --locked --workspace --all-targets
-	@tests/tools/step.sh "image" images/build.sh --profile dev
-	@WAYPOST_IMAGE="$$(realpath "$(BUILT)/image")" tests/tools/step.sh "image, tried" \
-	    $(CARGO) $(AS_ROOT) test --locked -p waypost-tests --test image -- --ignored --nocapture
+	@tests/tools/step.sh "image, tried" images/try.sh
 
 # What it prints is kept in target/image/soak.jsonl, a line for every ten cuts.
 soak-image: setup

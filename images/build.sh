@@ -5,6 +5,7 @@
 #                       --all-targets`, which makes the manual pages
 #     --fresh           with the packages that Debian has now; else Debian's part is built once for each state of
 #                       packages.txt and base/
+#     --url URL         where the image will be published: what imager.json says
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=images
@@ -14,10 +15,12 @@ started=$SECONDS
 
 profile=release
 is_fresh=
+url=
 while [ $# -gt 0 ]; do
     case $1 in
     --profile) profile=$2 && shift ;;
     --fresh) is_fresh=yes ;;
+    --url) url=$2 && shift ;;
     *) echo "there is no option $1" >&2 && exit 1 ;;
     esac
     shift
@@ -65,5 +68,5 @@ rm -rf "$out/work" "$out/empty"
 zstd --quiet --force -T0 -$level "$out/waypost-arm64.img" -o "$out/waypost-arm64.img.zst"
 echo "card: $((SECONDS - phase)) s"
 
-python3 $here/report.py "$out" "$profile"
+python3 $here/report.py "$out" "$profile" "$url"
 echo "image: $((SECONDS - started)) s"

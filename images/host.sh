@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# Installs what the image needs on this machine and does not find, and lets the kernel run arm64's programs. Says so when it can't.
+# Installs what the image needs on this machine and does not find, and lets the kernel run arm64's programs. Exit status 77, and
+# why, where that can't be.
 set -euo pipefail
 
 missing=()
@@ -18,11 +19,12 @@ need zstd zstd
 # Those are for trying it.
 need qemu-system-aarch64 qemu-system-arm
 need socat socat
+need fdtput device-tree-compiler
 need ssh openssh-client
 
 cannot() {
     echo "The image needs $1" >&2
-    exit 1
+    exit 77
 }
 [ "$(id -u)" -eq 0 ] || cannot "root: it installs arm64's packages in a folder that is their root"
 if [ ${#missing[@]} -gt 0 ]; then

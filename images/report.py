@@ -1,6 +1,6 @@
 """Writes beside an image what is in it: bill of materials, report, checksums, the entry for Raspberry Pi Imager.
 
-    report.py FOLDER PROFILE
+    report.py FOLDER PROFILE URL    # of the folder where it will be published; may be empty
 """
 
 import datetime
@@ -18,7 +18,7 @@ BOARDS = ["pi3-64bit", "pi4-64bit"]
 
 
 def main():
-    folder, profile = Path(sys.argv[1]), sys.argv[2]
+    folder, profile, url = Path(sys.argv[1]), sys.argv[2], sys.argv[3]
     root = folder / "parts/root"
     image, packed = folder / NAME, folder / f"{NAME}.zst"
     when = datetime.datetime.fromtimestamp(int(os.environ["SOURCE_DATE_EPOCH"]), datetime.UTC)
@@ -41,7 +41,7 @@ def main():
         "built_from": when.isoformat(),
     }
     (folder / f"{NAME}.report.json").write_text(json.dumps(report, indent=1) + "\n")
-    (folder / "imager.json").write_text(json.dumps(imager(image, packed, version, when), indent=1) + "\n")
+    (folder / "imager.json").write_text(json.dumps(imager(image, packed, url, version, when), indent=1) + "\n")
     sums = [packed, bill, folder / f"{NAME}.report.json", folder / "imager.json"]
     (folder / "SHA256SUMS").write_text("".join(f"{digest(path)}  {path.name}\n" for path in sums))
     print(f"{packed}: {packed.stat().st_size / 1e6:.0f} MB, {len(packages)} packages, root {report['root_bytes'] / 1e6:.0f} MB")
@@ -108,15 +108,14 @@ def commit():
     return said.stdout.strip() or None
 
 
-def imager(image, packed, version, when):
-    """A repository for Raspberry Pi Imager (its "os_list" format, version 4); the address is where it is published."""
+def imager(image, packed, url, version, when):
+    """A repository for Raspberry Pi Imager, in its "os_list" format, version 4."""
     return {
         "os_list": [
             {
                 "name": f"Waypost {version}",
                 "description": "A kiosk that takes documents from phones and uploads them when there is a connection",
-                "url": packed.name,
-                "icon": "",
+                "url": f"{url.rstrip('/')}/{packed.name}" if url else packed.name,
                 "release_date": when.strftime("%Y-%m-%d"),
                 "extract_size": image.stat().st_size,
                 "extract_sha256": digest(image),

@@ -49,7 +49,7 @@ inside systemctl --quiet mask $(grep -v '^#' units-masked.txt)
 
 # The first partition: firmware, device trees, kernel.
 cp -r "$root"/usr/lib/raspi-firmware/. "$boot/"
-cp "$root"/usr/lib/linux-image-*/broadcom/bcm2{711,712,837}-rpi-*.dtb "$boot/"
+cp "$root"/usr/lib/linux-image-*/broadcom/bcm2{711,837}-rpi-*.dtb "$boot/"
 cp "$root"/boot/vmlinuz-* "$boot/vmlinuz"
 cp "$root"/boot/initrd.img-* "$boot/initrd.img"
 cp boot/* "$boot/"
