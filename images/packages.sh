@@ -65,10 +65,7 @@ cargo-deb --version >/dev/null 2>&1 ||
 
 # The pages are made by a program of this machine's, whichever the packages are for.
 pages=$target/debug/waypost-pages
-if [ -z "$is_built" ]; then
-    "$cargo" build --locked --quiet --profile "$profile" "${packages[@]}" -p waypost-pages >&2
-    pages=$target/$folder/waypost-pages
-fi
+[ -n "$is_built" ] || "$cargo" build --locked --quiet -p waypost-pages >&2
 
 triple_of() { # architecture
     case $1 in
@@ -83,6 +80,7 @@ for arch in "${archs[@]}"; do
     triple=$(triple_of "$arch")
     # Programs that are linked on a newer Debian than the oldest that they are for do not run there.
     if [ "$arch" = "$own" ] && { [ -n "$is_built" ] || "$here/oldest.sh" --here; }; then
+        [ -n "$is_built" ] || "$cargo" build --locked --quiet --profile "$profile" "${packages[@]}" >&2
         built[$arch]=$target/$folder
     else
         "$here/cross/cargo.sh" --arch "$arch" build --locked --quiet --profile "$profile" "${packages[@]}" >&2
