@@ -37,7 +37,8 @@ flock 9
 if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
     SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) || SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
 fi
-export SOURCE_DATE_EPOCH
+# mke2fs has a name of its own for it.
+export SOURCE_DATE_EPOCH E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH
 
 # Debian, and side by side our programs: the one waits for emulation, the other for the compiler.
 made_of=$(find $here/base $here/base.sh $here/packages.txt -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)

@@ -16,6 +16,8 @@ need mkfs.vfat dosfstools
 need mcopy mtools
 need mke2fs e2fsprogs
 need zstd zstd
+need modinfo kmod
+need fdtput device-tree-compiler
 # Those are for trying it.
 need qemu-system-aarch64 qemu-system-arm
 need socat socat

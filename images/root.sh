@@ -53,6 +53,15 @@ cp "$root"/usr/lib/linux-image-*/broadcom/bcm2{711,837}-rpi-*.dtb "$boot/"
 cp "$root"/boot/vmlinuz-* "$boot/vmlinuz"
 cp "$root"/boot/initrd.img-* "$boot/initrd.img"
 cp boot/* "$boot/"
+inside sh -c 'lsinitramfs /boot/initrd.img-*' >"$out/initramfs.txt"
+python3 drivers.py "$root" "$out/initramfs.txt" "$boot"/*.dtb
+# The firmware fills in the address of the Bluetooth controller, which has none of its own, where this name leads it.
+for tree in "$boot"/*.dtb; do
+    node=$(fdtget -t s "$tree" /aliases serial0)/bluetooth
+    fdtget -p "$tree" "$node" >/dev/null 2>&1 || continue
+    fdtput -t s "$tree" /aliases bluetooth "$node"
+    fdtput -t bx "$tree" "$node" local-bd-address 0 0 0 0 0 0
+done
 cp ../config/waypost.toml "$boot/waypost-example.toml"
 # The firmware's variants with cameras, with debugging, and with less than gpu_mem=32 in config.txt.
 rm "$boot"/{start,fixup}*{x,db,cd}.*

@@ -114,6 +114,13 @@ impl Card {
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
     }
 
+    /// Destroys the beginning of a partition, as a card does that is dying.
+    pub fn destroy(&self, number: usize) {
+        let file = File::options().write(true).open(self.path()).unwrap();
+        file.write_all_at(&vec![0; STEP], self.partition(number).start).unwrap();
+        file.sync_all().unwrap();
+    }
+
     fn mtools(&self, program: &str, arguments: &[&str]) -> std::process::Output {
         let image = format!("{}@@{}", self.path().display(), self.partition(1).start);
         let mut command = Command::new(program);
