@@ -22,6 +22,7 @@ use crate::errors::{self, ERRORS, Holds};
 use crate::gateway::Gateway;
 use crate::machine::Machine;
 use crate::overview::{Mistakes, Overview, is_clock_synchronized};
+use crate::plan::SETTINGS;
 use crate::status::{self, Clock, STATUS};
 
 /// Sets up a Waypost kiosk from waypost.toml on its card's boot partition, and shows how it is.
@@ -121,12 +122,16 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
             _ => error!("{}", errors::line(problem)),
         }
     }
-    let mistakes = serde_json::to_vec(&Mistakes::of(apply::problems(&read)))?;
+    let mistakes = Mistakes::of(apply::problems(&read), apply::forgets(&read));
+    let mistakes = serde_json::to_vec(&mistakes)?;
     disk.write(&Mistakes::path(), &mistakes, Readers::All)?;
     let fallback = apply::in_memory(&read, &machine);
     let held = match apply::apply(&mut disk, &boot, &machine, read) {
         Ok(applied) => {
             match (applied.holds, applied.is_new) {
+                (Holds::TheRest, _) if applied.is_forgotten => {
+                    info!("goes by what the boot partition's files say until the power goes");
+                }
                 (Holds::TheRest, true) => info!("took up what the boot partition's files say"),
                 (Holds::TheRest, false) => info!("the boot partition's files say what holds already"),
                 (Holds::LastGood, _) => error!("nothing of the files is used; what was read last holds"),
@@ -135,7 +140,7 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
             if let Some(error) = applied.unwritten {
                 error!("the boot partition cannot be written: {error}; {ERRORS} there may be out of date");
             }
-            let settings = apply::current_settings(&disk);
+            let settings = apply::current_settings(&disk).filter(|_| !applied.is_forgotten);
             apply::current_files(&disk).ok().zip(settings)
         }
         Err(error) => {
@@ -144,6 +149,8 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
         }
     };
     let (files, settings) = held.or(fallback).context("there is nothing to go by")?;
+    // For the screen, which has nothing else to know the name from where nothing could be kept.
+    disk.write(&format!("{RUN}/{SETTINGS}"), &serde_json::to_vec(&settings)?, Readers::All)?;
     for failure in activate(&mut disk, system.as_mut(), &files, &settings) {
         warn!("{failure}");
     }

@@ -115,7 +115,7 @@ mod tests {
         let overview = Overview {
             gateway: Some(Ok(status)),
             host_name: "clinic-mbale".into(),
-            mistakes: Mistakes { errors: 2, remarks: 0 },
+            mistakes: Mistakes { errors: 2, ..Mistakes::default() },
             ..Overview::default()
         };
         let machine = Machine {
