@@ -146,16 +146,17 @@ pub fn apply(
     machine: &Machine,
     read: Read,
 ) -> Result<Applied, ApplyError> {
-    let Read { plan: Plan { problems, mut wanted }, kept, has_boot_file, forgets } = read;
+    let Read { plan: Plan { problems, mut wanted, .. }, kept, has_boot_file, forgets } = read;
     if forgets {
         // The only place of what is in the file is the file.
         let holds = if wanted.is_some() { Holds::TheRest } else { Holds::Defaults };
-        let said = errors::text(&problems, holds).map(String::into_bytes);
+        let said = errors::text(&problems, holds, machine).map(String::into_bytes);
         let unwritten = boot.change(disk, &[Change { name: ERRORS.to_owned(), content: said }]).err();
         return Ok(Applied { problems, holds, is_new: false, is_forgotten: true, unwritten });
     }
     disk.make_folder(STATE, Readers::All).map_err(failed(STATE))?;
     disk.flush(folder_of(STATE)).map_err(failed(STATE))?;
+    machine.remember(disk).map_err(failed("the list of this machine's addresses"))?;
     let made_of = current_made_of(disk);
     let holds = match (&wanted, &made_of) {
         (Some(_), _) => Holds::TheRest,
@@ -187,7 +188,7 @@ pub fn apply(
         }
     }
     tidy(disk).map_err(failed(GENERATIONS))?;
-    let said = errors::text(&problems, holds).map(String::into_bytes);
+    let said = errors::text(&problems, holds, machine).map(String::into_bytes);
     changes.push(Change { name: ERRORS.to_owned(), content: said });
     let unwritten = boot.change(disk, &changes).err();
     Ok(Applied { problems, holds, is_new, is_forgotten: false, unwritten })
@@ -207,6 +208,11 @@ pub fn in_memory(read: &Read, machine: &Machine) -> Option<(Vec<File>, Settings)
 /// Whether nothing can be kept, as the data partition is not there.
 pub fn forgets(read: &Read) -> bool {
     read.forgets
+}
+
+/// Whether this machine may be called otherwise in a moment, and the files then come to something else.
+pub fn awaits_interface(read: &Read) -> bool {
+    read.plan.awaits_interface
 }
 
 /// Problems of what was read.

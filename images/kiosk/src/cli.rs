@@ -114,8 +114,7 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
     let mut system: Box<dyn System> =
         if args.is_running_system() { Box::new(Running) } else { Box::new(NoSystem) };
     std::fs::create_dir_all(disk.path(RUN)).with_context(|| format!("{RUN} cannot be made"))?;
-    let machine = Machine::read(&disk);
-    let read = apply::read(&disk, &boot, &machine);
+    let (machine, read) = read_patiently(&disk, &boot);
     for problem in apply::problems(&read) {
         match problem.severity {
             Severity::Warning => warn!("{}", errors::line(problem)),
@@ -156,6 +155,22 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
     }
     info!("this kiosk is {}; connections are in {}", settings.host_name, activate::CONNECTIONS);
     Ok(())
+}
+
+/// USB adapters and radios that wait for their firmware come late: where one of them may be what the file calls this kiosk by,
+/// it is waited for.
+fn read_patiently(disk: &RealDisk, boot: &BootPartition) -> (Machine, apply::Read) {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_millis(500);
+    let since = Instant::now();
+    loop {
+        let machine = Machine::read(disk);
+        let read = apply::read(disk, boot, &machine);
+        if !apply::awaits_interface(&read) || since.elapsed() >= PATIENCE {
+            return (machine, read);
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 fn write_status(args: &Args, waypost: &Path) -> anyhow::Result<()> {

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, colons};
 use crate::overview::Overview;
 
 /// The file's name.
@@ -73,12 +73,6 @@ pub fn text(overview: &Overview, machine: &Machine, clock: &Clock) -> String {
         status.problems.iter().for_each(|problem| line("problem", &waypost_config::printable(problem)));
     }
     text.lines().map(|line| format!("{}\r\n", line.trim_end())).collect()
-}
-
-/// A MAC address as it is printed on boxes.
-fn colons(mac: &str) -> String {
-    let pairs: Vec<&str> = (0..mac.len()).step_by(2).filter_map(|at| mac.get(at..at + 2)).collect();
-    pairs.join(":")
 }
 
 #[cfg(test)]
