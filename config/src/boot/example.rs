@@ -22,8 +22,9 @@ const CLOSING: &str = "
 #code_lifetime = \"30m\"
 
 # One file may serve many kiosks. What stands in the section of a kiosk's own changes what stands above: single keys one by
-# one, lists such as [[network]] as a whole. A kiosk is named by the serial number of its Raspberry Pi or by a MAC address,
-# both of which waypost-status.txt tells.
+# one, lists such as [[network]] as a whole. A kiosk is named by the serial number of its Raspberry Pi, which
+# waypost-status.txt and waypost-errors.txt tell. Where there is none, by a MAC address: its interface may come late, or be
+# pulled out.
 #[kiosk.\"10000000abcdef01\"]
 #name = \"Clinic Soroti\"
 #[[kiosk.\"10000000abcdef01\".network]]

@@ -31,6 +31,8 @@ const GONE: &str =
     "there is no waypost.toml any more; put it back, or one that holds only a # to start over with defaults";
 const BLANK: &str = "waypost.toml is empty, perhaps because the card was taken out too early; copy the file again and eject the \
                      card before it is taken out; to start over with defaults, write a file that holds only a #";
+const FORGETS: &str = "the card's data partition is not there, so that nothing can be kept: this start goes by the files as they \
+                       are, and secrets stay in waypost.toml until the partition is there; see whether the card is sound";
 /// Where the gateway looks for drop-ins; there also where there is nothing to say.
 const GATEWAY_FOLDERS: [&str; 2] = ["gateway", "gateway.d"];
 
@@ -55,6 +57,8 @@ pub struct Applied {
     pub holds: Holds,
     /// Whether a new generation was written.
     pub is_new: bool,
+    /// Whether nothing was kept, as it would be gone with the power: this start goes by [`in_memory`].
+    pub is_forgotten: bool,
     /// Why the boot partition could not be written, where it could not: errors are then told by the journal and the screen.
     pub unwritten: Option<io::Error>,
 }
@@ -64,6 +68,7 @@ pub struct Read {
     plan: Plan,
     kept: Kept,
     has_boot_file: bool,
+    forgets: bool,
 }
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -115,7 +120,12 @@ pub fn read(disk: &dyn Disk, boot: &BootPartition, machine: &Machine) -> Read {
             "the file is called waypost.toml.txt, of which Windows shows half; rename it to waypost.toml";
         plan.problems.push(Problem::new(Severity::Error, None, None, message));
     }
-    Read { plan, kept, has_boot_file: files.boot_file.is_some() }
+    // Where that cannot be told, writing there tells it.
+    let forgets = disk.forgets(STATE).unwrap_or_default();
+    if forgets {
+        plan.problems.insert(0, Problem::new(Severity::Error, None, None, FORGETS));
+    }
+    Read { plan, kept, has_boot_file: files.boot_file.is_some(), forgets }
 }
 
 /// Whether a file is what FAT leaves of a copy that was cut off: no bytes at all, or room that was never written. A mark that
@@ -136,9 +146,17 @@ pub fn apply(
     machine: &Machine,
     read: Read,
 ) -> Result<Applied, ApplyError> {
-    let Read { plan: Plan { problems, mut wanted }, kept, has_boot_file } = read;
+    let Read { plan: Plan { problems, mut wanted, .. }, kept, has_boot_file, forgets } = read;
+    if forgets {
+        // The only place of what is in the file is the file.
+        let holds = if wanted.is_some() { Holds::TheRest } else { Holds::Defaults };
+        let said = errors::text(&problems, holds, machine).map(String::into_bytes);
+        let unwritten = boot.change(disk, &[Change { name: ERRORS.to_owned(), content: said }]).err();
+        return Ok(Applied { problems, holds, is_new: false, is_forgotten: true, unwritten });
+    }
     disk.make_folder(STATE, Readers::All).map_err(failed(STATE))?;
     disk.flush(folder_of(STATE)).map_err(failed(STATE))?;
+    machine.remember(disk).map_err(failed("the list of this machine's addresses"))?;
     let made_of = current_made_of(disk);
     let holds = match (&wanted, &made_of) {
         (Some(_), _) => Holds::TheRest,
@@ -170,10 +188,10 @@ pub fn apply(
         }
     }
     tidy(disk).map_err(failed(GENERATIONS))?;
-    let said = errors::text(&problems, holds).map(String::into_bytes);
+    let said = errors::text(&problems, holds, machine).map(String::into_bytes);
     changes.push(Change { name: ERRORS.to_owned(), content: said });
     let unwritten = boot.change(disk, &changes).err();
-    Ok(Applied { problems, holds, is_new, unwritten })
+    Ok(Applied { problems, holds, is_new, is_forgotten: false, unwritten })
 }
 
 /// What holds where nothing was ever read.
@@ -187,6 +205,16 @@ pub fn in_memory(read: &Read, machine: &Machine) -> Option<(Vec<File>, Settings)
     Some((wanted.files, wanted.settings))
 }
 
+/// Whether nothing can be kept, as the data partition is not there.
+pub fn forgets(read: &Read) -> bool {
+    read.forgets
+}
+
+/// Whether this machine may be called otherwise in a moment, and the files then come to something else.
+pub fn awaits_interface(read: &Read) -> bool {
+    read.plan.awaits_interface
+}
+
 /// Problems of what was read.
 pub fn problems(read: &Read) -> &[Problem] {
     &read.plan.problems
@@ -194,7 +222,12 @@ pub fn problems(read: &Read) -> &[Problem] {
 
 /// The settings of the generation that holds.
 pub fn current_settings(disk: &dyn Disk) -> Option<Settings> {
-    let bytes = disk.read(&format!("{CURRENT}/{SETTINGS}"), MAX_FILE).ok()?;
+    settings_in(disk, CURRENT)
+}
+
+/// The settings that are in a folder.
+pub fn settings_in(disk: &dyn Disk, folder: &str) -> Option<Settings> {
+    let bytes = disk.read(&format!("{folder}/{SETTINGS}"), MAX_FILE).ok()?;
     serde_json::from_slice(&bytes).ok()
 }
 

@@ -22,6 +22,7 @@ use crate::errors::{self, ERRORS, Holds};
 use crate::gateway::Gateway;
 use crate::machine::Machine;
 use crate::overview::{Mistakes, Overview, is_clock_synchronized};
+use crate::plan::SETTINGS;
 use crate::status::{self, Clock, STATUS};
 
 /// Sets up a Waypost kiosk from waypost.toml on its card's boot partition, and shows how it is.
@@ -113,20 +114,23 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
     let mut system: Box<dyn System> =
         if args.is_running_system() { Box::new(Running) } else { Box::new(NoSystem) };
     std::fs::create_dir_all(disk.path(RUN)).with_context(|| format!("{RUN} cannot be made"))?;
-    let machine = Machine::read(&disk);
-    let read = apply::read(&disk, &boot, &machine);
+    let (machine, read) = read_patiently(&disk, &boot);
     for problem in apply::problems(&read) {
         match problem.severity {
             Severity::Warning => warn!("{}", errors::line(problem)),
             _ => error!("{}", errors::line(problem)),
         }
     }
-    let mistakes = serde_json::to_vec(&Mistakes::of(apply::problems(&read)))?;
+    let mistakes = Mistakes::of(apply::problems(&read), apply::forgets(&read));
+    let mistakes = serde_json::to_vec(&mistakes)?;
     disk.write(&Mistakes::path(), &mistakes, Readers::All)?;
     let fallback = apply::in_memory(&read, &machine);
     let held = match apply::apply(&mut disk, &boot, &machine, read) {
         Ok(applied) => {
             match (applied.holds, applied.is_new) {
+                (Holds::TheRest, _) if applied.is_forgotten => {
+                    info!("goes by what the boot partition's files say until the power goes");
+                }
                 (Holds::TheRest, true) => info!("took up what the boot partition's files say"),
                 (Holds::TheRest, false) => info!("the boot partition's files say what holds already"),
                 (Holds::LastGood, _) => error!("nothing of the files is used; what was read last holds"),
@@ -135,7 +139,7 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
             if let Some(error) = applied.unwritten {
                 error!("the boot partition cannot be written: {error}; {ERRORS} there may be out of date");
             }
-            let settings = apply::current_settings(&disk);
+            let settings = apply::current_settings(&disk).filter(|_| !applied.is_forgotten);
             apply::current_files(&disk).ok().zip(settings)
         }
         Err(error) => {
@@ -144,11 +148,29 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
         }
     };
     let (files, settings) = held.or(fallback).context("there is nothing to go by")?;
+    // For the screen, which has nothing else to know the name from where nothing could be kept.
+    disk.write(&format!("{RUN}/{SETTINGS}"), &serde_json::to_vec(&settings)?, Readers::All)?;
     for failure in activate(&mut disk, system.as_mut(), &files, &settings) {
         warn!("{failure}");
     }
     info!("this kiosk is {}; connections are in {}", settings.host_name, activate::CONNECTIONS);
     Ok(())
+}
+
+/// USB adapters and radios that wait for their firmware come late: where one of them may be what the file calls this kiosk by,
+/// it is waited for.
+fn read_patiently(disk: &RealDisk, boot: &BootPartition) -> (Machine, apply::Read) {
+    const PATIENCE: Duration = Duration::from_secs(10);
+    const PAUSE: Duration = Duration::from_millis(500);
+    let since = Instant::now();
+    loop {
+        let machine = Machine::read(disk);
+        let read = apply::read(disk, boot, &machine);
+        if !apply::awaits_interface(&read) || since.elapsed() >= PATIENCE {
+            return (machine, read);
+        }
+        std::thread::sleep(PAUSE);
+    }
 }
 
 fn write_status(args: &Args, waypost: &Path) -> anyhow::Result<()> {

@@ -5,6 +5,7 @@ use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
+use nix::sys::statfs::{OVERLAYFS_SUPER_MAGIC, TMPFS_MAGIC, statfs};
 use nix::unistd::{Gid, Group, Uid, chown};
 
 /// Who may read a file or folder.
@@ -38,6 +39,8 @@ pub trait Disk {
     fn read(&self, path: &str, most: usize) -> io::Result<Vec<u8>>;
     /// Names in a folder, sorted.
     fn list(&self, path: &str) -> io::Result<Vec<String>>;
+    /// Whether what is written there is gone once the power is, since no disk is below it.
+    fn forgets(&self, path: &str) -> io::Result<bool>;
     /// Where a symbolic link leads.
     fn read_link(&self, path: &str) -> io::Result<String>;
     /// Makes a folder, and those above it; no error where it is there.
@@ -78,6 +81,19 @@ pub fn replace(disk: &mut dyn Disk, path: &str, content: &[u8], readers: Readers
 /// The folder that a file is in.
 pub fn folder_of(path: &str) -> &str {
     path.rsplit_once('/').map_or("/", |(folder, _)| if folder.is_empty() { "/" } else { folder })
+}
+
+/// ramfs, of which nix has no name.
+const RAMFS_MAGIC: i128 = 0x8584_58f6;
+
+/// Whether a path, which need not be there yet, is on a file system in memory. An overlay is taken for one: on a kiosk its
+/// changes are.
+fn is_in_memory(path: &Path) -> io::Result<bool> {
+    let there = path.ancestors().find(|path| path.exists()).unwrap_or(Path::new("/"));
+    let kind = statfs(there)?.filesystem_type();
+    // Its width, and whether it has a sign, are another thing on each architecture.
+    let is_ramfs = i128::from(kind.0) & 0xffff_ffff == RAMFS_MAGIC;
+    Ok(kind == TMPFS_MAGIC || kind == OVERLAYFS_SUPER_MAGIC || is_ramfs)
 }
 
 /// The machine's own files, or those below a folder that stands for its root.
@@ -131,6 +147,11 @@ impl Disk for RealDisk {
         Ok(names)
     }
 
+    /// A folder that stands for the root of another machine says nothing of that machine's disk.
+    fn forgets(&self, path: &str) -> io::Result<bool> {
+        Ok(self.root == Path::new("/") && is_in_memory(&self.path(path))?)
+    }
+
     fn read_link(&self, path: &str) -> io::Result<String> {
         Ok(fs::read_link(self.path(path))?.to_string_lossy().into_owned())
     }
@@ -179,5 +200,21 @@ impl Disk for RealDisk {
             Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error),
             _ => Ok(()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_in_memory_is_known_by_its_file_system_also_before_it_is_there() {
+        for in_memory in ["/dev/shm", "/dev/shm/not/yet/there"] {
+            assert!(is_in_memory(Path::new(in_memory)).unwrap(), "{in_memory}");
+        }
+        // Neither is a disk, but neither is one of those.
+        assert!(!is_in_memory(Path::new("/proc/self")).unwrap());
+        assert!(RealDisk::new(Path::new("/")).forgets("/dev/shm").unwrap());
+        assert!(!RealDisk::new(Path::new("/dev/shm")).forgets("/var/lib").unwrap(), "it stands for a root");
     }
 }

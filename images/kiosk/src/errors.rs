@@ -2,6 +2,7 @@
 
 use waypost_config::{Problem, Severity};
 
+use crate::machine::Machine;
 use crate::plan::place_of;
 
 /// The file's name.
@@ -27,7 +28,7 @@ pub fn line(problem: &Problem) -> String {
 }
 
 /// The text, with line ends as Windows' editors want them; absent where nothing is wrong.
-pub fn text(problems: &[Problem], holds: Holds) -> Option<String> {
+pub fn text(problems: &[Problem], holds: Holds, machine: &Machine) -> Option<String> {
     if problems.is_empty() {
         return None;
     }
@@ -48,6 +49,7 @@ pub fn text(problems: &[Problem], holds: Holds) -> Option<String> {
              port, serves phones that are paired at its screen, and knows no destination. Nobody can log in.\n"
         }
     });
+    text.push_str(&format!("\nThis kiosk: {}.\n", machine.names()));
     text.push_str(
         "\nWhat to do: change the lines that are named, save the file as plain text (UTF-8), put the card back and start\n\
          the kiosk. This file is gone when nothing is left to say. Every key is explained in waypost-example.toml beside it,\n\
@@ -65,9 +67,9 @@ mod tests {
     fn each_problem_has_its_line_and_what_holds_is_said() {
         let origin = Origin { file: "/boot/firmware/waypost.toml".into(), line: 12, column: 3 };
         let problem = Problem::new(Severity::Error, Some(origin), Some("country"), "expected a country");
-        let said = text(&[problem], Holds::LastGood).unwrap();
+        let said = text(&[problem], Holds::LastGood, &Machine::default()).unwrap();
         assert!(said.contains("- waypost.toml, line 12: error: country: expected a country\r\n"), "{said}");
         assert!(said.contains("as it did before") && !said.replace("\r\n", "").contains('\n'));
-        assert_eq!(text(&[], Holds::TheRest), None);
+        assert_eq!(text(&[], Holds::TheRest, &Machine::default()), None);
     }
 }

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use waypost_config::{Problem, Severity, printable};
 
 use crate::activate::RUN;
-use crate::apply::current_settings;
+use crate::apply::{current_settings, settings_in};
 use crate::disk::Disk;
 use crate::gateway::{AskError, Status};
 
@@ -33,13 +33,17 @@ pub struct Mistakes {
     pub errors: usize,
     /// What was perhaps meant otherwise.
     pub remarks: usize,
+    /// Whether the data partition was not there.
+    #[serde(default)]
+    pub forgets: bool,
 }
 
 impl Mistakes {
     /// Counts them.
-    pub fn of(problems: &[Problem]) -> Self {
+    pub fn of(problems: &[Problem], forgets: bool) -> Self {
         let remarks = problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
-        Mistakes { errors: problems.len() - remarks, remarks }
+        // That the partition is not there is no mistake in the file.
+        Mistakes { errors: problems.len() - remarks - usize::from(forgets), remarks, forgets }
     }
 
     /// Where those of the last start are written down.
@@ -52,8 +56,9 @@ impl Overview {
     /// Looks at everything but the gateway.
     pub fn of_machine(disk: &dyn Disk) -> Self {
         let mistakes = disk.read(&Mistakes::path(), 4096).ok();
+        let settings = current_settings(disk).or_else(|| settings_in(disk, RUN));
         Overview {
-            host_name: current_settings(disk).map(|settings| settings.host_name).unwrap_or_default(),
+            host_name: settings.map(|settings| settings.host_name).unwrap_or_default(),
             gateway: None,
             addresses: addresses(),
             mistakes: mistakes.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default(),
@@ -101,6 +106,12 @@ impl Overview {
     /// What somebody should look at.
     pub fn notices(&self) -> Vec<String> {
         let mut notices = Vec::new();
+        if self.mistakes.forgets {
+            notices.push(
+                "the card's data partition is not there: nothing is kept, see waypost-errors.txt on the card"
+                    .to_owned(),
+            );
+        }
         match self.mistakes.errors {
             0 => {}
             1 => notices.push("1 mistake in waypost.toml: see waypost-errors.txt on the card".to_owned()),

@@ -43,6 +43,8 @@ pub struct Plan {
     pub problems: Vec<Problem>,
     /// What the kiosk shall be; absent where what it is now stays.
     pub wanted: Option<Wanted>,
+    /// Whether kiosks are named by MAC addresses and this is none of them, perhaps because its interface is not there yet.
+    pub awaits_interface: bool,
 }
 
 /// What the kiosk shall be.
@@ -68,9 +70,11 @@ pub fn plan(files: &Files, beside: &Beside<'_>, kept: &Kept, machine: &Machine) 
     };
     let boot_text = text(BOOT_FILE, &files.boot_file, &mut problems).unwrap_or_default();
     let source = Source::new(BOOT_FILE, boot_text.as_str());
-    let mut loaded = boot::read(&source, &|id| machine.is_called(id));
-    problems.append(&mut loaded.problems);
     let found = secrets::find(&boot_text, machine);
+    let own = machine.own(&found.sections);
+    let awaits_interface = own.is_empty() && found.sections.iter().any(|id| id.len() == 12);
+    let mut loaded = boot::read(&source, &|id| own.contains(id));
+    problems.append(&mut loaded.problems);
     let mut all = kept.clone();
     all.extend(found.given.clone());
     fill_in(&mut loaded, &all, &mut problems);
@@ -82,7 +86,7 @@ pub fn plan(files: &Files, beside: &Beside<'_>, kept: &Kept, machine: &Machine) 
         read_network_config(&text, NETWORK_CONFIG.into(), &mut cloud, &mut problems);
     }
     if problems.iter().any(|problem| problem.severity == Severity::Fatal) {
-        return Plan { problems, wanted: None };
+        return Plan { problems, wanted: None, awaits_interface };
     }
     let BootLoaded { mut file, origins, .. } = loaded;
     let zone_origin = origins.get("time_zone");
@@ -99,11 +103,16 @@ pub fn plan(files: &Files, beside: &Beside<'_>, kept: &Kept, machine: &Machine) 
     let json = serde_json::to_vec_pretty(&settings).unwrap_or_default();
     made.push(File { path: SETTINGS.to_owned(), content: json, readers: Readers::All });
     made.sort_by(|a, b| a.path.cmp(&b.path));
-    let still = |key: &String| found.given.contains_key(key) || found.says_kept.contains(key);
+    // While none of the sections is this machine's, one of them may be that cannot be told yet.
+    let is_stranger = own.is_empty() && !found.sections.is_empty();
+    let still = |key: &String| {
+        let is_anothers = is_stranger && key.starts_with("kiosk/");
+        is_anothers || found.given.contains_key(key) || found.says_kept.contains(key)
+    };
     all.retain(|key, _| still(key));
     let digest = digest(&made);
     let wanted = Wanted { digest, files: made, settings, kept: all, without_secrets: found.without };
-    Plan { problems, wanted: Some(wanted) }
+    Plan { problems, wanted: Some(wanted), awaits_interface }
 }
 
 /// The text of a file. Windows' editors put a mark before it.

@@ -19,8 +19,11 @@ pub struct Found {
     pub given: Kept,
     /// Those in whose place it says that they are kept, of this machine.
     pub says_kept: BTreeSet<String>,
-    /// The file with [`KEPT`] in place of every secret, other machines' included; absent where it has none.
+    /// The file with [`KEPT`] in place of every secret, other machines' included; absent where it has none. Where no section is
+    /// this machine's, one may be that cannot be told yet: what stands in sections then stays there.
     pub without: Option<String>,
+    /// Names of machines that it has sections for, as [`kiosk_id`] writes them.
+    pub sections: BTreeSet<String>,
 }
 
 /// The key under which a secret is kept. `section` is the kiosk's section as the file writes it, if the entry stands in one.
@@ -38,15 +41,21 @@ pub fn find(text: &str, machine: &Machine) -> Found {
     if !errors.is_empty() {
         return found;
     }
-    let mut spans = Vec::new();
+    let (mut spans, mut others) = (Vec::new(), Vec::new());
     find_in(table.get_ref(), None, true, &mut found, &mut spans);
     let kiosks = table.get_ref().get("kiosk").and_then(|value| value.get_ref().as_table());
     for (key, section) in kiosks.into_iter().flatten() {
         let (written, section) = (key.get_ref().as_ref(), section.get_ref().as_table());
-        let is_mine = kiosk_id(written).is_some_and(|id| machine.is_called(&id));
+        let id = kiosk_id(written);
+        let is_mine = id.as_ref().is_some_and(|id| machine.was_called(id));
+        found.sections.extend(id);
         if let Some(section) = section {
-            find_in(section, Some(written), is_mine, &mut found, &mut spans);
+            let spans = if is_mine { &mut spans } else { &mut others };
+            find_in(section, Some(written), is_mine, &mut found, spans);
         }
+    }
+    if !machine.own(&found.sections).is_empty() {
+        spans.append(&mut others);
     }
     found.without = without(text, spans);
     found
@@ -157,6 +166,18 @@ mod tests {
             ["mine1234", "theirs12", "nameless"].iter().all(|secret| !without.contains(secret)),
             "{without}"
         );
+    }
+
+    #[test]
+    fn while_no_section_is_this_kiosks_all_of_them_keep_their_secrets() {
+        let text = "[[network]]\nwifi = \"A\"\npassword = \"everyones\"\n\
+                    [[kiosk.b827eb000001.network]]\nwifi = \"C\"\npassword = \"theirs12\"\n";
+        let found = find(text, &mine());
+        assert_eq!(found.without.unwrap(), text.replace("everyones", "(kept)"));
+        let seen = Machine { remembered: vec!["b827eb000001".into()], ..mine() };
+        let found = find(text, &seen);
+        assert_eq!(found.given["kiosk/b827eb000001/network/C/password"], "theirs12");
+        assert!(!found.without.unwrap().contains("theirs12"));
     }
 
     #[test]

@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
 
-use crate::machine::Machine;
+use crate::machine::{Machine, colons};
 use crate::overview::Overview;
 
 /// The file's name.
@@ -75,12 +75,6 @@ pub fn text(overview: &Overview, machine: &Machine, clock: &Clock) -> String {
     text.lines().map(|line| format!("{}\r\n", line.trim_end())).collect()
 }
 
-/// A MAC address as it is printed on boxes.
-fn colons(mac: &str) -> String {
-    let pairs: Vec<&str> = (0..mac.len()).step_by(2).filter_map(|at| mac.get(at..at + 2)).collect();
-    pairs.join(":")
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -115,7 +109,7 @@ mod tests {
         let overview = Overview {
             gateway: Some(Ok(status)),
             host_name: "clinic-mbale".into(),
-            mistakes: Mistakes { errors: 2, remarks: 0 },
+            mistakes: Mistakes { errors: 2, ..Mistakes::default() },
             ..Overview::default()
         };
         let machine = Machine {

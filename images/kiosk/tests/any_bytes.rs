@@ -15,7 +15,7 @@ fn survives(files: &Files) -> Plan {
     let machine = Machine { serial: Some("10000000abcdef01".into()), ..Machine::default() };
     let plan = plan(files, &|name| Ok(name.as_bytes().to_vec()), &Kept::new(), &machine);
     assert!(plan.problems.len() <= 4 * MAX_PROBLEMS);
-    let said = errors::text(&plan.problems, Holds::TheRest).unwrap_or_default();
+    let said = errors::text(&plan.problems, Holds::TheRest, &Machine::default()).unwrap_or_default();
     assert!(said.len() < 1 << 20 && !said.replace("\r\n", "").contains(char::is_control), "{said}");
     if let Some(wanted) = &plan.wanted {
         for file in &wanted.files {

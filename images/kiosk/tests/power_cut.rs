@@ -135,3 +135,45 @@ fn a_start_with_the_same_file_writes_nothing() {
     // The folder of the state, which is there, is asked for and flushed.
     assert!(disk.steps() - steps <= 2, "{} steps", disk.steps() - steps);
 }
+
+#[test]
+fn without_the_data_partition_secrets_stay_in_the_file_and_the_file_is_used() {
+    let mut disk = with_file(MemoryDisk::new(&["/boot/firmware", "/var/lib"]), FIRST);
+    let sound = disk.clone();
+    disk.loses_data_partition();
+    let machine = Machine::default();
+    let read = apply::read(&disk, &boot(), &machine);
+    let (files, settings) = apply::in_memory(&read, &machine).unwrap();
+    assert_eq!(settings.host_name, "first");
+    let network = files.iter().find(|file| file.path == "networks/waypost-01-a.nmconnection").unwrap();
+    assert!(String::from_utf8_lossy(&network.content).contains("psk=first-secret"));
+    let applied = apply::apply(&mut disk, &boot(), &machine, read).unwrap();
+    assert!(applied.is_forgotten && !applied.is_new && applied.unwritten.is_none(), "{applied:?}");
+    assert_eq!(text(&disk, BOOT_FILE), FIRST);
+    assert!(disk.list("/var/lib/waypost-kiosk").is_err(), "something is kept where it is lost");
+    let errors = text(&disk, "/boot/firmware/waypost-errors.txt");
+    assert!(errors.contains("data partition is not there") && errors.contains("secrets stay"), "{errors}");
+
+    // It is there again: secrets move, and nothing is left to say of it.
+    let mut disk = with_file(sound, &text(&disk, BOOT_FILE));
+    start(&mut disk).unwrap();
+    assert!(text(&disk, SECRETS).contains("first-secret") && text(&disk, BOOT_FILE).contains("(kept)"));
+    assert!(!text(&disk, "/boot/firmware/waypost-errors.txt").contains("data partition"));
+}
+
+#[test]
+fn a_data_partition_that_was_there_once_keeps_its_secrets_while_it_is_away() {
+    let mut disk = with_file(MemoryDisk::new(&["/boot/firmware", "/var/lib"]), FIRST);
+    start(&mut disk).unwrap();
+    let before = state(&disk);
+    let mut without = disk.clone();
+    without.loses_data_partition();
+    start(&mut without).unwrap();
+    assert_eq!(
+        text(&without, BOOT_FILE),
+        before[0],
+        "a secret is missing, which is no reason to change the file"
+    );
+    start(&mut disk).unwrap();
+    assert_eq!(state(&disk), before);
+}

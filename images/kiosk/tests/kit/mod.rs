@@ -23,6 +23,7 @@ impl Kiosk {
         for (path, text) in [
             ("proc/device-tree/serial-number", format!("{serial}\0")),
             ("sys/class/net/eth0/address", "b8:27:eb:aa:00:01\n".to_owned()),
+            ("sys/class/net/eth0/device/uevent", String::new()),
             ("sys/class/net/lo/address", "00:00:00:00:00:00\n".to_owned()),
             ("usr/share/zoneinfo/tzdata.zi", "Z Africa/Nairobi 2:27 - LMT\nL Africa/Nairobi Africa/Kampala\nZ Etc/UTC 0 - UTC\nL Etc/UTC UTC\n".to_owned()),
             ("boot/firmware/config.txt", String::new()),

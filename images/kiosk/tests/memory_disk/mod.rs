@@ -37,6 +37,7 @@ pub(crate) struct MemoryDisk {
     durable_contents: Vec<Vec<u8>>,
     steps: usize,
     cut_at: Option<usize>,
+    forgets: bool,
 }
 
 impl MemoryDisk {
@@ -49,6 +50,7 @@ impl MemoryDisk {
             durable_contents: Vec::new(),
             steps: 0,
             cut_at: None,
+            forgets: false,
         };
         folders.iter().for_each(|folder| disk.make_folder(folder, Readers::All).unwrap());
         disk.durable_names = disk.names.clone();
@@ -62,6 +64,13 @@ impl MemoryDisk {
         let file = Name::File(self.contents.len() - 1);
         self.names.insert(path.to_owned(), file.clone());
         self.durable_names.insert(path.to_owned(), file);
+    }
+
+    /// From now on nothing of the disk is there below /var/lib but what is in memory.
+    pub(crate) fn loses_data_partition(&mut self) {
+        self.forgets = true;
+        let is_there = |path: &str| path.starts_with("/var/lib/");
+        self.names.retain(|path, _| !is_there(path));
     }
 
     pub(crate) fn steps(&self) -> usize {
@@ -146,6 +155,10 @@ impl Disk for MemoryDisk {
         Ok(Self::within(&self.names, &folder)
             .map(|(path, _)| path.rsplit('/').next().unwrap().to_owned())
             .collect())
+    }
+
+    fn forgets(&self, path: &str) -> io::Result<bool> {
+        Ok(self.forgets && path.starts_with("/var/lib/"))
     }
 
     fn read_link(&self, path: &str) -> io::Result<String> {
