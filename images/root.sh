@@ -54,6 +54,9 @@ cp "$root"/boot/vmlinuz-* "$boot/vmlinuz"
 cp "$root"/boot/initrd.img-* "$boot/initrd.img"
 cp boot/* "$boot/"
 inside sh -c 'lsinitramfs /boot/initrd.img-*' >"$out/initramfs.txt"
+for part in scripts/init-bottom/overlayroot scripts/init-bottom/waypost-machine-id udev/rules.d/61-waypost-card.rules; do
+    grep -q "$part\$" "$out/initramfs.txt" || { echo "the initramfs lacks $part" >&2 && exit 1; }
+done
 python3 drivers.py "$root" "$out/initramfs.txt" "$boot"/*.dtb
 # The firmware fills in the address of the Bluetooth controller, which has none of its own, where this name leads it.
 for tree in "$boot"/*.dtb; do
