@@ -79,6 +79,12 @@ fn the_bundle_for_support_has_what_helps_and_neither_phones_nor_secrets() {
     phone.add(&[("form", b"a form")]);
     phone.sync();
     let peer = site.gateway.run(&["peers", "list"]).last()["key"].as_str().unwrap().to_owned();
+    // What must not be there is put where the bundle looks, in a form that nothing but the key itself tells.
+    let keys = ["store.key", "identity.key"].map(|name| fs::read(site.gateway.folder().join(name)).unwrap());
+    let keys = keys.map(|key| key.iter().map(|byte| format!("{byte:02x}")).collect::<String>());
+    let config = site.gateway.folder().join("gateway.toml");
+    let leaks = keys.each_ref().map(|key| format!("x{key} = \"leaked\"\n")).concat();
+    fs::write(&config, leaks + &fs::read_to_string(&config).unwrap()).unwrap();
     let out = site.folder().join("bundle");
     fs::create_dir(&out).unwrap();
     let report = site.gateway.run(&["support", out.to_str().unwrap()]);
@@ -90,7 +96,8 @@ fn the_bundle_for_support_has_what_helps_and_neither_phones_nor_secrets() {
         assert!(text.contains(there), "{there} is not in the bundle");
     }
     let token = site.destination.token();
-    for gone in [peer.as_str(), token, "amina"] {
+    assert!(text.matches("= \"leaked\"").count() >= keys.len(), "the keys were not looked for: {text}");
+    for gone in [peer.as_str(), token, "amina", &keys[0], &keys[1]] {
         assert!(!text.contains(gone), "{gone} is in the bundle");
     }
 

@@ -11,7 +11,7 @@ use jiff::Timestamp;
 use jiff::tz::TimeZone;
 use log::{LevelFilter, error, info, warn};
 use terminal_size::terminal_size;
-use waypost_config::Severity;
+use waypost_config::{MAX_FILE, Severity};
 
 use crate::activate::{self, NoSystem, RUN, Running, System, activate};
 use crate::apply;
@@ -181,12 +181,30 @@ fn write_status(args: &Args, waypost: &Path) -> anyhow::Result<()> {
     let clock =
         Clock { now: Timestamp::now(), zone: TimeZone::system(), synchronized: is_clock_synchronized() };
     let text = status::text(&overview, &machine, &clock);
+    let before = disk.read(&boot.path(STATUS), MAX_FILE).ok();
+    let before = before.as_deref().map(String::from_utf8_lossy);
+    // By what the kernel counts, since the clock may be set meanwhile.
+    let (uptime, stamp) = (seconds(&disk, "/proc/uptime"), format!("{RUN}/status-written"));
+    let since = uptime.zip(seconds(&disk, &stamp)).map(|(now, then)| now.saturating_sub(then));
+    if !status::is_due(before.as_deref(), &text, since) {
+        return Ok(());
+    }
     let change = Change { name: STATUS.to_owned(), content: Some(text.into_bytes()) };
     boot.change(&mut disk, &[change]).with_context(|| format!("{STATUS} cannot be written"))?;
-    Ok(())
+    let Some(uptime) = uptime else { return Ok(()) };
+    disk.make_folder(RUN, Readers::All)?;
+    disk.write(&stamp, uptime.as_secs().to_string().as_bytes(), Readers::All)
+        .with_context(|| format!("{stamp} cannot be written"))
 }
 
-/// Every ten seconds something may have changed; it is drawn only if it has.
+/// The whole seconds that a file begins with.
+fn seconds(disk: &RealDisk, path: &str) -> Option<Duration> {
+    let bytes = disk.read(path, 64).ok()?;
+    let text = String::from_utf8_lossy(&bytes).into_owned();
+    text.split(['.', ' ', '\n']).next()?.parse().ok().map(Duration::from_secs)
+}
+
+/// Every ten seconds something may have changed; it is drawn if it has, and now and then all the same.
 fn show(args: &Args, waypost: &Path, terminal: &str, once: bool) -> anyhow::Result<()> {
     const PAUSE: Duration = Duration::from_secs(10);
     let (disk, gateway) = (args.disk(), Gateway { program: waypost.to_owned() });

@@ -13,6 +13,8 @@ use crate::apply::{current_settings, settings_in};
 use crate::disk::Disk;
 use crate::gateway::{AskError, Status};
 
+const NOT_ONLINE: &str = "Not online.";
+
 /// How the kiosk is.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct Overview {
@@ -75,32 +77,41 @@ impl Overview {
         self.status().map_or_else(|| self.host_name.clone(), |status| printable(&status.name))
     }
 
-    /// The one thing to know, in a sentence.
-    pub fn state(&self) -> String {
+    /// The one thing to know, in a sentence, as it is from one document to the next.
+    pub fn standing(&self) -> &'static str {
         let status = match &self.gateway {
-            None => return "The gateway is starting.".to_owned(),
-            Some(Err(_)) => return "The gateway does not run; it is being started.".to_owned(),
+            None => return "The gateway is starting.",
+            Some(Err(_)) => return "The gateway does not run; it is being started.",
             Some(Ok(status)) => status,
+        };
+        if status.destinations.is_empty() {
+            return "No destination is set up, so that no documents are taken. See waypost.toml on the card.";
+        }
+        let is_online = status.networks.as_ref().is_none_or(|networks| !networks.is_empty());
+        let is_reached = status.destinations.iter().any(|one| one.state == "ok" || one.progress.is_some());
+        match (is_reached, is_online) {
+            (true, _) => "Connected to its destination.",
+            (false, true) => "Online, but no destination is reached.",
+            (false, false) => NOT_ONLINE,
+        }
+    }
+
+    /// The same at this moment, with how many documents are waiting.
+    pub fn state(&self) -> String {
+        let standing = self.standing();
+        let Some(status) = self.status().filter(|status| !status.destinations.is_empty()) else {
+            return standing.to_owned();
         };
         let waiting = match status.waiting {
             0 => "No documents are waiting.".to_owned(),
             1 => "1 document is waiting.".to_owned(),
             many => format!("{many} documents are waiting."),
         };
-        if status.destinations.is_empty() {
-            return "No destination is set up, so that no documents are taken. See waypost.toml on the card."
-                .to_owned();
-        }
         if status.destinations.iter().any(|one| one.progress.is_some()) {
             return format!("Uploading. {waiting}");
         }
-        let is_online = status.networks.as_ref().is_none_or(|networks| !networks.is_empty());
-        let is_reached = status.destinations.iter().any(|one| one.state == "ok");
-        match (is_reached, is_online) {
-            (true, _) => format!("Connected to its destination. {waiting}"),
-            (false, true) => format!("Online, but no destination is reached. {waiting}"),
-            (false, false) => format!("Not online. {waiting} They are kept until there is a connection."),
-        }
+        let kept = if standing == NOT_ONLINE { " They are kept until there is a connection." } else { "" };
+        format!("{standing} {waiting}{kept}")
     }
 
     /// What somebody should look at.

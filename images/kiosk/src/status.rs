@@ -1,6 +1,7 @@
 //! `waypost-status.txt`: how the kiosk is, for whoever takes its card to a laptop.
 
 use std::fmt::Write as _;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff::tz::TimeZone;
@@ -10,6 +11,11 @@ use crate::overview::Overview;
 
 /// The file's name.
 pub const STATUS: &str = "waypost-status.txt";
+
+/// Counts alone are not written more often: each write makes the partition with kernel and firmware writable.
+const COUNTS: Duration = Duration::from_secs(6 * 3600);
+/// Characters of a line before what it says.
+const KEY: usize = 14;
 
 /// What a clock says, and how far it can be relied on.
 #[derive(Debug, Clone)]
@@ -22,17 +28,36 @@ pub struct Clock {
     pub synchronized: Option<bool>,
 }
 
-/// The text, with line ends as Windows' editors want them. The clock is told by the day: a file that changes with every
-/// minute would wear out the card.
+/// Whether a text is to be written over another one, which was written so long ago; absent: before the kiosk was switched on.
+pub fn is_due(before: Option<&str>, now: &str, since: Option<Duration>) -> bool {
+    let Some(before) = before else { return true };
+    before != now && (lasting(before) != lasting(now) || since.is_none_or(|since| since >= COUNTS))
+}
+
+/// What of a text does not change from one document, or one day, to the next.
+fn lasting(text: &str) -> Vec<String> {
+    let lines = text.lines().filter_map(|line| {
+        let key = line.get(..KEY).unwrap_or(line).trim_end();
+        match key {
+            "waiting" | "delivered" | "last upload" | "room" => None,
+            // In words: percents, days and dates are in them.
+            "clock" | "notice" => Some(line.chars().filter(|c| !c.is_ascii_digit()).collect()),
+            _ => Some(line.to_owned()),
+        }
+    });
+    lines.collect()
+}
+
+/// The text, with line ends as Windows' editors want them.
 pub fn text(overview: &Overview, machine: &Machine, clock: &Clock) -> String {
     let mut text = String::from("How this Waypost kiosk was when it last had something new to say.\n\n");
     // Writing to a text cannot fail.
-    let mut line = |key: &str, value: &str| _ = writeln!(text, "{key:<14}{value}");
+    let mut line = |key: &str, value: &str| _ = writeln!(text, "{key:<KEY$}{value}");
     line("name", &overview.name());
     line("host name", &overview.host_name);
     line("serial", machine.serial.as_deref().unwrap_or("not known"));
     line("MAC", &machine.macs.iter().map(|mac| colons(mac)).collect::<Vec<_>>().join(", "));
-    line("state", &overview.state());
+    line("state", overview.standing());
     for (interface, addresses) in &overview.addresses {
         line("address", &format!("{interface} {}", addresses.join(", ")));
     }
@@ -122,7 +147,8 @@ mod tests {
             "name          Clinic Mbale\r\n",
             "serial        10000000abcdef01\r\n",
             "MAC           b8:27:eb:00:00:01\r\n",
-            "state         Not online. 7 documents are waiting.",
+            "state         Not online.\r\n",
+            "waiting       7\r\n",
             "key           abcd\r\n",
             "last upload   4 documents since it was switched on\r\n",
             "clock         2027-01-15, not set by a time server",
@@ -130,6 +156,29 @@ mod tests {
         ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
+    }
+
+    #[test]
+    fn what_people_look_for_is_written_at_once_and_counts_now_and_then() {
+        let before = "name          A\r\nstate         Not online.\r\nwaiting       1\r\nclock         2027-01-15, trusted\r\n\
+                      notice        the disk is 91 % full\r\n";
+        let hours = |hours: u64| Some(Duration::from_secs(hours * 3600));
+        assert!(is_due(None, before, hours(0)));
+        for since in [None, hours(0), hours(7)] {
+            assert!(!is_due(Some(before), before, since), "nothing is new");
+        }
+        for (old, new) in [("waiting       1", "waiting       2"), ("01-15", "01-16"), ("91 %", "92 %")] {
+            let now = before.replace(old, new);
+            assert!(!is_due(Some(before), &now, hours(5)), "{new}");
+            assert!(is_due(Some(before), &now, hours(6)) && is_due(Some(before), &now, None), "{new}");
+        }
+        for (old, new) in
+            [("Not", "Now"), ("  A", "  B"), ("trusted", "not trusted"), ("the disk", "the card")]
+        {
+            assert!(is_due(Some(before), &before.replace(old, new), hours(0)), "{new}");
+        }
+        let more = format!("{before}notice        Bluetooth hci0: off\r\n");
+        assert!(is_due(Some(before), &more, hours(0)) && is_due(Some(&more), before, hours(0)));
     }
 
     #[test]

@@ -7,6 +7,17 @@ dpkg --force-depends --install /trial/kiosk/waypost-kiosk_*.deb
 is "the name of the program" "$(waypost-kiosk --version | cut -d' ' -f1)" waypost-kiosk
 there /usr/share/doc/waypost-kiosk/{copyright,changelog.gz,changelog.Debian.gz,THIRD-PARTY.md}
 
+# This root is one: an overlay whose changes are in memory, as a kiosk's is where its data partition is not there.
+step "what would be gone with the power it does not keep, and the file has its secrets still"
+mkdir -p /boot/firmware
+printf '[[network]]\nwifi = "ClinicNet"\npassword = "wifi-secret"\n' >/boot/firmware/waypost.toml
+waypost-kiosk --no-remount apply
+gone /var/lib/waypost-kiosk
+grep -q wifi-secret /boot/firmware/waypost.toml || fail "the secret is nowhere"
+grep -q "data partition is not there" /boot/firmware/waypost-errors.txt || fail "it does not say why"
+grep -q psk=wifi-secret /run/NetworkManager/system-connections/* || fail "the file is not used"
+rm -r /boot/firmware
+
 step "it takes up a file below another root, from where it is put into its place"
 mkdir -p /tmp/root/boot/firmware
 cat >/tmp/root/boot/firmware/waypost.toml <<'END'

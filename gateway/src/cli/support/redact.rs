@@ -1,6 +1,7 @@
 //! What nobody else needs to know is taken out: who the phones are, and every secret.
 
 use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::fs;
 
 use data_encoding::HEXLOWER;
@@ -12,6 +13,8 @@ use waypost_node::system_rng;
 
 use crate::setup;
 
+/// Where a kiosk keeps the secrets that its boot file had: passwords of networks, PINs, tokens and keys.
+const KIOSK_SECRETS: &str = "/var/lib/waypost-kiosk/secrets.toml";
 /// Secrets shorter than this are not looked for: they would be found everywhere.
 const SHORTEST: usize = 6;
 
@@ -29,6 +32,7 @@ impl Redactor {
         let mut salt = [0; 16];
         system_rng()?.fill_bytes(&mut salt);
         let mut secrets = secrets(config);
+        secrets.extend(fs::read_to_string(KIOSK_SECRETS).iter().flat_map(|text| kept_by_kiosk(text)));
         secrets.retain(|secret| secret.len() >= SHORTEST);
         secrets.sort_by_key(|secret| std::cmp::Reverse(secret.len()));
         let patterns = [
@@ -105,6 +109,14 @@ fn secrets(config: &Config) -> Vec<String> {
     all
 }
 
+/// The secrets that a kiosk keeps; of a key, which is many lines, each one.
+fn kept_by_kiosk(text: &str) -> Vec<String> {
+    let kept: BTreeMap<String, String> = toml::from_str(text).unwrap_or_default();
+    let lines = kept.values().flat_map(|secret| secret.lines()).map(str::trim);
+    // What begins and ends a key is no secret.
+    lines.filter(|line| !line.starts_with("-----")).map(str::to_owned).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -133,6 +145,23 @@ mod tests {
         let names: Vec<_> = left.match_indices("(id ").map(|(at, _)| &left[at..at + 12]).collect();
         assert_eq!(names[0], names[1], "the same phone has the same name");
         assert_eq!(redactor.count(), 10);
+    }
+
+    #[test]
+    fn what_a_kiosk_keeps_is_taken_out_wherever_it_stands() {
+        let kept = kept_by_kiosk(
+            "\"network/ClinicNet/password\" = \"two words\"\n\"kiosk/10000000abcdef01/destination/d/token\" = \"tok_987\"\n\
+             \"destination/d/client_key\" = \"-----BEGIN PRIVATE KEY-----\\nMIGHAgEA\\nzj0DAQcE\\n-----END PRIVATE KEY-----\\n\"\n",
+        );
+        let secrets: Vec<&str> = kept.iter().map(String::as_str).collect();
+        let left = redactor(&secrets).redact(
+            "associating with ClinicNet by two words\n-----BEGIN PRIVATE KEY-----\nMIGHAgEA\n  zj0DAQcE\nsent tok_987\n",
+        );
+        for gone in ["two words", "tok_987", "MIGHAgEA", "zj0DAQcE"] {
+            assert!(!left.contains(gone), "{gone} in {left}");
+        }
+        assert!(left.contains("ClinicNet by (secret)\n-----BEGIN PRIVATE KEY-----\n"), "{left}");
+        assert!(kept_by_kiosk("no TOML").is_empty());
     }
 
     #[test]

@@ -10,16 +10,20 @@ use crate::overview::Overview;
 /// A code that is nearly over is not shown: whoever scans it needs time to do so.
 const SPARE: Duration = Duration::from_secs(60);
 
+/// All is drawn anew so often: what the kernel says may have gone over it.
+const REDRAW: Duration = Duration::from_secs(60);
+
 /// What a screen shows, and since when.
 #[derive(Debug, Default)]
 pub struct Session {
     code: Option<(Code, Instant)>,
     codes_used: Option<u64>,
     shown: Vec<String>,
+    drawn: Option<Instant>,
 }
 
 impl Session {
-    /// The rows to draw, where they are others than before.
+    /// The rows to draw, where they are others than before, or were drawn a while ago.
     pub fn turn(
         &mut self,
         mut overview: Overview,
@@ -37,16 +41,18 @@ impl Session {
         overview.gateway = Some(status);
         let code = self.code.as_ref().map(|(code, _)| code.text.as_str());
         let rows = frame(&overview, code, size);
-        if rows == self.shown {
+        let is_old = self.drawn.is_none_or(|drawn| now.duration_since(drawn) >= REDRAW);
+        if rows == self.shown && !is_old {
             return None;
         }
+        self.drawn = Some(now);
         self.shown.clone_from(&rows);
         Some(rows)
     }
 
     /// Draws all of it again the next time.
     pub fn forget_screen(&mut self) {
-        self.shown.clear();
+        self.drawn = None;
     }
 
     /// A new code where there is none, where it ends soon, or where the count of used codes is another one than before: the
@@ -103,6 +109,18 @@ mod tests {
         assert_eq!(text(&session), Some("third"));
         session.renew(later(580), 0, || code("after a restart of the gateway"));
         assert_eq!(text(&session), Some("after a restart of the gateway"));
+    }
+
+    #[test]
+    fn what_the_kernel_wrote_over_the_code_stays_for_a_minute_at_most() {
+        let gateway = Gateway { program: "/nowhere/waypost".into() };
+        let (mut session, start) = (Session::default(), Instant::now());
+        let mut draws = |seconds| {
+            let now = start + Duration::from_secs(seconds);
+            session.turn(Overview::default(), &gateway, false, Size { columns: 80, rows: 25 }, now).is_some()
+        };
+        let drawn: Vec<u64> = (0..=180).step_by(10).filter(|&seconds| draws(seconds)).collect();
+        assert_eq!(drawn, [0, 60, 120, 180]);
     }
 
     #[test]
