@@ -47,7 +47,6 @@ test: setup
 	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh --built || [ $$? -eq 77 ]
 	@tests/tools/step.sh "service" tests/radio-lab/run.sh --service --built || [ $$? -eq 77 ]
 	@tests/tools/step.sh "Debian packages, tried" tests/packages/run.sh --built || [ $$? -eq 77 ]
-	@tests/tools/step.sh "image, tried" images/try.sh || [ $$? -eq 77 ]
 
 # Each by its name in tests/radio-lab/scenarios.
 test-radio: setup
