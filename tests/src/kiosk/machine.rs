@@ -115,7 +115,7 @@ impl Machine {
         let mut plain = parts.next().unwrap_or_default().to_owned();
         for part in parts {
             plain.push_str(
-                part.trim_start_matches(|sign: char| sign.is_ascii_digit() || sign == ';')
+                part.trim_start_matches(|sign: char| sign.is_ascii_digit() || ";:".contains(sign))
                     .get(1..)
                     .unwrap_or_default(),
             );
