@@ -78,7 +78,7 @@ impl Source {
     }
 
     /// Where a byte of the text is; an offset past the end is the end.
-    pub(crate) fn origin(&self, offset: usize) -> Origin {
+    pub fn origin(&self, offset: usize) -> Origin {
         let end = offset.min(self.text.len());
         let offset = (0..=end).rev().find(|at| self.text.is_char_boundary(*at)).unwrap_or_default();
         let line = self.lines.partition_point(|start| *start <= offset).max(1);

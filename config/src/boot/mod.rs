@@ -81,12 +81,22 @@ pub struct BootLoaded {
     pub destinations_from: Option<String>,
     /// Where keys are set, by their dotted names.
     pub origins: BTreeMap<String, Origin>,
+    /// Where the networks and destinations begin that are right, also those of lists that a section's take the place of.
+    pub right: Vec<Origin>,
 }
 
 impl BootLoaded {
     /// Whether nothing of the file may be used.
     pub fn is_fatal(&self) -> bool {
         self.problems.iter().any(|problem| problem.severity == Severity::Fatal)
+    }
+
+    /// Takes what a table says; lists of its own add to those before.
+    fn update(&mut self, table: &Spanned<DeValue<'_>>, reader: &mut Reader<'_>) {
+        self.file.update(table, reader);
+        let networks = self.file.network.iter().filter_map(|network| network.origin.clone());
+        let destinations = self.file.destination.iter().filter_map(|destination| destination.origin.clone());
+        self.right.extend(networks.chain(destinations));
     }
 }
 
@@ -102,6 +112,7 @@ pub fn read(source: &Source, is_mine: &dyn Fn(&str) -> bool) -> BootLoaded {
         networks_from: None,
         destinations_from: None,
         origins: BTreeMap::new(),
+        right: Vec::new(),
     };
     let (table, errors) = DeTable::parse_recoverable(source.text());
     for error in errors.iter().take(MAX_SYNTAX_ERRORS) {
@@ -118,7 +129,7 @@ pub fn read(source: &Source, is_mine: &dyn Fn(&str) -> bool) -> BootLoaded {
         let mut table = table.into_inner();
         let kiosks = table.remove_entry(KIOSK);
         let mut reader = Reader::new(source, &root, &mut problems, &mut origins);
-        loaded.file.update(&Spanned::new(span, DeValue::Table(table)), &mut reader);
+        loaded.update(&Spanned::new(span, DeValue::Table(table)), &mut reader);
         if let Some((key, value)) = kiosks {
             let value = Spanned::new(key.span(), value.into_inner());
             read_sections(&value, is_mine, &mut loaded, &mut reader);
@@ -172,7 +183,7 @@ fn read_sections(
             loaded.file.destination.clear();
             loaded.destinations_from = Some(written.to_owned());
         }
-        loaded.file.update(section, reader);
+        loaded.update(section, reader);
     }
 }
 

@@ -33,6 +33,8 @@ const BLANK: &str = "waypost.toml is empty, perhaps because the card was taken o
                      card before it is taken out; to start over with defaults, write a file that holds only a #";
 const FORGETS: &str = "the card's data partition is not there, so that nothing can be kept: this start goes by the files as they \
                        are, and secrets stay in waypost.toml until the partition is there; see whether the card is sound";
+const UNREADABLE: &str = "the secrets that this kiosk keeps cannot be read, so that nothing new is taken up; start it once more, and where it stays so, \
+     write the secrets themselves in place of each \"(kept)\", and see whether the card is sound";
 /// Where the gateway looks for drop-ins; there also where there is nothing to say.
 const GATEWAY_FOLDERS: [&str; 2] = ["gateway", "gateway.d"];
 
@@ -96,8 +98,10 @@ pub fn read(disk: &dyn Disk, boot: &BootPartition, machine: &Machine) -> Read {
     };
     let is_blank = files.boot_file.take_if(|bytes| is_blank(bytes)).is_some();
     let is_hidden = files.boot_file.is_none() && disk.read(&boot.path(HIDDEN_NAME), MAX_FILE).is_ok();
-    let kept = read_if_there(disk, SECRETS, MAX_FILE).ok().flatten();
-    let kept: Kept = kept.and_then(|bytes| toml::from_slice(&bytes).ok()).unwrap_or_default();
+    let (kept, unknown) = match read_kept(disk) {
+        Ok(kept) => (kept, None),
+        Err(error) => (Kept::new(), Some(error)),
+    };
     let beside = |name: &str| disk.read(&boot.path(name), MAX_FILE).map_err(|error| error.to_string());
     let mut plan = plan(&files, &beside, &kept, machine);
     let can_be_read = unreadable.iter().all(|problem: &Problem| !is_about(problem, BOOT_FILE));
@@ -115,6 +119,12 @@ pub fn read(disk: &dyn Disk, boot: &BootPartition, machine: &Machine) -> Read {
         plan.wanted = None;
         plan.problems.splice(..0, unreadable);
     }
+    if let Some(error) = unknown.filter(|_| plan.needs_kept) {
+        // The generation that holds has them still.
+        plan.wanted = None;
+        let message = format!("{UNREADABLE}: {error}");
+        plan.problems.insert(0, Problem::new(Severity::Error, None, None, &message));
+    }
     if is_hidden {
         let message =
             "the file is called waypost.toml.txt, of which Windows shows half; rename it to waypost.toml";
@@ -126,6 +136,12 @@ pub fn read(disk: &dyn Disk, boot: &BootPartition, machine: &Machine) -> Read {
         plan.problems.insert(0, Problem::new(Severity::Error, None, None, FORGETS));
     }
     Read { plan, kept, has_boot_file: files.boot_file.is_some(), forgets }
+}
+
+/// The secrets that are kept. Ones that cannot be read are another thing than none: a card that is dying may read them next time.
+fn read_kept(disk: &dyn Disk) -> io::Result<Kept> {
+    let bytes = read_if_there(disk, SECRETS, MAX_FILE)?.unwrap_or_default();
+    toml::from_slice(&bytes).map_err(|_| io::Error::other("the file is damaged"))
 }
 
 /// Whether a file is what FAT leaves of a copy that was cut off: no bytes at all, or room that was never written. A mark that
@@ -199,10 +215,11 @@ fn defaults(machine: &Machine) -> Option<Wanted> {
     plan(&Files::default(), &|_| Err("there is none".to_owned()), &Kept::new(), machine).wanted
 }
 
-/// Files and settings of what holds, to be used where nothing can be written.
-pub fn in_memory(read: &Read, machine: &Machine) -> Option<(Vec<File>, Settings)> {
-    let wanted = read.plan.wanted.clone().or_else(|| defaults(machine))?;
-    Some((wanted.files, wanted.settings))
+/// Files and settings of what holds where nothing can be written: what was read now, else last, else safe defaults.
+pub fn in_memory(disk: &dyn Disk, read: &Read, machine: &Machine) -> Option<(Vec<File>, Settings)> {
+    let of = |wanted: Wanted| (wanted.files, wanted.settings);
+    let last = || current_files(disk).ok().zip(current_settings(disk));
+    read.plan.wanted.clone().map(of).or_else(last).or_else(|| defaults(machine).map(of))
 }
 
 /// Whether nothing can be kept, as the data partition is not there.

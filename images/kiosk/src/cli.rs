@@ -124,7 +124,7 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
     let mistakes = Mistakes::of(apply::problems(&read), apply::forgets(&read));
     let mistakes = serde_json::to_vec(&mistakes)?;
     disk.write(&Mistakes::path(), &mistakes, Readers::All)?;
-    let fallback = apply::in_memory(&read, &machine);
+    let fallback = apply::in_memory(&disk, &read, &machine);
     let held = match apply::apply(&mut disk, &boot, &machine, read) {
         Ok(applied) => {
             match (applied.holds, applied.is_new) {
@@ -143,7 +143,9 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
             apply::current_files(&disk).ok().zip(settings)
         }
         Err(error) => {
-            error!("{error}; this start goes by the files as they are");
+            error!(
+                "{error}; this start goes by the files as they are, or by what held before where they are wrong"
+            );
             None
         }
     };

@@ -43,6 +43,8 @@ pub struct Plan {
     pub problems: Vec<Problem>,
     /// What the kiosk shall be; absent where what it is now stays.
     pub wanted: Option<Wanted>,
+    /// Whether the boot file goes by secrets that are kept.
+    pub needs_kept: bool,
     /// Whether kiosks are named by MAC addresses and this is none of them, perhaps because its interface is not there yet.
     pub awaits_interface: bool,
 }
@@ -70,9 +72,11 @@ pub fn plan(files: &Files, beside: &Beside<'_>, kept: &Kept, machine: &Machine) 
     };
     let boot_text = text(BOOT_FILE, &files.boot_file, &mut problems).unwrap_or_default();
     let source = Source::new(BOOT_FILE, boot_text.as_str());
-    let found = secrets::find(&boot_text, machine);
-    let own = machine.own(&found.sections);
-    let awaits_interface = own.is_empty() && found.sections.iter().any(|id| id.len() == 12);
+    let found = secrets::find(&source, machine);
+    let sections = secrets::sections(&boot_text);
+    let own = machine.own(&sections);
+    let needs_kept = !found.says_kept.is_empty();
+    let awaits_interface = own.is_empty() && sections.iter().any(|id| id.len() == 12);
     let mut loaded = boot::read(&source, &|id| own.contains(id));
     problems.append(&mut loaded.problems);
     let mut all = kept.clone();
@@ -86,7 +90,7 @@ pub fn plan(files: &Files, beside: &Beside<'_>, kept: &Kept, machine: &Machine) 
         read_network_config(&text, NETWORK_CONFIG.into(), &mut cloud, &mut problems);
     }
     if problems.iter().any(|problem| problem.severity == Severity::Fatal) {
-        return Plan { problems, wanted: None, awaits_interface };
+        return Plan { problems, wanted: None, needs_kept, awaits_interface };
     }
     let BootLoaded { mut file, origins, .. } = loaded;
     let zone_origin = origins.get("time_zone");
@@ -104,7 +108,7 @@ pub fn plan(files: &Files, beside: &Beside<'_>, kept: &Kept, machine: &Machine) 
     made.push(File { path: SETTINGS.to_owned(), content: json, readers: Readers::All });
     made.sort_by(|a, b| a.path.cmp(&b.path));
     // While none of the sections is this machine's, one of them may be that cannot be told yet.
-    let is_stranger = own.is_empty() && !found.sections.is_empty();
+    let is_stranger = own.is_empty() && !sections.is_empty();
     let still = |key: &String| {
         let is_anothers = is_stranger && key.starts_with("kiosk/");
         is_anothers || found.given.contains_key(key) || found.says_kept.contains(key)
@@ -112,7 +116,7 @@ pub fn plan(files: &Files, beside: &Beside<'_>, kept: &Kept, machine: &Machine) 
     all.retain(|key, _| still(key));
     let digest = digest(&made);
     let wanted = Wanted { digest, files: made, settings, kept: all, without_secrets: found.without };
-    Plan { problems, wanted: Some(wanted), awaits_interface }
+    Plan { problems, wanted: Some(wanted), needs_kept, awaits_interface }
 }
 
 /// The text of a file. Windows' editors put a mark before it.
@@ -133,10 +137,12 @@ fn decode(name: &str, bytes: &[u8]) -> Result<String, Problem> {
 
 /// Puts kept secrets in their places. An entry whose secret is not there is left out.
 fn fill_in(loaded: &mut BootLoaded, kept: &Kept, problems: &mut Vec<Problem>) {
-    let missing = "says \"(kept)\", but this kiosk has kept none; write the secret itself in its place";
+    let missing =
+        "says \"(kept)\", but this kiosk has kept none for it; write the secret itself in its place";
     let networks_from = loaded.networks_from.clone();
     loaded.file.network.retain_mut(|network| {
         let name = network.name.as_str().to_owned();
+        let is_wifi = matches!(network.kind, Kind::Wifi { .. });
         let slots: Vec<(&str, &mut Option<Secret>)> = match &mut network.kind {
             Kind::Wifi { password, .. } => vec![("password", password)],
             Kind::Mobile { pin, password, .. } => vec![("pin", pin), ("password", password)],
@@ -144,7 +150,9 @@ fn fill_in(loaded: &mut BootLoaded, kept: &Kept, problems: &mut Vec<Problem>) {
         };
         let mut lacks = None;
         for (key, slot) in slots.into_iter().filter(|(_, slot)| **slot == Some(Secret::Kept)) {
-            match kept.get(&place(networks_from.as_deref(), "network", &name, key)) {
+            // It may have been kept for a network of this name that was of another kind.
+            let fits = |secret: &&String| !is_wifi || boot::is_wifi_password(secret);
+            match kept.get(&place(networks_from.as_deref(), "network", &name, key)).filter(fits) {
                 Some(secret) => *slot = Some(Secret::Given(secret.clone())),
                 None => lacks = Some(key),
             }

@@ -5,7 +5,8 @@ use std::ops::Range;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
-use waypost_config::boot::{KEPT, kiosk_id};
+use waypost_config::boot::{self, KEPT, kiosk_id};
+use waypost_config::{Origin, Source};
 
 use crate::machine::Machine;
 
@@ -15,15 +16,14 @@ pub type Kept = BTreeMap<String, String>;
 /// What a boot file has of secrets.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Found {
-    /// Secrets that the file has, of this machine.
+    /// Secrets that the file has, of this machine. Those of an entry that is wrong are not among them: they stay where they are
+    /// until it is right, since what is wrong may be the secret.
     pub given: Kept,
     /// Those in whose place it says that they are kept, of this machine.
     pub says_kept: BTreeSet<String>,
     /// The file with [`KEPT`] in place of every secret, other machines' included; absent where it has none. Where no section is
     /// this machine's, one may be that cannot be told yet: what stands in sections then stays there.
     pub without: Option<String>,
-    /// Names of machines that it has sections for, as [`kiosk_id`] writes them.
-    pub sections: BTreeSet<String>,
 }
 
 /// The key under which a secret is kept. `section` is the kiosk's section as the file writes it, if the entry stands in one.
@@ -34,61 +34,64 @@ pub fn place(section: Option<&str>, list: &str, entry: &str, key: &str) -> Strin
     }
 }
 
-/// Finds the secrets of a boot file. A text that is no TOML has none that could be found.
-pub fn find(text: &str, machine: &Machine) -> Found {
-    let mut found = Found::default();
-    let (table, errors) = DeTable::parse_recoverable(text);
-    if !errors.is_empty() {
-        return found;
-    }
-    let (mut spans, mut others) = (Vec::new(), Vec::new());
-    find_in(table.get_ref(), None, true, &mut found, &mut spans);
+/// Names of the machines that a boot file has sections for, as [`kiosk_id`] writes them.
+pub fn sections(text: &str) -> BTreeSet<String> {
+    let Ok(table) = DeTable::parse(text) else { return BTreeSet::new() };
     let kiosks = table.get_ref().get("kiosk").and_then(|value| value.get_ref().as_table());
-    for (key, section) in kiosks.into_iter().flatten() {
-        let (written, section) = (key.get_ref().as_ref(), section.get_ref().as_table());
-        let id = kiosk_id(written);
-        let is_mine = id.as_ref().is_some_and(|id| machine.was_called(id));
-        found.sections.extend(id);
-        if let Some(section) = section {
-            let spans = if is_mine { &mut spans } else { &mut others };
-            find_in(section, Some(written), is_mine, &mut found, spans);
-        }
-    }
-    if !machine.own(&found.sections).is_empty() {
-        spans.append(&mut others);
-    }
-    found.without = without(text, spans);
-    found
+    kiosks.into_iter().flatten().filter_map(|(key, _)| kiosk_id(key.get_ref())).collect()
 }
 
-/// Looks at the networks and destinations of one table.
-fn find_in(
-    table: &DeTable<'_>,
-    section: Option<&str>,
-    is_mine: bool,
-    found: &mut Found,
-    spans: &mut Vec<Range<usize>>,
-) {
-    for (list, keys) in [("network", ["password", "pin"]), ("destination", ["token", "client_key"])] {
-        let entries = table.get(list).and_then(|value| value.get_ref().as_array());
-        for entry in entries.into_iter().flatten().filter_map(|entry| entry.get_ref().as_table()) {
-            for key in keys {
-                let Some((value, secret)) =
-                    entry.get(key).and_then(|value| Some((value, secret(key, value)?)))
-                else {
-                    continue;
-                };
-                let name = name(entry).map(|name| place(section, list, name, key));
-                match (secret == KEPT, name) {
-                    (true, Some(name)) if is_mine => _ = found.says_kept.insert(name),
-                    (true, _) => {}
-                    (false, Some(name)) if is_mine => {
-                        found.given.insert(name, secret);
-                        spans.push(value.span());
+/// Finds the secrets of a boot file. A text that is no TOML has none that could be found.
+pub fn find(source: &Source, machine: &Machine) -> Found {
+    let Ok(table) = DeTable::parse(source.text()) else { return Found::default() };
+    let right = boot::read(source, &|id| machine.was_called(id)).right;
+    let mut seek = Seek { source, right, found: Found::default(), spans: Vec::new() };
+    seek.table(table.get_ref(), None, true);
+    let (mut spans, mut others) = (std::mem::take(&mut seek.spans), Vec::new());
+    let kiosks = table.get_ref().get("kiosk").and_then(|value| value.get_ref().as_table());
+    for (key, section) in kiosks.into_iter().flatten() {
+        let Some(section) = section.get_ref().as_table() else { continue };
+        let written = key.get_ref().as_ref();
+        let is_mine = kiosk_id(written).is_some_and(|id| machine.was_called(&id));
+        seek.table(section, Some(written), is_mine);
+        if is_mine { &mut spans } else { &mut others }.append(&mut seek.spans);
+    }
+    if !machine.own(&sections(source.text())).is_empty() {
+        spans.append(&mut others);
+    }
+    Found { without: without(source.text(), spans), ..seek.found }
+}
+
+struct Seek<'a> {
+    source: &'a Source,
+    /// Where the entries begin that nothing is wrong with.
+    right: Vec<Origin>,
+    found: Found,
+    /// Where secrets stand that leave the file.
+    spans: Vec<Range<usize>>,
+}
+
+impl Seek<'_> {
+    /// Looks at the networks and destinations of one table.
+    fn table(&mut self, table: &DeTable<'_>, section: Option<&str>, is_mine: bool) {
+        for (list, keys) in [("network", ["password", "pin"]), ("destination", ["token", "client_key"])] {
+            let entries = table.get(list).and_then(|value| value.get_ref().as_array());
+            for element in entries.into_iter().flatten() {
+                let Some(entry) = element.get_ref().as_table() else { continue };
+                let is_right = self.right.contains(&self.source.origin(element.span().start));
+                for key in keys {
+                    let Some(value) = entry.get(key) else { continue };
+                    let Some(secret) = secret(key, value) else { continue };
+                    match (is_mine, name(entry).map(|name| place(section, list, name, key))) {
+                        // Also of a wrong one: what is kept outlives a typo beside it.
+                        (true, Some(name)) if secret == KEPT => _ = self.found.says_kept.insert(name),
+                        (true, Some(name)) if is_right => {
+                            self.found.given.insert(name, secret);
+                            self.spans.push(value.span());
+                        }
+                        (false, _) if secret != KEPT => self.spans.push(value.span()),
+                        _ => {}
                     }
-                    (false, _) if !is_mine => spans.push(value.span()),
-                    // Without a name it cannot be found again: an error says that one is missing, and it stays until then.
-                    (false, _) => {}
                 }
             }
         }
@@ -134,11 +137,15 @@ mod tests {
         Machine { serial: Some("10000000abcdef01".into()), ..Machine::default() }
     }
 
+    fn find(text: &str, machine: &Machine) -> Found {
+        super::find(&Source::new("waypost.toml", text), machine)
+    }
+
     #[test]
     fn secrets_are_taken_out_and_nothing_else_is_touched() {
         let text = "# über\r\nname = 'x'   # spaces\r\n[[network]]\r\nwifi=\"A\" \r\npassword   =  'hunter22'  # ours\r\n\
                     [[network]]\r\nmobile = \"apn\"\r\npin = 1234\r\n\
-                    [[destination]]\r\nname = \"d\"\r\ntoken = \"\"\"abc\"\"\"\r\nclient_key = \"kiosk.key\"\r\n";
+                    [[destination]]\r\nname = \"d\"\r\nurl = \"https://d\"\r\ncertificate = \"d.asc\"\r\ntoken = \"\"\"abc\"\"\"\r\n";
         let found = find(text, &mine());
         let expected = text
             .replace("'hunter22'", "\"(kept)\"")
@@ -152,6 +159,22 @@ mod tests {
         );
         let again = find(&expected, &mine());
         assert_eq!((again.without, again.given.len(), again.says_kept.len()), (None, 0, 3));
+    }
+
+    #[test]
+    fn a_key_in_the_file_is_a_secret_and_the_name_of_one_is_not() {
+        let destination = |key: &str| {
+            let text = format!(
+                "[[destination]]\nname = \"d\"\nurl = \"https://d\"\ncertificate = \"d.asc\"\nclient_certificate = \"k.pem\"\n\
+                 client_key = {key}\n"
+            );
+            find(&text, &mine())
+        };
+        assert_eq!(destination("\"kiosk.key\""), Found::default());
+        let found =
+            destination("\"\"\"\n-----BEGIN PRIVATE KEY-----\nMC4=\n-----END PRIVATE KEY-----\n\"\"\"");
+        assert!(found.given["destination/d/client_key"].contains("MC4="));
+        assert!(found.without.unwrap().ends_with("client_key = \"(kept)\"\n"));
     }
 
     #[test]
@@ -169,6 +192,14 @@ mod tests {
     }
 
     #[test]
+    fn a_list_that_a_section_takes_the_place_of_has_secrets_all_the_same() {
+        let text = "[[network]]\nwifi = \"A\"\npassword = \"everyones\"\n\
+                    [[kiosk.10000000abcdef01.network]]\nwifi = \"B\"\npassword = \"mine1234\"\n";
+        let found = find(text, &mine());
+        assert_eq!((found.given.len(), found.given["network/A/password"].as_str()), (2, "everyones"));
+    }
+
+    #[test]
     fn while_no_section_is_this_kiosks_all_of_them_keep_their_secrets() {
         let text = "[[network]]\nwifi = \"A\"\npassword = \"everyones\"\n\
                     [[kiosk.b827eb000001.network]]\nwifi = \"C\"\npassword = \"theirs12\"\n";
@@ -181,7 +212,21 @@ mod tests {
     }
 
     #[test]
-    fn an_entry_without_a_name_keeps_its_secret_until_it_has_one() {
-        assert_eq!(find("[[network]]\npassword = \"hunter22\"\n", &mine()).without, None);
+    fn an_entry_that_is_wrong_keeps_its_secrets_until_it_is_right() {
+        for wrong in [
+            "[[network]]\npassword = \"hunter22\"\n",
+            "[[network]]\nwifi = \"A\"\npassword = \"short\"\n",
+            "[[network]]\nwifi = \"A\"\npassword = \"hunter22\"\ncost = \"much\"\n",
+            "[[network]]\nmobile = \"apn\"\npin = \"12 34\"\n",
+            "[[destination]]\nname = \"d\"\nurl = \"https://d\"\ncertificate = \"d.asc\"\ntoken = \"two words\"\n",
+        ] {
+            assert_eq!(find(wrong, &mine()), Found::default(), "{wrong}");
+        }
+        let typo = find("[[network]]\nwifi = \"A\"\npassword = \"(kept)\"\ncost = \"much\"\n", &mine());
+        assert!(typo.says_kept.contains("network/A/password"), "what is kept outlives a typo beside it");
+        let twins = "[[network]]\nwifi = \"A\"\npassword = \"the-first\"\n[[network]]\nwifi = \"A\"\npassword = \"the-second\"\n";
+        let found = find(twins, &mine());
+        assert_eq!(found.given["network/A/password"], "the-first");
+        assert_eq!(found.without.unwrap(), twins.replace("the-first", "(kept)"));
     }
 }

@@ -4,7 +4,7 @@
 
 use proptest::prelude::*;
 use waypost_config::boot::{boot_example, check_drop_in};
-use waypost_config::{MAX_PROBLEMS, Severity};
+use waypost_config::{MAX_PROBLEMS, Severity, Source};
 use waypost_kiosk::errors::{self, Holds};
 use waypost_kiosk::machine::Machine;
 use waypost_kiosk::plan::{Files, Plan, plan};
@@ -31,7 +31,7 @@ fn survives(files: &Files) -> Plan {
         let worse: Vec<_> = problems.iter().filter(|problem| problem.severity == Severity::Fatal).collect();
         assert!(worse.is_empty(), "{worse:?}");
         if let Some(without) = &wanted.without_secrets {
-            let again = find(without, &machine);
+            let again = find(&Source::new("waypost.toml", without.as_str()), &machine);
             assert!(again.without.is_none() && again.given.is_empty());
         }
     }

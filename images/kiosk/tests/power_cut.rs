@@ -143,7 +143,7 @@ fn without_the_data_partition_secrets_stay_in_the_file_and_the_file_is_used() {
     disk.loses_data_partition();
     let machine = Machine::default();
     let read = apply::read(&disk, &boot(), &machine);
-    let (files, settings) = apply::in_memory(&read, &machine).unwrap();
+    let (files, settings) = apply::in_memory(&disk, &read, &machine).unwrap();
     assert_eq!(settings.host_name, "first");
     let network = files.iter().find(|file| file.path == "networks/waypost-01-a.nmconnection").unwrap();
     assert!(String::from_utf8_lossy(&network.content).contains("psk=first-secret"));

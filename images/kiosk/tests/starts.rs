@@ -193,6 +193,86 @@ fn kept_without_a_kept_secret_is_an_error_in_words() {
 }
 
 #[test]
+fn a_wrong_secret_is_named_until_it_is_mended() {
+    let file = |password: &str, pin: &str| {
+        format!(
+            "[[network]]\nwifi = \"A\"\npassword = \"{password}\"\n[[network]]\nmobile = \"internet\"\npin = \"{pin}\"\n"
+        )
+    };
+    let wrong = file("short", "one");
+    let kiosk = started(&wrong);
+    let errors = kiosk.errors();
+    assert!(errors.contains("expected 8 to 63 characters") && errors.contains("4 to 8 digits"), "{errors}");
+    kiosk.start();
+    assert_eq!(kiosk.errors(), errors, "the second start says what the first one said");
+    assert_eq!(kiosk.connections().len(), 1, "the networks are left out");
+    assert_eq!(kiosk.text("boot/firmware/waypost.toml"), wrong);
+    kiosk.put("waypost.toml", &file("long enough", "4711"));
+    kiosk.start();
+    let connections = kiosk.connections();
+    assert!(
+        connections[0].1.contains("psk=long enough") && connections[1].1.contains("pin=4711"),
+        "{connections:?}"
+    );
+    assert_eq!(kiosk.text("boot/firmware/waypost.toml"), file("(kept)", "(kept)"));
+}
+
+#[test]
+fn networks_of_one_name_never_swap_their_secrets() {
+    for second in
+        ["wifi = \"internet\"\npassword = \"the-other-secret\"", "mobile = \"internet\"\npin = \"1234\""]
+    {
+        let kiosk = started(&format!(
+            "[[network]]\nwifi = \"internet\"\npassword = \"the-first-secret\"\n[[network]]\n{second}\n"
+        ));
+        for _ in 0..2 {
+            assert!(kiosk.connections()[0].1.contains("psk=the-first-secret"), "{second}");
+            assert!(kiosk.errors().contains("another network has this name"), "{}", kiosk.errors());
+            kiosk.start();
+        }
+        assert!(
+            kiosk.text("boot/firmware/waypost.toml").ends_with(&format!("{second}\n")),
+            "it stays until it is right"
+        );
+    }
+}
+
+#[test]
+fn what_is_kept_and_cannot_be_read_is_left_alone_and_what_was_read_last_holds() {
+    let kiosk = started(WHOLE);
+    let (kept, before) = (kiosk.text("var/lib/waypost-kiosk/secrets.toml"), kiosk.connections());
+    let damaged = kept.replace("= \"", "= ");
+    kiosk.write("var/lib/waypost-kiosk/secrets.toml", &damaged);
+    let log = kiosk.start();
+    assert!(log.contains("secrets that this kiosk keeps cannot be read"), "{log}");
+    assert!(kiosk.errors().contains("as it did before"), "{}", kiosk.errors());
+    assert_eq!(kiosk.connections(), before);
+    assert_eq!(kiosk.text("var/lib/waypost-kiosk/secrets.toml"), damaged);
+    // What reads again is used again; and secrets in the file are as good.
+    kiosk.write("var/lib/waypost-kiosk/secrets.toml", &kept);
+    kiosk.start();
+    assert_eq!((kiosk.errors(), kiosk.connections()), (String::new(), before.clone()));
+    kiosk.write("var/lib/waypost-kiosk/secrets.toml", &damaged);
+    kiosk.put("waypost.toml", &whole(&kiosk));
+    kiosk.start();
+    assert_eq!((kiosk.errors(), kiosk.connections()), (String::new(), before));
+    assert_eq!(kiosk.text("var/lib/waypost-kiosk/secrets.toml"), kept);
+}
+
+#[test]
+fn where_nothing_can_be_written_a_bad_file_leaves_what_held_before() {
+    let kiosk = started(WHOLE);
+    let before = kiosk.connections();
+    kiosk.put("waypost.toml", "name = ");
+    // Not even root writes a file over a folder.
+    fs::remove_file(kiosk.path("var/lib/waypost-kiosk/machine.json")).unwrap();
+    fs::create_dir_all(kiosk.path("var/lib/waypost-kiosk/machine.json/in-the-way")).unwrap();
+    let log = kiosk.start();
+    assert!(log.contains("cannot be written"), "{log}");
+    assert_eq!(kiosk.connections(), before);
+}
+
+#[test]
 fn a_bad_file_changes_nothing_and_a_good_one_clears_the_errors() {
     let kiosk = started(WHOLE);
     let before = (kiosk.current("settings.json"), kiosk.connections());
