@@ -181,7 +181,8 @@ pub struct Status {
     /// When a destination last gave verdicts on documents of this gateway, by its own clock; absent where none ever did.
     #[serde(default)]
     pub last_upload: Option<UnixTime>,
-    /// Whether the clock is not known to be behind.
+    /// Whether the clock can be relied on: it is not behind what destinations have signed, and a time server or a destination has
+    /// confirmed it since the machine was switched on.
     #[serde(default)]
     pub clock_trusted: bool,
     /// Phones and gateways that are known here.

@@ -20,11 +20,13 @@ pub enum About {
     Waiting,
     /// Documents wait for a destination that is not served any more.
     NotServed,
-    /// The disk that the store is on is nearly full.
+    /// The store cannot be written.
+    Store,
+    /// The disk that the store is on is nearly full, or what the store may take of it.
     Disk,
     /// A certificate has ended, or does so soon.
     Certificate,
-    /// The clock is behind.
+    /// The clock is behind, or nobody has confirmed it.
     Clock,
     /// A Bluetooth adapter is reset again and again.
     Adapter,
@@ -62,14 +64,20 @@ pub(crate) struct Facts {
     pub(crate) patience: Duration,
     /// Destinations that documents wait for and that are not served.
     pub(crate) not_served: Vec<String>,
+    /// What the store's last transaction failed with, other than for want of room.
+    pub(crate) store: Option<String>,
     /// Bytes of the store's disk that are free, and all of them; nothing where the system does not say.
     pub(crate) disk: Option<(u64, u64)>,
+    /// Bytes that documents may still take, and those that they may in all, where that is set.
+    pub(crate) quota: Option<(u64, u64)>,
     /// Certificates that have an end.
     pub(crate) endings: Vec<Ending>,
     /// The time as far as it can be relied on, Unix seconds.
     pub(crate) now: UnixTime,
     /// What the wall clock says where that is known to be wrong.
     pub(crate) wrong_clock: Option<UnixTime>,
+    /// What it says where nobody has confirmed it for a while.
+    pub(crate) unconfirmed_clock: Option<UnixTime>,
     /// Adapters, and how often each was reset within 24 hours.
     pub(crate) resets: Vec<(String, usize)>,
 }
@@ -100,6 +108,13 @@ impl Facts {
                 ),
             );
         }
+        if let Some(error) = &self.store {
+            add(
+                About::Store,
+                "",
+                format!("no documents are taken, since the store cannot be written: {error}"),
+            );
+        }
         if let Some(full) = self.disk.map(percent_taken)
             && full >= FULL
         {
@@ -107,6 +122,15 @@ impl Facts {
                 About::Disk,
                 "",
                 format!("the disk is {full} % full: documents need a backhaul, or the kiosk a larger disk"),
+            );
+        }
+        if let Some(full) = self.quota.map(percent_taken)
+            && full >= FULL
+        {
+            add(
+                About::Disk,
+                "quota",
+                format!("documents take {full} % of `store.quota`: they need a backhaul, or a larger quota"),
             );
         }
         for Ending { destination, whose, end } in &self.endings {
@@ -129,9 +153,19 @@ impl Facts {
                 About::Clock,
                 "",
                 format!(
-                    "the clock says {}, and it is {} at least: it is set by the network, or by a clock module",
+                    "the clock says {}, and it is {} at least: a network with a time server sets it",
                     date(wrong),
                     date(self.now)
+                ),
+            );
+        }
+        if let Some(said) = self.unconfirmed_clock {
+            add(
+                About::Clock,
+                "",
+                format!(
+                    "the clock says {}, which nobody has confirmed since the power was switched on: a time server or a delivery does",
+                    date(said)
                 ),
             );
         }
@@ -198,7 +232,9 @@ mod tests {
             waited: vec![("clinic".into(), DAY * 2)],
             patience: DAY * 3,
             not_served: Vec::new(),
+            store: None,
             disk: Some((11, 100)),
+            quota: Some((11, 100)),
             endings: vec![Ending {
                 destination: "clinic".into(),
                 whose: "certificate",
@@ -206,6 +242,7 @@ mod tests {
             }],
             now: NOW,
             wrong_clock: None,
+            unconfirmed_clock: None,
             resets: vec![("hci0".into(), 2)],
         }
     }
@@ -234,6 +271,13 @@ mod tests {
     }
 
     #[test]
+    fn a_store_that_cannot_be_written_is_told_of_with_what_the_disk_said() {
+        let facts = Facts { store: Some("store: Read-only file system".into()), ..well() };
+        let told = "no documents are taken, since the store cannot be written: store: Read-only file system";
+        assert_eq!(about(&facts), [(About::Store, told.to_owned())]);
+    }
+
+    #[test]
     fn a_disk_is_told_of_from_90_percent_on() {
         let full = |free, all| about(&Facts { disk: Some((free, all)), ..well() });
         assert_eq!(full(101, 1000), []);
@@ -241,6 +285,15 @@ mod tests {
         assert!(full(0, 1000)[0].1.starts_with("the disk is 100 % full"));
         assert!(full(0, 0)[0].1.starts_with("the disk is 100 % full"), "no division by nothing");
         assert_eq!(full(u64::MAX / 2, u64::MAX), []);
+    }
+
+    #[test]
+    fn a_quota_is_told_of_from_90_percent_on_beside_the_disk() {
+        let facts = Facts { disk: Some((5, 100)), quota: Some((10, 100)), ..well() };
+        let told = facts.notices();
+        assert!(told[0].text.starts_with("the disk is 95 % full"));
+        assert!(told[1].text.starts_with("documents take 90 % of `store.quota`"));
+        assert_eq!(changes(&told, &told[..1]).1, [&told[1]], "each begins and ends by itself");
     }
 
     #[test]
@@ -269,6 +322,14 @@ mod tests {
     fn a_clock_that_is_behind_is_told_of_with_both_dates() {
         let facts = Facts { wrong_clock: Some(UnixTime(86_400)), ..well() };
         assert!(about(&facts)[0].1.starts_with("the clock says 1970-01-02, and it is 2027-01-15 at least"));
+    }
+
+    #[test]
+    fn a_clock_that_nobody_has_confirmed_is_told_of() {
+        let facts = Facts { unconfirmed_clock: Some(NOW), ..well() };
+        let told = about(&facts);
+        assert_eq!((told.len(), told[0].0), (1, About::Clock));
+        assert!(told[0].1.starts_with("the clock says 2027-01-15, which nobody has confirmed"), "{told:?}");
     }
 
     #[test]

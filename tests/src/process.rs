@@ -135,6 +135,11 @@ impl Process {
         self.id
     }
 
+    /// Whether it has not ended.
+    pub fn is_running(&self) -> bool {
+        lock(&self.child).try_wait().is_ok_and(|ended| ended.is_none())
+    }
+
     /// What it has printed in this run.
     pub fn output(&self) -> String {
         String::from_utf8_lossy(&self.read_from(self.begin)).into_owned()

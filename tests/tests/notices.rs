@@ -61,6 +61,33 @@ fn documents_for_a_destination_that_is_taken_out_of_the_configuration_are_a_noti
 }
 
 #[test]
+fn a_destination_whose_certificate_ends_soon_is_a_notice_until_it_is_renewed() {
+    let mut site = Site::configured("[upload]\nprobe_interval = \"1s\"\nmax_backoff = \"1s\"\n");
+    let phone = site.paired_phone("amina");
+    let about_certificates = |gateway: &Gateway| -> Vec<String> {
+        let status = gateway.status();
+        let notices = status["notices"].as_array().unwrap();
+        let told = notices.iter().filter(|notice| notice["about"] == "certificate");
+        told.map(|notice| notice["text"].as_str().unwrap().to_owned()).collect()
+    };
+    let mut renew = |lasts: &str, number: u32| {
+        site.destination.stop();
+        // OpenPGP counts in seconds.
+        std::thread::sleep(std::time::Duration::from_millis(1_500));
+        site.destination.run(&["key", "renew", "--for", lasts]);
+        site.destination.start();
+        phone.add(&[(&format!("form-{number}"), b"a form")]);
+        phone.sync();
+        wait_until("the verdict", || (site.gateway.status()["opened"] == number).then_some(()));
+    };
+    renew("20d", 1);
+    let told = wait_until("it is told", || about_certificates(&site.gateway).pop());
+    assert!(told.starts_with("the OpenPGP certificate of test ends in "), "{told}");
+    renew("2y", 2);
+    wait_until("it is over", || about_certificates(&site.gateway).is_empty().then_some(()));
+}
+
+#[test]
 fn a_clock_in_1970_is_a_notice() {
     let mut site = Site::start();
     site.gateway.stop();

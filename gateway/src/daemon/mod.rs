@@ -14,6 +14,7 @@ mod reload;
 mod requests;
 mod start;
 mod time;
+mod time_server;
 mod uploads;
 
 use std::path::{Path, PathBuf};
@@ -30,6 +31,7 @@ use waypost_node::{Node, NodeEvent};
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Identity, Introduction};
 use waypost_protocol::time::Monotonic;
+use waypost_store::Trouble;
 
 pub(crate) use self::uploads::largest_body;
 
@@ -52,6 +54,8 @@ const SWEEP_ROWS: usize = 1_000;
 const SWEEP_ON: Duration = Duration::from_millis(200);
 /// How soon a sweep is tried again that failed.
 const SWEEP_AGAIN: Duration = Duration::from_secs(10);
+/// A store that cannot be written for so long is opened anew.
+const TROUBLE: Duration = Duration::from_secs(30);
 /// How often the store is swept when nothing happens.
 const SWEEP_EVERY: Duration = Duration::from_secs(900);
 /// How often the hours and budgets of backhauls are looked at, where there are any.
@@ -211,12 +215,29 @@ impl Daemon {
                 }
                 Event::Stop => return true,
             }
-            if self.shared.store.is_broken() {
-                log::error!("the store has stopped after an error of the disk; it is opened anew");
+            if self.must_reopen() {
                 return false;
             }
             self.follow_up();
         }
+    }
+
+    /// Whether the store must be opened anew; where its file system is read-only after an error, that fails, and whoever started
+    /// this may do what helps.
+    fn must_reopen(&mut self) -> bool {
+        let store = &self.shared.store;
+        if store.is_broken() {
+            log::error!("the store has stopped after an error of the disk; it is opened anew");
+            return true;
+        }
+        let Some(Trouble { error, since }) = store.trouble() else { return false };
+        if store.uptime().saturating_sub(since) >= TROUBLE.as_secs() {
+            log::error!(error:%; "the store cannot be written; it is opened anew: {error}");
+            return true;
+        }
+        // Which shows whether it is over.
+        self.next_sweep = self.next_sweep.min(self.node.clock().now() + SWEEP_AGAIN);
+        false
     }
 
     async fn next_event(&mut self, signals: &mut Signals) -> Event {

@@ -10,6 +10,9 @@ use super::Daemon;
 use super::bluetooth::Bluetooth;
 use crate::notices::{Facts, Notice, changes};
 
+/// So soon after the start a time server may not have answered yet.
+const SETTLES: Duration = Duration::from_secs(600);
+
 impl Daemon {
     /// Looks, and says in the log what has changed.
     pub(super) fn look_for_notices(&mut self) {
@@ -39,10 +42,18 @@ impl Daemon {
                 .collect(),
             not_served: self.not_served(),
             patience: self.config.notices.waiting.duration(),
+            store: self.shared.store.trouble().map(|trouble| trouble.error.to_string()),
             disk: self.shared.store.disk(),
+            quota: self
+                .shared
+                .store
+                .usage()
+                .ok()
+                .map(|usage| (usage.limit.saturating_sub(usage.used), usage.limit)),
             endings: served.iter().flat_map(|one| one.endings(now)).collect(),
             now,
             wrong_clock: time.wrong(),
+            unconfirmed_clock: time.unconfirmed().filter(|_| self.node.clock().now().0 >= SETTLES),
             resets: adapters.into_iter().map(|one| (one.name, one.resets)).collect(),
         };
         facts.notices()

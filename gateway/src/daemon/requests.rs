@@ -138,7 +138,7 @@ impl Daemon {
             remote_logs: self.remote_logs(),
             problems: self.problems.clone(),
             last_upload: self.last_upload(),
-            clock_trusted: self.shared.time.wall().is_some(),
+            clock_trusted: self.shared.time.is_confirmed(),
             peers: self.shared.store.peers().map_err(words)?.len(),
             notices: self.notices(),
         })

@@ -24,7 +24,7 @@ use super::notifier::Notifier;
 use super::reload::{log_problems, unusable};
 use super::time::TrustedTime;
 use super::uploads::{self, Shared, Upload};
-use super::{Daemon, LOOK_EVERY, SWEEP_ON, stop_uploads};
+use super::{Daemon, LOOK_EVERY, SWEEP_ON, stop_uploads, time_server};
 use crate::destinations::{Destinations, Served};
 use crate::remote_log::AtFolder;
 use crate::{control, remote_log, setup};
@@ -54,6 +54,7 @@ impl Daemon {
         let announcement =
             port.filter(|_| config.lan.advertise).and_then(|port| announce(&config, &identity, port));
         let time = TrustedTime::load(store.clone(), writer.clone());
+        tokio::spawn(time_server::watch(time.clone()));
         let backhauls = Arc::new(Backhauls::new(
             config.backhaul.clone(),
             store.clone(),

@@ -1,11 +1,12 @@
 //! What time it is at least: boards boot in 1970, so what destinations sign is remembered (design §7).
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use waypost_protocol::time::UnixTime;
-use waypost_store::{Change, Store, Writer};
+use waypost_store::{Change, Clock as _, Store, SystemClock, Writer};
 use waypost_upload::settings::TimeFloor;
 
 /// Where it is kept among the store's settings.
@@ -13,17 +14,23 @@ const KEY: &str = "time/vouched-for";
 /// One source alone moves the time by at most so much.
 const STEP: u64 = 86_400;
 
-/// A time that somebody vouched for, and the store's clock at that moment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+/// A time that somebody vouched for, the store's clock at that moment, and which start of the machine that was in.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Vouched {
     time: UnixTime,
     uptime: u64,
+    #[serde(default)]
+    boot: Option<String>,
 }
 
 /// The time as far as it can be relied on; clones are the same.
 #[derive(Clone)]
 pub(super) struct TrustedTime {
     vouched: Arc<Mutex<Option<Vouched>>>,
+    /// Whether the kernel's clock follows a time server.
+    synchronized: Arc<AtomicBool>,
+    /// Names this start of the machine.
+    boot: Option<String>,
     floor: TimeFloor,
     store: Store,
     writer: Writer,
@@ -36,6 +43,8 @@ impl TrustedTime {
         let saved: Option<Vouched> = saved.and_then(|bytes| serde_json::from_slice(&bytes).ok());
         let time = TrustedTime {
             vouched: Arc::new(Mutex::new(saved)),
+            synchronized: Arc::default(),
+            boot: SystemClock::new().boot().map(|boot| boot.name),
             floor: TimeFloor::new(waypost_openpgp::BUILD_FLOOR),
             store,
             writer,
@@ -69,10 +78,33 @@ impl TrustedTime {
         self.wall().is_none().then(wall)
     }
 
+    /// What the wall clock says, where that is not known to be wrong, but nobody has confirmed it since the machine was switched on:
+    /// neither a time server nor a destination. While the power is off the clocks of most boards stand still.
+    pub(super) fn unconfirmed(&self) -> Option<UnixTime> {
+        let wall = self.wall()?;
+        let is_of_this_start = |vouched: &Vouched| self.boot.is_some() && vouched.boot == self.boot;
+        let is_vouched_for = self.vouched().as_ref().is_some_and(is_of_this_start)
+            && self.vouched_for().is_some_and(|time| time.0.abs_diff(wall.0) <= STEP);
+        let is_confirmed = is_vouched_for || self.synchronized.load(Ordering::Relaxed);
+        (!is_confirmed).then_some(wall)
+    }
+
+    /// Whether the wall clock can be relied on.
+    pub(super) fn is_confirmed(&self) -> bool {
+        self.wall().is_some() && self.unconfirmed().is_none()
+    }
+
+    /// Takes down whether the kernel's clock follows a time server.
+    pub(super) fn follows_server(&self, is_synchronized: bool) {
+        self.synchronized.store(is_synchronized, Ordering::Relaxed);
+    }
+
     /// What somebody vouched for, and the time that has passed since; it is not later than that.
     pub(super) fn vouched_for(&self) -> Option<UnixTime> {
         let uptime = self.store.uptime();
-        self.vouched().map(|vouched| UnixTime(vouched.time.0 + uptime.saturating_sub(vouched.uptime)))
+        self.vouched()
+            .as_ref()
+            .map(|vouched| UnixTime(vouched.time.0 + uptime.saturating_sub(vouched.uptime)))
     }
 
     /// A destination has signed that it is `time`. Alone it moves what is known by a day at most; where the wall clock
@@ -84,10 +116,10 @@ impl TrustedTime {
         if believed <= known {
             return;
         }
-        let vouched = Vouched { time: believed, uptime: self.store.uptime() };
+        let vouched = Vouched { time: believed, uptime: self.store.uptime(), boot: self.boot.clone() };
+        let value = serde_json::to_vec(&vouched).ok();
         *self.vouched() = Some(vouched);
         self.floor.raise(believed);
-        let value = serde_json::to_vec(&vouched).ok();
         self.writer.submit(Change::Put { key: KEY.to_owned(), value }, |_| ());
     }
 
@@ -152,8 +184,30 @@ mod tests {
         let (time, writer) = open(folder.path());
         assert!(time.wall().is_some());
         let far = wall().0 + 10 * STEP;
-        *time.vouched() = Some(Vouched { time: UnixTime(far), uptime: time.store.uptime() });
+        *time.vouched() = Some(Vouched { time: UnixTime(far), uptime: time.store.uptime(), boot: None });
         assert_eq!(time.wall(), None);
+        assert!(!time.is_confirmed() && time.unconfirmed().is_none());
+        time.follows_server(true);
+        assert!(!time.is_confirmed(), "what is signed counts for more");
+        writer.stop();
+    }
+
+    #[test]
+    fn a_clock_is_confirmed_by_a_time_server_or_by_a_destination_since_the_machine_was_switched_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let (mut time, writer) = open(folder.path());
+        assert!(time.unconfirmed().is_some_and(|said| said.0.abs_diff(wall().0) <= 2));
+        time.follows_server(true);
+        assert!(time.is_confirmed());
+        time.follows_server(false);
+        assert!(!time.is_confirmed());
+        // What was signed two days ago says little of now.
+        time.heard(UnixTime(wall().0 - 2 * STEP));
+        assert!(!time.is_confirmed());
+        time.heard(UnixTime(wall().0 - 60));
+        assert!(time.is_confirmed() && time.clone().is_confirmed());
+        time.boot = Some("the next start".into());
+        assert!(!time.is_confirmed(), "the clock may have stood still meanwhile");
         writer.stop();
     }
 }

@@ -21,10 +21,13 @@ pub struct Usage {
 }
 
 impl Store {
-    /// Bytes of its disk that are free for this user, and all of them; nothing where the system does not say.
+    /// Bytes of its disk that are free for this user, and all of them; nothing where the system does not say. What is freed within
+    /// the database file, which never shrinks, is free.
     pub fn disk(&self) -> Option<(u64, u64)> {
         let inner = &self.inner;
-        inner.options.disk.size(&inner.folder).ok().map(|size| (self.disk_free(), size))
+        let Usage { used, file, disk_free, .. } = self.usage().ok()?;
+        let free = disk_free.saturating_add(file.saturating_sub(used));
+        inner.options.disk.size(&inner.folder).ok().map(|size| (free.min(size), size))
     }
 
     /// How full it is.

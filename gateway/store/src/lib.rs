@@ -74,6 +74,16 @@ struct Inner {
     uptime: Uptime,
     reserve: Reserve,
     writing: Mutex<Writing>,
+    trouble: Mutex<Option<Trouble>>,
+}
+
+/// Transactions fail, and it is not for want of room.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Trouble {
+    /// What the first one that failed was answered.
+    pub error: StoreError,
+    /// When that was, by [`Store::uptime`].
+    pub since: u64,
 }
 
 /// What only the one who writes may touch.
@@ -108,6 +118,7 @@ impl Store {
                 uptime: Uptime::resume(options.clock.clone(), row.uptime, row.boot().as_ref()),
                 reserve: Reserve::new(folder, options.reserve),
                 writing: Mutex::default(),
+                trouble: Mutex::default(),
                 tables,
                 options,
             }),
@@ -137,6 +148,23 @@ impl Store {
         matches!(self.inner.tables.read(), Err(StoreError::Broken))
     }
 
+    /// What is wrong, and since when, where the last transaction was not written and room is not what it lacked: a file system that
+    /// is read-only after an error, for one. Every transaction writes something, so that it is over with the first that is
+    /// written.
+    pub fn trouble(&self) -> Option<Trouble> {
+        self.inner.trouble().clone()
+    }
+
+    /// Takes down how a transaction ended.
+    fn note(&self, done: Result<(), StoreError>) {
+        let mut trouble = self.inner.trouble();
+        match done.map_err(|error| self.explained(error)) {
+            Ok(()) => *trouble = None,
+            Err(StoreError::Full(_)) => {}
+            Err(error) => _ = trouble.get_or_insert_with(|| Trouble { error, since: self.uptime() }),
+        }
+    }
+
     fn disk_free(&self) -> u64 {
         // Not knowing counts as room: a full disk is found out by the write itself.
         self.inner.options.disk.free(&self.inner.folder).unwrap_or(u64::MAX)
@@ -147,6 +175,10 @@ impl Inner {
     fn writing(&self) -> MutexGuard<'_, Writing> {
         // What is in there is checked against the database before use, so a panic elsewhere spoils nothing.
         self.writing.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn trouble(&self) -> MutexGuard<'_, Option<Trouble>> {
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

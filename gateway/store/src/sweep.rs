@@ -79,7 +79,7 @@ impl Store {
             more: plan.more,
         };
         if (Swept { more: false, ..swept }) == Swept::default() && plan.dead.is_empty() {
-            save_uptime(&self.inner, SAVE_UPTIME)?;
+            self.save_uptime()?;
         } else {
             match self.carry_out(&mut writing, &plan).map_err(|error| self.explained(error)) {
                 Err(StoreError::Full(_)) if self.inner.reserve.release() => {
@@ -90,6 +90,15 @@ impl Store {
         }
         self.inner.reserve.restore(self.disk_free());
         Ok(swept)
+    }
+
+    /// Now and then; at once where the last transaction failed, which shows whether the next one would.
+    fn save_uptime(&self) -> Result<(), StoreError> {
+        let saved = save_uptime(&self.inner, if self.trouble().is_some() { 0 } else { SAVE_UPTIME });
+        if saved != Ok(false) {
+            self.note(saved.clone().map(drop));
+        }
+        saved.map(drop)
     }
 
     fn plan(&self, cursors: &mut Cursors, rows: usize) -> Result<Plan, StoreError> {

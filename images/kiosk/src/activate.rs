@@ -8,6 +8,7 @@ use std::process::Command;
 use nix::unistd::{Gid, Uid, chown};
 
 use crate::disk::{Disk, Readers};
+use crate::machine::ZONES;
 use crate::render::keyfile::{self, PREFIX};
 use crate::render::{File, Settings};
 use crate::users::{self, HOMES, number_links};
@@ -123,7 +124,7 @@ fn put_time_zone(disk: &mut dyn Disk, zone: &str) -> io::Result<()> {
     let link = format!("{RUN}/localtime");
     disk.make_folder(RUN, Readers::All)?;
     disk.remove(&link)?;
-    disk.link(&format!("/usr/share/zoneinfo/{zone}"), &link)
+    disk.link(&format!("{ZONES}/{zone}"), &link)
 }
 
 fn put_ssh(disk: &mut dyn Disk, files: &[File], settings: &Settings) -> io::Result<()> {

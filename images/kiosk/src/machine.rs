@@ -1,6 +1,6 @@
 //! What machine this is: the names by which a boot file may call it, and what it knows of time zones.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 
 use serde::{Deserialize, Serialize};
@@ -10,6 +10,8 @@ use crate::disk::{Disk, Readers, read_if_there, replace};
 
 /// Where the kernel tells the serial number of a Raspberry Pi.
 const SERIALS: [&str; 2] = ["/proc/device-tree/serial-number", "/sys/firmware/devicetree/base/serial-number"];
+/// Time zones, each as a file of its name.
+pub(crate) const ZONES: &str = "/usr/share/zoneinfo";
 /// What the machine was seen with, on the data partition: a stick that is pulled out does not make another machine of it.
 const SEEN: &str = "/var/lib/waypost-kiosk/machine.json";
 /// At most so many addresses are remembered.
@@ -64,7 +66,8 @@ impl Machine {
                 macs.push(mac);
             }
         }
-        let zones = text("/usr/share/zoneinfo/tzdata.zi").map(|text| zones(&text)).unwrap_or_default();
+        let zones = text(&format!("{ZONES}/tzdata.zi")).map(|text| zones(&text)).unwrap_or_default();
+        let zones = those_there(zones, disk);
         let seen: Seen = text(SEEN).and_then(|text| serde_json::from_str(&text).ok()).unwrap_or_default();
         // A card that was moved to another board remembers that other's addresses.
         let is_same = match (&seen.serial, &serial) {
@@ -145,6 +148,18 @@ fn zones(text: &str) -> BTreeSet<String> {
         }
     };
     text.lines().filter_map(name).collect()
+}
+
+/// Those of the zones whose files are there: Debian has older names in a package of their own.
+fn those_there(mut zones: BTreeSet<String>, disk: &dyn Disk) -> BTreeSet<String> {
+    let mut folders: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    zones.retain(|zone| {
+        let path = format!("{ZONES}/{zone}");
+        let (folder, name) = path.rsplit_once('/').unwrap_or_default();
+        let names = folders.entry(folder.to_owned()).or_insert_with(|| disk.list(folder).unwrap_or_default());
+        names.iter().any(|there| there == name)
+    });
+    zones
 }
 
 #[cfg(test)]

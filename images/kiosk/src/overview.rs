@@ -81,6 +81,10 @@ impl Overview {
     pub fn standing(&self) -> &'static str {
         let status = match &self.gateway {
             None => return "The gateway is starting.",
+            // It is tried by nobody before the next start.
+            Some(Err(_)) if self.mistakes.forgets => {
+                return "The gateway does not run, as the card's data partition is not there.";
+            }
             Some(Err(_)) => return "The gateway does not run; it is being started.",
             Some(Ok(status)) => status,
         };

@@ -389,6 +389,16 @@ fn one_wrong_entry_is_left_out_and_named() {
 }
 
 #[test]
+fn a_time_zone_whose_file_is_not_there_is_named() {
+    let kiosk = started("time_zone = \"Africa/Asmera\"\n");
+    assert!(kiosk.errors().contains("the time zone Africa/Asmera is not known"), "{}", kiosk.errors());
+    assert_eq!(
+        fs::read_link(kiosk.path("run/waypost-kiosk/localtime")).unwrap().to_str(),
+        Some("/usr/share/zoneinfo/UTC")
+    );
+}
+
+#[test]
 fn one_file_serves_fifty_kiosks() {
     let mut text = String::from(
         "name = \"Clinic\"\ncountry = \"UG\"\n[[network]]\nwifi = \"All\"\npassword = \"all-secret\"\n",

@@ -38,6 +38,8 @@ def run(lab: Lab):
         report = amina.sync("--ble")
         assert (report["transferred"], report["medium"]) == (1, "ble"), (what, report)
     assert kiosk.process.running()
+    resets = {adapter["name"]: adapter["resets"] for adapter in kiosk.status()["bluetooth"]}
+    assert resets == {"hci0": 1}, "the one that hung, once; the third time within a day is a notice"
 
 
 def ready(kiosk, times, after="the start"):

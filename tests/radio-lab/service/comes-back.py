@@ -23,6 +23,8 @@ def run(lab: Lab):
             for unit in ("waypost.service", "bluetooth.service")
         }
         up = int(lab.run("systemctl", "show", "--property=ActiveEnterTimestampMonotonic", "--value", "bluetooth.service"))
+        after = set(kiosk.show("After").split())
+        assert {"network.target", "bluetooth.service", "wpa_supplicant.service"} <= after, after
         assert started["bluetooth.service"] <= up <= started["waypost.service"], (started, up)
 
         kiosk.on_air()

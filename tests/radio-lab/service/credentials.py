@@ -1,13 +1,14 @@
-"""waypost.service takes its keys from systemd's credentials, as they are or encrypted, and leaves none beside the store."""
+"""waypost.service takes its keys from systemd's credentials, as they are or encrypted, and leaves none beside the store. Whether the
+clock follows a time server it hears from systemd."""
 
 import os
 import secrets
 from pathlib import Path
 
 from cryptography.hazmat.primitives.asymmetric.x25519 import X25519PrivateKey
-from lab import Lab, forms
+from lab import Lab, forms, wait_until
 from lab.bluez import systemctl
-from lab.service import STATE, fails
+from lab.service import STATE, clock_follows_a_server, fails
 
 CONTROLLERS = 1
 PLAIN, ENCRYPTED = Path("/etc/credstore/waypost.identity"), Path("/etc/credstore.encrypted/waypost.store-key")
@@ -34,6 +35,7 @@ def run(lab: Lab):
             amina.pair(kiosk)
             amina.add(forms(2))
             assert amina.sync()["transferred"] == 2
+            kiosk_before = kiosk.status()
             kiosk.stop()
             there = {str(path.relative_to(STATE)) for path in STATE.rglob("*")}
             assert not [name for name in there if name.endswith(".key")], there
@@ -41,8 +43,11 @@ def run(lab: Lab):
             for secret in (identity, key):
                 assert secret not in everything and secret.hex().encode() not in everything
 
+            assert not kiosk_before["clock_trusted"], "nobody has confirmed the clock"
+            clock_follows_a_server(True)
             kiosk.start()
             assert kiosk.status()["waiting"] == 2
+            wait_until("the clock counts as right", lambda: kiosk.status()["clock_trusted"], 40)
             kiosk.stop()
             # Without its key the store stays shut, and nothing is made anew.
             os.rename(ENCRYPTED, ENCRYPTED.with_suffix(".away"))
@@ -55,5 +60,6 @@ def run(lab: Lab):
             kiosk.start()
             assert kiosk.status()["waiting"] == 2
     finally:
+        clock_follows_a_server(False)
         PLAIN.unlink()
         ENCRYPTED.unlink(missing_ok=True)

@@ -8,10 +8,11 @@ use super::Card;
 /// What a card is put into.
 pub enum Board {
     /// QEMU's own: fast, with a network, a screen and a watchdog that are no Raspberry Pi's. Its clock begins in 1970, as that of
-    /// boards without one does.
+    /// boards without one does. Its card is a disk with a cache, which keeps what was flushed.
     Virt,
     /// A Raspberry Pi 3 B, with its card reader, its serial lines and USB. It has no watchdog: QEMU's resets the board as soon as
-    /// it is set.
+    /// it is set. Its card has no cache, as those of SD have none that a board could flush: what it said is written is there, and
+    /// what it was in the middle of may be torn.
     Pi3 {
         /// Where whoever plays the Bluetooth controller listens; absent: there is none.
         controller: Option<PathBuf>,
@@ -33,7 +34,7 @@ impl Board {
         let mut command = Command::new("qemu-system-aarch64");
         command.args(["-display", "none", "-monitor", "none", "-no-reboot"]);
         command.arg("-kernel").arg(load("vmlinuz")).arg("-initrd").arg(load("initrd.img"));
-        let drive = format!("file={},format=raw,cache=writeback", card.path().display());
+        let drive = format!("file={},format=raw", card.path().display());
         let console = format!("file:{}", console.display());
         match self {
             Board::Virt => {
@@ -44,7 +45,7 @@ impl Board {
                 command.args(["-rtc", "base=1970-01-01T00:00:10", "-serial", &console, "-append", &line]);
                 command.args([
                     "-drive",
-                    &format!("{drive},if=none,id=card"),
+                    &format!("{drive},if=none,id=card,cache=writeback"),
                     "-device",
                     "virtio-blk-pci,drive=card",
                 ]);
@@ -54,7 +55,8 @@ impl Board {
                     "-device",
                     "i6300esb",
                     "-device",
-                    "virtio-net-pci,netdev=network",
+                    // Without the program to start from a network, which QEMU's packages have elsewhere.
+                    "virtio-net-pci,netdev=network,romfile=",
                 ]);
                 // A screen, that only QEMU sees.
                 command.args(["-device", "virtio-gpu-pci,xres=800,yres=600"]);
@@ -78,7 +80,7 @@ impl Board {
                 command.args(["-serial", &console, "-append", line.trim_end()]);
                 command.args([
                     "-drive",
-                    &format!("{drive},if=sd"),
+                    &format!("{drive},if=sd,cache=writethrough"),
                     "-usb",
                     "-device",
                     "usb-net,netdev=network",

@@ -71,7 +71,13 @@ impl Machine {
     }
 
     /// How long it has been running.
+    ///
+    /// # Panics
+    ///
+    /// When the emulator has ended by itself: nothing is to be waited for any more.
+    #[track_caller]
     pub fn running(&self) -> Duration {
+        assert!(self.process.is_running(), "the emulator has ended: {}", self.process.output());
         self.begun.elapsed()
     }
 
@@ -127,16 +133,13 @@ impl Machine {
     #[track_caller]
     pub fn wait_for(&mut self, text: &str, within: Duration) -> Duration {
         loop {
-            if self.console().contains(text) {
-                return self.begun.elapsed();
+            let (running, said) = (self.running(), self.console());
+            if said.contains(text) {
+                return running;
             }
-            let said = self.console();
             let lines: Vec<&str> = said.lines().collect();
             let last = lines[lines.len().saturating_sub(40)..].join("\n");
-            assert!(
-                self.begun.elapsed() < within,
-                "not within {within:?}: {text:?}; the console ends with\n{last}"
-            );
+            assert!(running < within, "not within {within:?}: {text:?}; the console ends with\n{last}");
             std::thread::sleep(Duration::from_millis(200));
         }
     }
@@ -181,14 +184,14 @@ impl Machine {
     /// Waits until an admin can log in.
     #[track_caller]
     pub fn wait_for_ssh(&self, admin: &Admin, reach: &Reach, within: Duration) {
-        let begun = Instant::now();
+        let begun = self.running();
         loop {
             let ran = self.try_run(admin, reach, "true");
             if ran.status.success() {
                 return;
             }
             let why = String::from_utf8_lossy(&ran.stderr);
-            assert!(begun.elapsed() < within, "nobody can log in: {why}\n{}", self.console());
+            assert!(self.running() < begun + within, "nobody can log in: {why}\n{}", self.console());
             std::thread::sleep(Duration::from_secs(1));
         }
     }

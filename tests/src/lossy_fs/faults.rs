@@ -83,6 +83,7 @@ pub(crate) struct Faults {
     pub(crate) trace: Vec<Operation>,
     pub(crate) capacity: Option<u64>,
     pub(crate) off: bool,
+    pub(crate) read_only: bool,
 }
 
 /// What was decided about an operation before it takes place.
@@ -131,6 +132,9 @@ impl Faults {
         }
         let operation = Operation { number: self.trace.len() as u64, action, path };
         self.trace.push(operation.clone());
+        if self.read_only {
+            return Ruling::Refused(Errno::EROFS);
+        }
         if let Some(found) = self.triggers.iter().position(|trigger| (trigger.matches)(&operation)) {
             return Ruling::Ask(self.triggers.remove(found).hook, operation);
         }

@@ -281,7 +281,10 @@ impl Filesystem for Adapter {
         done(moved, reply);
     }
 
-    fn open(&self, _req: &Request, ino: INodeNo, _flags: OpenFlags, reply: ReplyOpen) {
+    fn open(&self, _req: &Request, ino: INodeNo, flags: OpenFlags, reply: ReplyOpen) {
+        if self.shared.faults().read_only && flags.acc_mode() != fuser::OpenAccMode::O_RDONLY {
+            return reply.error(code(Errno::EROFS));
+        }
         let opened = self.look(|disk| {
             disk.inode_mut(ino.0)?.open += 1;
             Ok(())

@@ -195,6 +195,12 @@ impl LossyDisk {
         self.shared.faults().refuse_reads(path.into(), bytes);
     }
 
+    /// From now on nothing can be changed and no file opened for writing, or it can again: what a file system does that had an
+    /// error, mounted with `errors=remount-ro`. What is open for writing stays open, and is refused when it writes.
+    pub fn set_read_only(&self, is_read_only: bool) {
+        self.shared.faults().read_only = is_read_only;
+    }
+
     /// The size of the disk in bytes. When files take as much, growing one fails with ENOSPC.
     pub fn set_capacity(&self, bytes: u64) {
         self.shared.faults().capacity = Some(bytes);

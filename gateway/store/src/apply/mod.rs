@@ -244,19 +244,18 @@ pub(crate) struct Extra {
 }
 
 /// Writes the uptime down if at least `seconds` have passed since it was.
-pub(crate) fn save_uptime(inner: &Inner, seconds: u64) -> Result<(), StoreError> {
+pub(crate) fn save_uptime(inner: &Inner, seconds: u64) -> Result<bool, StoreError> {
     let saved = |txn: &heed::RoTxn| -> Result<Option<StoreRow>, StoreError> {
         let row = inner.tables.get::<StoreRow>(txn, STORE_KEY)?;
         Ok(row.filter(|row| inner.uptime.now() >= row.uptime.saturating_add(seconds)))
     };
     if saved(&*inner.tables.read()?)?.is_none() {
-        return Ok(());
+        return Ok(false);
     }
     let mut txn = inner.tables.write()?;
-    if let Some(mut row) = saved(&txn)? {
-        row.set_uptime(inner.uptime.now(), inner.uptime.boot());
-        inner.tables.put(&mut txn, &mut random()?, STORE_KEY, &row)?;
-        txn.commit()?;
-    }
-    Ok(())
+    let Some(mut row) = saved(&txn)? else { return Ok(false) };
+    row.set_uptime(inner.uptime.now(), inner.uptime.boot());
+    inner.tables.put(&mut txn, &mut random()?, STORE_KEY, &row)?;
+    txn.commit()?;
+    Ok(true)
 }

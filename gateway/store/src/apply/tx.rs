@@ -63,7 +63,14 @@ impl<'e> Tx<'e> {
     }
 
     /// Makes it durable. On an error nothing was written.
-    pub(crate) fn commit(mut self) -> Result<(), StoreError> {
+    pub(crate) fn commit(self) -> Result<(), StoreError> {
+        let store = self.store;
+        let done = self.write_out();
+        store.note(done.clone());
+        done
+    }
+
+    fn write_out(mut self) -> Result<(), StoreError> {
         let tables = &self.store.inner.tables;
         for (number, (before, row)) in std::mem::take(&mut self.peers) {
             if row != before {

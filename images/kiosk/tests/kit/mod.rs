@@ -25,7 +25,10 @@ impl Kiosk {
             ("sys/class/net/eth0/address", "b8:27:eb:aa:00:01\n".to_owned()),
             ("sys/class/net/eth0/device/uevent", String::new()),
             ("sys/class/net/lo/address", "00:00:00:00:00:00\n".to_owned()),
-            ("usr/share/zoneinfo/tzdata.zi", "Z Africa/Nairobi 2:27 - LMT\nL Africa/Nairobi Africa/Kampala\nZ Etc/UTC 0 - UTC\nL Etc/UTC UTC\n".to_owned()),
+            ("usr/share/zoneinfo/tzdata.zi", "Z Africa/Nairobi 2:27 - LMT\nL Africa/Nairobi Africa/Kampala\nZ Etc/UTC 0 - UTC\nL Etc/UTC UTC\nL Africa/Nairobi Africa/Asmera\n".to_owned()),
+            ("usr/share/zoneinfo/Africa/Nairobi", String::new()),
+            ("usr/share/zoneinfo/Africa/Kampala", String::new()),
+            ("usr/share/zoneinfo/UTC", String::new()),
             ("boot/firmware/config.txt", String::new()),
         ] {
             kiosk.write(path, &text);
