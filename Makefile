@@ -78,8 +78,7 @@ test-image: setup
 soak-image: setup
 	@$(CARGO) build --locked --workspace --all-targets
 	@tests/tools/step.sh "image, built twice" images/twice.sh
-	@WAYPOST_IMAGE="$$(realpath "$(BUILT)/image")" WAYPOST_CUTS="$(CUTS)" tests/tools/step.sh "image, soaked" \
-	    $(CARGO) $(AS_ROOT) test --locked --workspace --test soak_image -- --ignored --nocapture --test-threads=1
+	@WAYPOST_CUTS="$(CUTS)" tests/tools/step.sh "image, soaked" images/run-tests.sh soak_image
 
 # Our links against bare ones, both in one guest: a JSON object for each figure.
 bench-radio: setup

@@ -1,8 +1,12 @@
 #!/usr/bin/env bash
-# Debian as the image has it, before anything of Waypost's is in it: packages.txt, set up with what is in base/. A tar file.
-#   images/base.sh FILE
+# Debian as the image has it, before anything of Waypost's is in it: packages.txt, set up with what is in base/, without an
+# initramfs. A tar file.
+#   images/base.sh NATIVE FILE      # NATIVE: what native.sh makes
 set -euo pipefail
-out=$(realpath -m "$1")
+# Whatever is mounted goes with this.
+[ -n "${WAYPOST_MOUNTS:-}" ] || WAYPOST_MOUNTS=own exec unshare --mount "$0" "$@"
+native=$(realpath "$1")
+out=$(realpath -m "$2")
 cd "$(dirname "$0")"
 release=trixie
 
@@ -12,10 +16,13 @@ signed="[signed-by=$(ls /usr/share/keyrings/debian-archive-keyring.*pg | head -n
 sources=("deb $signed $main $release main non-free-firmware")
 [ -z "$security" ] || sources+=("deb $signed $security $release-security main non-free-firmware")
 
-# Nothing is flushed: what is half made is made anew.
-mmdebstrap --quiet --variant=minbase --architectures=arm64 --format=tar \
-    --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' \
+# Nothing is flushed: what is half made is made anew. root.sh makes the initramfs, when all is there that goes into it.
+path=/native:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
+INITRD=No PATH=$path mmdebstrap --quiet --variant=minbase --architectures=arm64 --format=tar \
+    --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' --aptopt="DPkg::Path \"$path\"" \
     --dpkgopt=base/etc/dpkg/dpkg.cfg.d/waypost --dpkgopt=force-confold --dpkgopt=force-unsafe-io \
     --include="$(grep -v '^#' packages.txt | paste -sd,)" \
-    --essential-hook="copy-in base/etc /" \
+    --extract-hook="./native.sh lend '$native' \"\$1\"" \
+    --essential-hook="copy-in base/etc /" --essential-hook="./native.sh show '$native' \"\$1\"" \
+    --customize-hook='./native.sh hide "$1"' --customize-hook='sed -i /DPkg::Path/d "$1/etc/apt/apt.conf.d/99mmdebstrap"' \
     "$release" "$out" "${sources[@]}"

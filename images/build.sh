@@ -41,24 +41,26 @@ fi
 export SOURCE_DATE_EPOCH E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH
 
 # Debian, and side by side our programs: the one waits for emulation, the other for the compiler.
-made_of=$(find $here/base $here/base.sh $here/packages.txt -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+made_of=$(find $here/base $here/base.sh $here/native.sh $here/packages.txt -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 base=$out/base-$made_of.tar
+native=$out/native
 # What is given away has the security updates of its day.
 [ "$profile" = dev ] || [ -z "$(find "$base" -mmin +1440 2>/dev/null)" ] || is_fresh=yes
 [ -z "$is_fresh" ] || rm -f "$base"
 debs=$out/debs-$profile
 rm -rf "$debs"
+$here/native.sh make "$native"
 building=
 if [ ! -e "$base" ]; then
     rm -f "$out"/base-*.tar
-    (tests/tools/step.sh "Debian" $here/base.sh "$base.new.tar" && mv "$base.new.tar" "$base") &
+    (tests/tools/step.sh "Debian" $here/base.sh "$native" "$base.new.tar" && mv "$base.new.tar" "$base") &
     building=$!
 fi
 tests/tools/step.sh "packages" $here/packages.sh --arch arm64 --program waypost --program waypost-kiosk --profile "$profile" \
     $([ "$profile" != dev ] || echo --built) --out "$debs"
 [ -z "$building" ] || wait "$building"
 
-tests/tools/step.sh "root" $here/root.sh "$base" "$debs" "$out/parts"
+tests/tools/step.sh "root" $here/root.sh "$native" "$base" "$debs" "$out/parts"
 
 phase=$SECONDS
 tar --create --sort=name --mtime="@$SOURCE_DATE_EPOCH" --numeric-owner --xattrs --directory "$out/parts/root" . |

@@ -21,7 +21,6 @@ need fdtput device-tree-compiler
 # Those are for trying it.
 need qemu-system-aarch64 qemu-system-arm
 need socat socat
-need fdtput device-tree-compiler
 need ssh openssh-client
 
 cannot() {

@@ -1,11 +1,14 @@
 #!/usr/bin/env bash
 # Makes Debian into the kiosk: our packages, systemd/, overlay/. Leaves what each of the card's partitions has in OUT/root,
 # OUT/card/boot and OUT/card/data.
-#   images/root.sh BASE DEBS OUT
+#   images/root.sh NATIVE BASE DEBS OUT      # NATIVE: what native.sh makes
 set -euo pipefail
-base=$(realpath "$1")
-debs=$(realpath "$2")
-out=$(realpath -m "$3")
+# Whatever is mounted goes with this.
+[ -n "${WAYPOST_MOUNTS:-}" ] || WAYPOST_MOUNTS=own exec unshare --mount "$0" "$@"
+native=$(realpath "$1")
+base=$(realpath "$2")
+debs=$(realpath "$3")
+out=$(realpath -m "$4")
 cd "$(dirname "$0")"
 root=$out/root
 boot=$out/card/boot
@@ -13,12 +16,13 @@ data=$out/card/data
 given=../systemd
 
 inside() { # as arm64's programs are run on this machine; systemctl wants to see its process
-    unshare --mount --pid --fork --mount-proc="$root/proc" chroot "$root" "$@"
+    PATH=/native:$PATH unshare --mount --pid --fork --mount-proc="$root/proc" chroot "$root" "$@"
 }
 
 rm -rf "$out"
 mkdir -p "$root" "$boot" "$data"
 tar --extract --file "$base" --directory "$root" --numeric-owner
+./native.sh show "$native" "$root"
 
 # Ours, before the packages: who owns what is the same in every image, since the data stays when the root is replaced.
 cp -r overlay/. "$root/"
@@ -31,6 +35,10 @@ DEBIAN_FRONTEND=noninteractive inside sh -c 'dpkg --force-confold --force-unsafe
     exit 1
 }
 rm -r "$root/packages" "$root/usr/sbin/policy-rc.d"
+
+# All packages are there that have a part in it.
+version=$(basename "$root"/usr/lib/modules/*)
+inside sh -c "update-initramfs -c -k $version >/dev/null && lsinitramfs /boot/initrd.img-$version" >"$out/initramfs.txt"
 
 # A kiosk is nothing else: what other machines are only shown as examples is in force here.
 install -m 644 -D $given/udev/71-waypost-kiosk.rules "$root/etc/udev/rules.d/71-waypost-kiosk.rules"
@@ -47,13 +55,15 @@ install -m 440 -D $kiosk/sudoers.d/waypost "$root/etc/sudoers.d/waypost"
 inside systemctl --quiet enable $(grep -v '^#' units-enabled.txt)
 inside systemctl --quiet mask $(grep -v '^#' units-masked.txt)
 
+./native.sh hide "$root"
+
 # The first partition: firmware, device trees, kernel.
 cp -r "$root"/usr/lib/raspi-firmware/. "$boot/"
 cp "$root"/usr/lib/linux-image-*/broadcom/bcm2{711,837}-rpi-*.dtb "$boot/"
 cp "$root"/boot/vmlinuz-* "$boot/vmlinuz"
 cp "$root"/boot/initrd.img-* "$boot/initrd.img"
 cp boot/* "$boot/"
-inside sh -c 'lsinitramfs /boot/initrd.img-*' >"$out/initramfs.txt"
+! grep -q x86_64 "$out/initramfs.txt" || { echo "the initramfs has something of x86-64's" >&2 && exit 1; }
 for part in scripts/init-bottom/overlayroot scripts/init-bottom/waypost-machine-id udev/rules.d/61-waypost-card.rules; do
     grep -q "$part\$" "$out/initramfs.txt" || { echo "the initramfs lacks $part" >&2 && exit 1; }
 done

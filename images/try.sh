@@ -8,7 +8,4 @@ status=0
 images/host.sh || status=$?
 [ $status -eq 0 ] || { [ "${WAYPOST_IMAGES:-}" != required ] && exit $status || exit 1; }
 images/build.sh --profile dev
-# The whole workspace, as it was built: of one package alone cargo would build anew what it uses.
-WAYPOST_IMAGE=$(realpath "${CARGO_TARGET_DIR:-target}/image") "${CARGO:-cargo}" \
-    --config "target.'cfg(unix)'.runner = [\"$PWD/tests/tools/run-test.sh\"]" \
-    test --locked --workspace --test image -- --ignored --nocapture --test-threads=1
+tests/tools/step.sh "image, started" images/run-tests.sh image

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # Builds the image twice, everything anew each time (Debian's part, our programs), and compares what is on the cards bit for bit.
+# One that was interrupted goes on with what the first time gave.
 #   images/twice.sh [--profile dev]
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -8,12 +9,15 @@ out=$target/image
 profile=release
 [ "${1:-}" != --profile ] || profile=$2
 
+commit=$(git rev-parse HEAD)
 for time in first second; do
+    [ "$(cat "$out/$time/commit" 2>/dev/null)" != "$commit" ] || continue
     # Cargo's folder of the dev profile has another name.
     rm -rf "$target/aarch64-unknown-linux-gnu/${profile/#dev/debug}" "$out/$time"
     images/build.sh --fresh --profile "$profile"
     mkdir "$out/$time"
     mv "$out/root.squashfs" "$out/boot.vfat" "$out/data.ext4" "$out/parts" "$out/$time/"
+    echo "$commit" >"$out/$time/commit"
 done
 same=yes
 for part in root.squashfs boot.vfat data.ext4; do
