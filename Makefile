@@ -4,7 +4,7 @@
 #   make test-radio [SCENARIOS="a b"]  scenarios with real Bluetooth on virtual radios, as `make test` runs them too
 #   make deb                           Debian packages for arm64 and amd64, into target/debian
 #   make test-deb [SCENARIOS="a b"]    packages of this machine's architecture, tried in small Debians
-#   make image                         the image for Raspberry Pis, into target/image
+#   make image [URL=https://…]         the image for Raspberry Pis, into target/image; URL: of the folder where it will be published
 #   make test-image                    that image, tried in an emulated machine
 #   make soak-image [CUTS=100]         the image on an emulated Raspberry Pi 3: power cuts, time to start, built twice; hours
 #   make lint                          format, notices, clippy, documentation, all warnings denied
@@ -67,7 +67,7 @@ test-deb: setup
 
 # For Raspberry Pis; as root. The first time with all that `make deb` needs besides, and Debian under emulation.
 image: setup
-	@tests/tools/step.sh "image" images/build.sh
+	@tests/tools/step.sh "image" images/build.sh --url "$(URL)"
 
 # The image as whoever flashes it has it, in an emulated machine: one file, documents, power cuts.
 test-image: setup

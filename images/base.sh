@@ -14,6 +14,7 @@ mirrors=$(python3 ../tests/radio-lab/guest/mirrors.py)
 { read -r main && read -r security; } <<<"$mirrors" || true
 signed="[signed-by=$(ls /usr/share/keyrings/debian-archive-keyring.*pg | head -n 1)]"
 sources=("deb $signed $main $release main non-free-firmware")
+[ -n "$security" ] || echo "apt on this machine has no security updates of Debian's: the image gets none" >&2
 [ -z "$security" ] || sources+=("deb $signed $security $release-security main non-free-firmware")
 
 # Nothing is flushed: what is half made is made anew. root.sh makes the initramfs, when all is there that goes into it.
@@ -23,6 +24,7 @@ INITRD=No PATH=$path mmdebstrap --quiet --variant=minbase --architectures=arm64 
     --dpkgopt=base/etc/dpkg/dpkg.cfg.d/waypost --dpkgopt=force-confold --dpkgopt=force-unsafe-io \
     --include="$(grep -v '^#' packages.txt | paste -sd,)" \
     --extract-hook="./native.sh lend '$native' \"\$1\"" \
-    --essential-hook="copy-in base/etc /" --essential-hook="./native.sh show '$native' \"\$1\"" \
+    --essential-hook='tar --create --directory=base --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --sort=name etc |
+        tar --extract --directory="$1" --no-overwrite-dir --keep-directory-symlink' --essential-hook="./native.sh show '$native' \"\$1\"" \
     --customize-hook='./native.sh hide "$1"' --customize-hook='sed -i /DPkg::Path/d "$1/etc/apt/apt.conf.d/99mmdebstrap"' \
     "$release" "$out" "${sources[@]}"

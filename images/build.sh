@@ -25,6 +25,7 @@ while [ $# -gt 0 ]; do
     esac
     shift
 done
+umask 022
 level=15
 [ "$profile" != dev ] || level=3
 
@@ -33,9 +34,14 @@ mkdir -p "$out"
 exec 9>"$out/lock"
 flock 9
 
-# What is in the image has the time of the commit: the same sources and packages make the same root.
+# What is in the image has the time of the commit: the same sources and packages, in the same folder, make the same root.
 if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
-    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) || SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
+    # Root, as whom this runs, may not be the owner of the sources.
+    if [ -e .git ]; then
+        SOURCE_DATE_EPOCH=$(git -c safe.directory="$PWD" log -1 --format=%ct)
+    else
+        SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
+    fi
 fi
 # mke2fs has a name of its own for it.
 export SOURCE_DATE_EPOCH E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH
@@ -43,10 +49,10 @@ export SOURCE_DATE_EPOCH E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH
 # Debian, and side by side our programs: the one waits for emulation, the other for the compiler.
 made_of=$(find $here/base $here/base.sh $here/native.sh $here/packages.txt -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 base=$out/base-$made_of.tar
-native=$out/native
+native=$out/native-$(sha256sum <$here/native.sh | cut -c1-16)
 # What is given away has the security updates of its day.
 [ "$profile" = dev ] || [ -z "$(find "$base" -mmin +1440 2>/dev/null)" ] || is_fresh=yes
-[ -z "$is_fresh" ] || rm -f "$base"
+[ -z "$is_fresh" ] || rm -rf "$base" "$native"
 debs=$out/debs-$profile
 rm -rf "$debs"
 $here/native.sh make "$native"
@@ -73,5 +79,6 @@ rm -rf "$out/work" "$out/empty"
 zstd --quiet --force -T0 -$level "$out/waypost-arm64.img" -o "$out/waypost-arm64.img.zst"
 echo "card: $((SECONDS - phase)) s"
 
+[ -n "$url" ] || echo "imager.json does not say where the image can be had: make image URL=https://…" >&2
 python3 $here/report.py "$out" "$profile" "$url"
 echo "image: $((SECONDS - started)) s"

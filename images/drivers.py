@@ -29,7 +29,11 @@ SUPPLIES = {
     "gpios": "#gpio-cells",
     "gpio": "#gpio-cells",
     "enable-gpios": "#gpio-cells",
+    "pinctrl-0": None,
+    "pinctrl-1": None,
 }
+# Under which a node has the one above it: no property is called so.
+PARENT = "/parent"
 
 
 class Modules:
@@ -86,7 +90,7 @@ class Tree:
             at += 4
             if token == 1:
                 end = data.index(b"\0", at)
-                above.append({"": data[at:end].decode()})
+                above.append({"": data[at:end].decode(), PARENT: above[-1] if above else None})
                 self.nodes.append(above[-1])
                 at = end + 4 & ~3
             elif token == 2:
@@ -110,6 +114,9 @@ class Tree:
                 if found and is_on(found):
                     yield found
                 at += 4 + 4 * int.from_bytes(found.get(cells, b"") if found and cells else b"", "big")
+        # A setting of pins is a part of the device that has the pins.
+        if "compatible" not in node and node[PARENT]:
+            yield node[PARENT]
 
     def closure(self, nodes):
         done, todo = [], list(nodes)

@@ -55,7 +55,12 @@ folder=${profile/#dev/debug}
 
 # Everything in a package has the time of the commit, so that the same sources give the same package.
 if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
-    SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null) || SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
+    # Root, as whom this may run, may not be the owner of the sources.
+    if [ -e .git ]; then
+        SOURCE_DATE_EPOCH=$(git -c safe.directory="$PWD" log -1 --format=%ct)
+    else
+        SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
+    fi
 fi
 export SOURCE_DATE_EPOCH
 # cargo-deb, as `make deny` has cargo-deny.

@@ -84,7 +84,11 @@ def bill_of_materials(packages, when):
 
 
 def crates():
-    """What the lock file names of other people's crates."""
+    """Other people's crates that the programs on the card are built from."""
+    tree = [os.environ.get("CARGO", "cargo"), "tree", "--locked", "--edges=normal", "--prefix=none", "--format={p}"]
+    tree += ["--target=aarch64-unknown-linux-gnu", "--package=waypost-gateway", "--package=waypost-kiosk"]
+    said = subprocess.run(tree, capture_output=True, text=True, check=True).stdout
+    used = {tuple(line.split()[:2]) for line in said.splitlines() if line}
     lock = tomllib.loads(Path("Cargo.lock").read_text())
     return [
         {
@@ -95,7 +99,7 @@ def crates():
             "hashes": [{"alg": "SHA-256", "content": one["checksum"]}],
         }
         for one in lock["package"]
-        if "checksum" in one
+        if "checksum" in one and (one["name"], f"v{one['version']}") in used
     ]
 
 
@@ -104,7 +108,7 @@ def kernel(packages):
 
 
 def commit():
-    said = subprocess.run(["git", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
+    said = subprocess.run(["git", "-c", f"safe.directory={Path.cwd()}", "rev-parse", "HEAD"], capture_output=True, text=True, check=False)
     return said.stdout.strip() or None
 
 

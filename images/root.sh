@@ -10,6 +10,7 @@ base=$(realpath "$2")
 debs=$(realpath "$3")
 out=$(realpath -m "$4")
 cd "$(dirname "$0")"
+umask 022
 root=$out/root
 boot=$out/card/boot
 data=$out/card/data
@@ -56,6 +57,8 @@ inside systemctl --quiet enable $(grep -v '^#' units-enabled.txt)
 inside systemctl --quiet mask $(grep -v '^#' units-masked.txt)
 
 ./native.sh hide "$root"
+foreign=$(find "$root" -xdev \( -uid +65534 -o -gid +65534 -o -uid 1000 -o -gid 1000 \) -print -quit)
+[ -z "$foreign" ] || { echo "$foreign is nobody's of the image's" >&2 && exit 1; }
 
 # The first partition: firmware, device trees, kernel.
 cp -r "$root"/usr/lib/raspi-firmware/. "$boot/"
@@ -63,7 +66,7 @@ cp "$root"/usr/lib/linux-image-*/broadcom/bcm2{711,837}-rpi-*.dtb "$boot/"
 cp "$root"/boot/vmlinuz-* "$boot/vmlinuz"
 cp "$root"/boot/initrd.img-* "$boot/initrd.img"
 cp boot/* "$boot/"
-! grep -q x86_64 "$out/initramfs.txt" || { echo "the initramfs has something of x86-64's" >&2 && exit 1; }
+zstd --decompress --stdout "$boot/initrd.img" | python3 foreign.py
 for part in scripts/init-bottom/overlayroot scripts/init-bottom/waypost-machine-id udev/rules.d/61-waypost-card.rules; do
     grep -q "$part\$" "$out/initramfs.txt" || { echo "the initramfs lacks $part" >&2 && exit 1; }
 done

@@ -68,8 +68,10 @@ pub(crate) struct Facts {
     pub(crate) store: Option<String>,
     /// Bytes of the store's disk that are free, and all of them; nothing where the system does not say.
     pub(crate) disk: Option<(u64, u64)>,
-    /// Bytes that documents may still take, and those that they may in all, where that is set.
-    pub(crate) quota: Option<(u64, u64)>,
+    /// Bytes that documents may still take, and those that they may in all.
+    pub(crate) limit: Option<(u64, u64)>,
+    /// Whether the configuration bounds that, other than by the size of the store's map.
+    pub(crate) has_quota: bool,
     /// Certificates that have an end.
     pub(crate) endings: Vec<Ending>,
     /// The time as far as it can be relied on, Unix seconds.
@@ -124,14 +126,14 @@ impl Facts {
                 format!("the disk is {full} % full: documents need a backhaul, or the kiosk a larger disk"),
             );
         }
-        if let Some(full) = self.quota.map(percent_taken)
+        if let Some(full) = self.limit.map(percent_taken)
             && full >= FULL
         {
-            add(
-                About::Disk,
-                "quota",
-                format!("documents take {full} % of `store.quota`: they need a backhaul, or a larger quota"),
+            let key = if self.has_quota { "store.quota" } else { "store.map_size" };
+            let text = format!(
+                "documents take {full} % of what `{key}` allows: they need a backhaul, or more of it"
             );
+            add(About::Disk, "quota", text);
         }
         for Ending { destination, whose, end } in &self.endings {
             let left = end.0.saturating_sub(self.now.0);
@@ -234,7 +236,8 @@ mod tests {
             not_served: Vec::new(),
             store: None,
             disk: Some((11, 100)),
-            quota: Some((11, 100)),
+            limit: Some((11, 100)),
+            has_quota: true,
             endings: vec![Ending {
                 destination: "clinic".into(),
                 whose: "certificate",
@@ -289,10 +292,12 @@ mod tests {
 
     #[test]
     fn a_quota_is_told_of_from_90_percent_on_beside_the_disk() {
-        let facts = Facts { disk: Some((5, 100)), quota: Some((10, 100)), ..well() };
+        let facts = Facts { disk: Some((5, 100)), limit: Some((10, 100)), ..well() };
         let told = facts.notices();
         assert!(told[0].text.starts_with("the disk is 95 % full"));
-        assert!(told[1].text.starts_with("documents take 90 % of `store.quota`"));
+        assert!(told[1].text.starts_with("documents take 90 % of what `store.quota` allows"));
+        let unset = Facts { limit: Some((10, 100)), has_quota: false, ..well() };
+        assert!(about(&unset)[0].1.starts_with("documents take 90 % of what `store.map_size` allows"));
         assert_eq!(changes(&told, &told[..1]).1, [&told[1]], "each begins and ends by itself");
     }
 

@@ -13,7 +13,7 @@ emulator=$(command -v qemu-aarch64-static || command -v qemu-aarch64) || {
 sysroot=$(images/cross/sysroot.sh arm64)
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
-for program in waypost waypost-phone waypost-destination; do
+for program in waypost waypost-phone waypost-destination waypost-kiosk; do
     found=("$packages/$program"_*_arm64.deb)
     [ -e "${found[0]}" ] && [ ${#found[@]} -eq 1 ] || {
         echo "there is not one package of $program for arm64 in $packages, but ${#found[@]}: ${found[*]}"

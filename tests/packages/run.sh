@@ -83,9 +83,9 @@ check() { # name, command…
 
 check complete "$here/complete.sh" "$debs/now"
 # It takes a machine over: the image is where it is tried.
-mkdir "$debs/kiosk"
+mkdir -p "$debs/kiosk/later"
 mv "$debs"/now/waypost-kiosk_*.deb "$debs/kiosk/"
-rm "$debs"/later/waypost-kiosk_*.deb
+mv "$debs"/later/waypost-kiosk_*.deb "$debs/kiosk/later/"
 for release in bookworm trixie; do
     phase=$SECONDS
     chroot=$("${as_root[@]}" "$here/chroot.sh" "$release")

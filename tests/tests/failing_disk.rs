@@ -1,23 +1,64 @@
 //! A disk that takes nothing more after an error, as ext4 is with `errors=remount-ro`: phones are told, the admin is told, the
 //! store is opened anew, and all goes on where the disk does.
 
+use std::os::unix::net::UnixDatagram;
+use std::path::Path;
+
 use serde_json::Value;
-use waypost_tests::lossy_fs::LossyDisk;
+use waypost_tests::lossy_fs::{LossyDisk, Mounted};
 use waypost_tests::scenario::{Destination, Gateway, PATIENCE, Phone, folder, wait_until};
 
-#[test]
-fn a_store_that_cannot_be_written_is_a_notice_and_is_opened_anew_until_it_can() {
-    let folder = folder();
-    let mut destination = Destination::make(&folder.path().join("destination"));
+/// Said in the log before it is done.
+const ANEW: &str = "the store cannot be written; it is opened anew";
+
+/// A site whose gateway has its store on a disk that can fail; the gateway does not run yet.
+fn site(folder: &Path) -> (Destination, Gateway, Phone, Mounted) {
+    let mut destination = Destination::make(&folder.join("destination"));
     destination.start();
-    let mut gateway = Gateway::make(&folder.path().join("gateway"), &destination);
+    let gateway = Gateway::make(&folder.join("gateway"), &destination);
     let store = gateway.folder().join("store");
     std::fs::create_dir(&store).unwrap();
     let mounted = LossyDisk::new().mount(store).unwrap();
+    let phone = Phone::make(&folder.join("amina"), "amina");
+    phone.add_destination(&destination);
+    (destination, gateway, phone, mounted)
+}
+
+#[test]
+fn a_store_that_is_opened_anew_goes_on_and_its_service_manager_is_told_of_no_end() {
+    let folder = folder();
+    let (destination, mut gateway, phone, mounted) = site(folder.path());
+    let socket = folder.path().join("manager");
+    let manager = UnixDatagram::bind(&socket).unwrap();
+    gateway.set_manager(&socket);
+    gateway.start();
+    phone.pair(&gateway);
+    mounted.disk().set_read_only(true);
+    phone.add(&[("form", b"a form")]);
+    phone.try_run(&["sync"]);
+    gateway.process().wait_for(ANEW, PATIENCE).unwrap();
+    mounted.disk().set_read_only(false);
+    wait_until("all is delivered", || {
+        phone.try_run(&["sync"]);
+        (destination.inbox().len() == 1 && phone.list(false).is_empty()).then_some(())
+    });
+    manager.set_nonblocking(true).unwrap();
+    let (mut told, mut buffer) = (String::new(), [0; 4096]);
+    while let Ok(len) = manager.recv(&mut buffer) {
+        told += std::str::from_utf8(&buffer[..len]).unwrap();
+    }
+    assert!(told.matches("READY=1").count() >= 2, "{told}");
+    // systemd kills within its time whoever has said so, whatever it says afterwards.
+    assert!(!told.contains("STOPPING"), "{told}");
+    assert!(gateway.stop().success());
+}
+
+#[test]
+fn a_store_that_cannot_be_written_is_a_notice_and_ends_the_gateway_where_opening_it_anew_does_not_help() {
+    let folder = folder();
+    let (destination, mut gateway, phone, mounted) = site(folder.path());
     let disk = mounted.disk();
     gateway.start();
-    let phone = Phone::make(&folder.path().join("amina"), "amina");
-    phone.add_destination(&destination);
     phone.pair(&gateway);
 
     // An error that is over soon ends nothing.
@@ -38,7 +79,7 @@ fn a_store_that_cannot_be_written_is_a_notice_and_is_opened_anew_until_it_can() 
     let ended = gateway.process().wait(PATIENCE).unwrap();
     assert!(!ended.success(), "{ended}");
     let log = std::fs::read_to_string(gateway.log()).unwrap();
-    assert!(log.contains("the store cannot be written; it is opened anew"), "{log}");
+    assert!(log.contains(ANEW), "{log}");
     disk.set_read_only(false);
     gateway.start();
     wait_until("all is delivered", || {

@@ -1,22 +1,27 @@
 //! The image, as whoever has flashed it has it: it comes up, takes one file, takes documents, and loses none of them to power
 //! cuts. `make test-image` builds the image and runs this. What an admin does is taken from docs/install.md.
 
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use waypost_tests::kiosk::{Admin, Board, Card, Guide, Machine, Reach, python, tool};
+use sha2::{Digest as _, Sha256};
+use waypost_tests::kiosk::{Admin, Board, Card, Guide, Machine, Reach, SERIAL, python, tool};
 use waypost_tests::scenario::{Destination, Phone, content, folder, say, wait_until};
 
 /// Emulated, on a machine that does other things besides.
 const BOOT: Duration = Duration::from_secs(400);
 const SERVES: &str = "Started waypost.service";
+const IS_UP: &str = "Reached target multi-user.target";
 const CARD: u64 = 2 << 30;
 /// Of the compressed image, in bytes.
 const LARGEST: u64 = 250_000_000;
 /// Seconds from 1970 to the project's first commit.
 const BEGINNING: u64 = 1_770_000_000;
+/// A file that nobody can read.
+const UNREADABLE: &str = "name = \"Clinic\n[[destination]]\n";
 
 #[test]
 fn the_guide_has_an_admin_do_five_things_at_most() {
@@ -24,14 +29,37 @@ fn the_guide_has_an_admin_do_five_things_at_most() {
     assert!((1..=5).contains(&guide.actions().len()), "{:?}", guide.actions());
 }
 
+/// A card, and the machine that it is put into.
+struct Kiosk {
+    card: Card,
+    reach: Reach,
+    admin: Admin,
+    logs: PathBuf,
+    boots: u32,
+}
+
+impl Kiosk {
+    fn boot(&mut self, has_network: bool) -> Machine {
+        self.boots += 1;
+        Machine::boot(&self.card, &Board::Virt { has_network }, &self.reach, &self.logs, self.boots)
+    }
+
+    fn run(&self, machine: &Machine, command: &str) -> String {
+        machine.run(&self.admin, &self.reach, command)
+    }
+
+    /// What an admin types, as the guide has it.
+    fn typed(&self, machine: &Machine, command: &str) -> String {
+        machine.type_there(&self.admin, &self.reach, command)
+    }
+}
+
 #[test]
 #[ignore = "it needs an image: make test-image"]
-fn a_kiosk_takes_one_file_and_a_document_and_delivers_it_after_three_power_cuts() {
+fn a_kiosk_takes_one_file_and_documents_and_delivers_them_after_three_power_cuts() {
     let folder = folder();
-    let image =
-        PathBuf::from(std::env::var_os("WAYPOST_IMAGE").expect("WAYPOST_IMAGE is the folder with the image"));
-    let logs = image.join("tried");
-    std::fs::create_dir_all(&logs).unwrap();
+    let logs = image().join("tried");
+    fs::create_dir_all(&logs).unwrap();
     let guide = Guide::read();
     let mut destination =
         Destination::make_at(&folder.path().join("destination"), [127, 0, 0, 1].into(), "10.0.2.100");
@@ -39,77 +67,58 @@ fn a_kiosk_takes_one_file_and_a_document_and_delivers_it_after_three_power_cuts(
     let admin = Admin::make(folder.path());
 
     // Action 1.
-    let packed = image.join("waypost-arm64.img.zst").metadata().unwrap().len();
+    let packed = image().join("waypost-arm64.img.zst").metadata().unwrap().len();
     assert!(packed <= LARGEST, "the image has {packed} bytes");
-    let mut card = flash(&guide, &image, folder.path());
-    let (root, small) = (card.digest(2), card.partition(4).size());
+    let mut kiosk = Kiosk { card: flash(&guide, folder.path()), reach, admin, logs, boots: 0 };
+    let root = kiosk.card.digest(2);
 
-    // What an admin may forget: no file at all, and the clock is in 1970.
-    let mut machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 1);
-    let took = machine.wait_for(SERVES, BOOT);
-    say(&format!("without a file, the gateway serves {} s after power-on", took.as_secs()));
-    let status = wait_for_text(&machine, &card, "waypost-status.txt");
-    let errors = wait_for_text(&machine, &card, "waypost-errors.txt");
-    has_no_failed_units(&machine);
-    machine.cut(&mut card);
-    assert!(status.contains("version") && status.contains("clock"), "{status}");
-    assert!(!status.contains("1970"), "the clock begins at the image's time: {status}");
-    assert!(errors.contains("waypost-example.toml"), "where to begin is said: {errors}");
-    let grown = card.partition(4).size();
-    assert!(grown > small * 4, "the data partition has grown: {small} to {grown}");
+    // What an admin may forget, or do wrong.
+    it_comes_up_without_a_file(&mut kiosk);
+    it_comes_up_with_one_that_nobody_can_read(&mut kiosk);
 
-    // One that nobody can read.
-    card.write("waypost.toml", "name = \"Clinic\n[[destination]]\n");
-    let mut machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 2);
+    // Actions 2 to 5.
+    guide.configure(&kiosk.card, &destination, &kiosk.admin, &kiosk.reach);
+    destination.start();
+    let mut machine = kiosk.boot(true);
     machine.wait_for(SERVES, BOOT);
-    has_no_failed_units(&machine);
-    machine.cut(&mut card);
-    let errors = card.read("waypost-errors.txt").expect("what is wrong is said beside the file");
-    assert!(errors.contains("line 1") && errors.contains("not TOML"), "{errors}");
-
-    // Actions 2 and 3.
-    guide.configure(&card, &destination, &admin, &reach);
-    let mut machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 3);
-    machine.wait_for(SERVES, BOOT);
-    machine.wait_for_ssh(&admin, &reach, BOOT);
-
-    // Action 4.
-    let there = |command: &str| machine.run(&admin, &reach, command);
-    let status = machine.type_there(&admin, &reach, guide.command(4));
-    assert!(status.contains("ministry"), "{status}");
-    looks_as_it_should(&there);
-    // What a timer does.
-    there("systemctl start waypost-clock.service");
-    let time: u64 = there("date +%s").trim().parse().unwrap();
-
-    // Action 5, with the screen and without.
-    let code = wait_until("a code is on the screen", || machine.code_on_screen());
+    machine.wait_for_ssh(&kiosk.admin, &kiosk.reach, BOOT);
+    it_is_connected(&kiosk, &machine, &guide, &destination);
+    looks_as_it_should(&|command| kiosk.run(&machine, command));
+    it_joins_the_wifi(&kiosk, &machine);
+    destination.kill9();
+    // What a timer does, at a time that the next start does not reach by itself.
+    kiosk.run(&machine, "date --set='+20 hours'");
+    kiosk.run(&machine, "systemctl start waypost-clock.service");
+    let time: u64 = kiosk.run(&machine, "date +%s").trim().parse().unwrap();
     let phone = Phone::make(&folder.path().join("phone"), "amina");
     phone.add_destination(&destination);
-    let paired = phone.run(&["pair", &code]);
-    assert!(paired.last()["report"]["key"].is_string(), "{paired:?}");
-    let printed = machine.type_there(&admin, &reach, guide.command(5));
-    let other =
-        printed.split_whitespace().find(|word| word.starts_with("waypost://pair?")).expect("a code as text");
-    assert_ne!(other, code);
+    it_pairs(&kiosk, &machine, &guide, &phone);
     let (form, photo, late) = (content(1, 1_000), content(2, 1_000_000), content(3, 2_000));
     phone.add(&[("form", &form), ("photo", &photo)]);
     assert_eq!(phone.sync()["transferred"], 2);
-    machine.cut(&mut card);
+    machine.cut(&mut kiosk.card);
 
-    // In the middle of the start, and right after a document was taken.
-    let mut machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 4);
+    // In the middle of the start.
+    let good = kiosk.card.read("waypost.toml").expect("the file is there");
+    assert!(good.contains("\"(kept)\"") && !good.contains(destination.token()), "{good}");
+    kiosk.card.write("waypost.toml", UNREADABLE);
+    let mut machine = kiosk.boot(true);
     machine.wait_for("Mounted data.mount", BOOT);
-    machine.cut(&mut card);
-    let mut machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 5);
+    machine.cut(&mut kiosk.card);
+
+    // Right after a document was taken; what was configured before still holds.
+    let mut machine = kiosk.boot(true);
     machine.wait_for(SERVES, BOOT);
     phone.add(&[("late", &late)]);
     wait_until_transferred(&phone, 1);
-    machine.cut(&mut card);
+    let errors = kiosk.card.read("waypost-errors.txt").expect("what is wrong is said beside the file");
+    assert!(errors.contains("not TOML") && errors.contains("runs as it did before"), "{errors}");
+    machine.cut(&mut kiosk.card);
 
     // What was acknowledged is there, and goes out when a way out is there.
+    kiosk.card.write("waypost.toml", &good);
     destination.start();
-    let machine = Machine::boot(&card, &Board::Virt, &reach, &logs, 6);
+    let machine = kiosk.boot(true);
     wait_for_inbox(&destination, 3);
     say(&format!("delivered {} s after power-on", machine.running().as_secs()));
     let mut contents: Vec<Vec<u8>> = destination.inbox().into_values().collect();
@@ -117,46 +126,168 @@ fn a_kiosk_takes_one_file_and_a_document_and_delivers_it_after_three_power_cuts(
     assert_eq!(contents, [form, late, photo]);
     let report = wait_until_synced(&phone);
     assert_eq!(report["unconfirmed"], 0, "{report}");
-    machine.wait_for_ssh(&admin, &reach, BOOT);
-    let text = machine.run(&admin, &reach, "cat /boot/firmware/waypost.toml");
-    assert!(text.contains("\"(kept)\"") && !text.contains(destination.token()), "{text}");
-    assert_eq!(
-        machine.run(&admin, &reach, "systemctl --failed --no-legend --plain").trim(),
-        "",
-        "units have failed"
-    );
-    let later: u64 = machine.run(&admin, &reach, "date +%s").trim().parse().unwrap();
+    machine.wait_for_ssh(&kiosk.admin, &kiosk.reach, BOOT);
+    let failed = kiosk.run(&machine, "systemctl --failed --no-legend --plain");
+    assert_eq!(failed.trim(), "", "units have failed");
+    let later: u64 = kiosk.run(&machine, "date +%s").trim().parse().unwrap();
     assert!(later >= time, "the clock went back with the power: {time} to {later}");
-    machine.cut(&mut card);
-    assert_eq!(card.digest(2), root, "the root is as it was flashed");
-    assert_eq!(card.read("waypost-errors.txt"), None);
+    machine.cut(&mut kiosk.card);
+    assert_eq!(kiosk.card.digest(2), root, "the root is as it was flashed");
+    assert_eq!(kiosk.card.read("waypost-errors.txt"), None);
+    assert_eq!(kiosk.card.read("waypost.toml"), Some(good));
+}
+
+/// Offline, with no network port at all, and the clock in 1970.
+fn it_comes_up_without_a_file(kiosk: &mut Kiosk) {
+    let small = kiosk.card.partition(4).size();
+    let mut machine = kiosk.boot(false);
+    let took = machine.wait_for(SERVES, BOOT);
+    say(&format!("without a file, the gateway serves {} s after power-on", took.as_secs()));
+    machine.wait_for(IS_UP, BOOT);
+    let status = wait_for_text(&machine, &kiosk.card, "waypost-status.txt");
+    let errors = wait_for_text(&machine, &kiosk.card, "waypost-errors.txt");
+    has_no_failed_units(&machine);
+    machine.cut(&mut kiosk.card);
+    for said in ["no documents are taken", "waypost-cdef01", SERIAL, "\r\nversion", "\r\nclock"] {
+        assert!(status.contains(said), "{said}: {status}");
+    }
+    assert!(!status.contains("\r\naddress"), "it has none: {status}");
+    assert!(!status.contains("1970"), "the clock begins at the image's time: {status}");
+    assert!(errors.contains("waypost-example.toml"), "where to begin is said: {errors}");
+    let grown = kiosk.card.partition(4).size();
+    assert!(grown > small * 4, "the data partition has grown: {small} to {grown}");
+}
+
+fn it_comes_up_with_one_that_nobody_can_read(kiosk: &mut Kiosk) {
+    kiosk.card.write("waypost.toml", UNREADABLE);
+    let mut machine = kiosk.boot(true);
+    machine.wait_for(SERVES, BOOT);
+    machine.wait_for(IS_UP, BOOT);
+    has_no_failed_units(&machine);
+    machine.cut(&mut kiosk.card);
+    let errors = kiosk.card.read("waypost-errors.txt").expect("what is wrong is said beside the file");
+    for said in ["line 1", "not TOML", "knows no destination. Nobody can log in", SERIAL] {
+        assert!(errors.contains(said), "{said}: {errors}");
+    }
+    assert_eq!(kiosk.card.read("waypost.toml").as_deref(), Some(UNREADABLE));
+}
+
+/// Action 4: by SSH, on the screen, and on the card.
+fn it_is_connected(kiosk: &Kiosk, machine: &Machine, guide: &Guide, destination: &Destination) {
+    const CONNECTED: &str = "Connected to its destination.";
+    let begun = Instant::now();
+    while !kiosk.run(machine, "cat /dev/vcs1").contains(CONNECTED) {
+        let screen = kiosk.run(machine, "cat /dev/vcs1");
+        assert!(begun.elapsed() < BOOT, "the screen does not say that it is connected: {screen}");
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    let said = kiosk.typed(machine, guide.command(4));
+    assert!(said.contains("ministry"), "{said}");
+    kiosk.run(machine, "systemctl start waypost-kiosk-status.service");
+    let text = kiosk.run(machine, "cat /boot/firmware/waypost-status.txt");
+    let status: Value = serde_json::from_str(&kiosk.run(machine, "waypost --json status")).unwrap();
+    let is_said = |key: &str, value: &str| {
+        let line = format!("{key:<14}{value}");
+        assert!(text.lines().any(|one| one.trim_end().starts_with(&line)), "{line:?}: {text}");
+    };
+    is_said("name", "Clinic Mbale");
+    is_said("host name", "clinic-mbale");
+    is_said("serial", SERIAL);
+    is_said("state", CONNECTED);
+    is_said("address", "eth0 10.0.2.15");
+    is_said("key", status["key"].as_str().unwrap());
+    is_said("version", &format!("waypost {}", status["version"].as_str().unwrap()));
+    is_said("waiting", "0");
+    is_said("destination", &format!("ministry: ok ({})", destination.fingerprint()));
+    say(&text);
+}
+
+/// Action 5, with the screen and without.
+fn it_pairs(kiosk: &Kiosk, machine: &Machine, guide: &Guide, phone: &Phone) {
+    let code = wait_until("a code is on the screen", || machine.code_on_screen());
+    let paired = phone.run(&["pair", &code]);
+    assert!(paired.last()["report"]["key"].is_string(), "{paired:?}");
+    let printed = kiosk.typed(machine, guide.command(5));
+    let other =
+        printed.split_whitespace().find(|word| word.starts_with("waypost://pair?")).expect("a code as text");
+    assert_ne!(other, code);
+}
+
+/// The guide's own, with virtual radios; and the gateway may speak to who drives them, as nobody else may.
+fn it_joins_the_wifi(kiosk: &Kiosk, machine: &Machine) {
+    let joined = machine.run_script(&kiosk.admin, &kiosk.reach, &tool("access-point.sh"));
+    assert!(joined.contains("SSID: ClinicNet") && joined.contains("address: 10.77.0."), "{joined}");
+    let ask = |user: &str| {
+        let ask = "busctl get-property fi.w1.wpa_supplicant1 /fi/w1/wpa_supplicant1 fi.w1.wpa_supplicant1 Interfaces";
+        machine.try_run(&kiosk.admin, &kiosk.reach, &format!("runuser -u {user} -- {ask}"))
+    };
+    let (ours, others) = (ask("waypost"), ask("nobody"));
+    assert!(ours.status.success(), "{}", String::from_utf8_lossy(&ours.stderr));
+    assert!(!others.status.success(), "{}", String::from_utf8_lossy(&others.stdout));
 }
 
 #[test]
 #[ignore = "it needs an image: make test-image"]
-fn the_bill_of_materials_is_one_and_names_what_the_kiosk_is_made_of() {
-    let image =
-        PathBuf::from(std::env::var_os("WAYPOST_IMAGE").expect("WAYPOST_IMAGE is the folder with the image"));
-    let bill = image.join("waypost-arm64.img.cdx.json");
+fn what_is_beside_the_image_says_what_it_is() {
+    let bill = image().join("waypost-arm64.img.cdx.json");
     let ran = Command::new(python("bill.txt", &[])).arg(tool("bill.py")).arg(&bill).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
-    let bill: Value = serde_json::from_slice(&std::fs::read(bill).unwrap()).unwrap();
+    let read = |path: &Path| -> Value { serde_json::from_slice(&fs::read(path).unwrap()).unwrap() };
+    let bill = read(&bill);
     let names: Vec<_> =
         bill["components"].as_array().unwrap().iter().map(|one| one["name"].as_str().unwrap()).collect();
     for name in ["waypost", "bluez", "linux-image-arm64", "sequoia-openpgp"] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
+    // Of the destination's server alone.
+    assert!(!names.contains(&"sqlx") && !names.contains(&"axum"), "{names:?}");
+
+    let (plain, packed) = (image().join("waypost-arm64.img"), image().join("waypost-arm64.img.zst"));
+    let imager = read(&image().join("imager.json"));
+    let system = &imager["os_list"][0];
+    for (path, size, hash) in [
+        (&plain, "extract_size", "extract_sha256"),
+        (&packed, "image_download_size", "image_download_sha256"),
+    ] {
+        assert_eq!(system[size], path.metadata().unwrap().len(), "{size}");
+        assert_eq!(system[hash], digest(path), "{hash}");
+    }
+    let report = read(&image().join("waypost-arm64.img.report.json"));
+    assert_eq!(report["packed_bytes"], packed.metadata().unwrap().len());
+    assert_eq!(report["root_sha256"], digest(&image().join("root.squashfs")));
+    let ran =
+        Command::new("sha256sum").args(["--check", "--strict", "SHA256SUMS"]).current_dir(image()).output();
+    assert!(ran.unwrap().status.success());
+    for name in [
+        "waypost-arm64.img.zst",
+        "imager.json",
+        "waypost-arm64.img.cdx.json",
+        "waypost-arm64.img.report.json",
+    ] {
+        assert!(fs::read_to_string(image().join("SHA256SUMS")).unwrap().contains(name), "{name}");
+    }
+}
+
+/// The folder that the image was built in.
+fn image() -> PathBuf {
+    std::env::var_os("WAYPOST_IMAGE").expect("WAYPOST_IMAGE is the folder with the image").into()
+}
+
+fn digest(path: &Path) -> String {
+    let mut hash = Sha256::new();
+    std::io::copy(&mut fs::File::open(path).unwrap(), &mut hash).unwrap();
+    format!("{:x}", hash.finalize())
 }
 
 /// The guide's first action, on a file that is the card.
-fn flash(guide: &Guide, image: &Path, folder: &Path) -> Card {
+fn flash(guide: &Guide, folder: &Path) -> Card {
     let flashed = folder.join("flashed.img");
     let script = guide.block(1, "sh").replace("sudo ", "").replace("/dev/sdX", flashed.to_str().unwrap());
     let ran =
-        Command::new("bash").args(["-euo", "pipefail", "-c", &script]).current_dir(image).output().unwrap();
+        Command::new("bash").args(["-euo", "pipefail", "-c", &script]).current_dir(image()).output().unwrap();
     assert!(ran.status.success(), "{script}{}", String::from_utf8_lossy(&ran.stderr));
     let card = Card::flash(&flashed, CARD);
-    std::fs::remove_file(flashed).unwrap();
+    fs::remove_file(flashed).unwrap();
     card
 }
 
@@ -164,6 +295,9 @@ fn flash(guide: &Guide, image: &Path, folder: &Path) -> Card {
 fn looks_as_it_should(there: &dyn Fn(&str) -> String) {
     assert_eq!(there("systemctl --failed --no-legend --plain").trim(), "", "units have failed");
     assert_eq!(there("hostname").trim(), "clinic-mbale");
+    for timer in ["waypost-kiosk-status.timer", "waypost-clock.timer"] {
+        assert_eq!(there(&format!("systemctl is-active {timer}")).trim(), "active");
+    }
     assert!(there("date").contains("EAT"), "the time zone is Kampala's");
     let now: u64 = there("date +%s").trim().parse().unwrap();
     assert!(now >= BEGINNING, "the clock is not behind the image: {now}");

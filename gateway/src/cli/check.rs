@@ -4,7 +4,6 @@ use std::path::Path;
 use std::process::ExitCode;
 use std::sync::Arc;
 
-use anyhow::bail;
 use serde::Serialize;
 use waypost_config::{Config, Loaded, Problem, Severity, load};
 use waypost_upload::settings::TimeFloor;
@@ -19,15 +18,24 @@ use crate::{control, daemon, logging, setup};
 pub(super) fn run(path: &Path) -> anyhow::Result<ExitCode> {
     let loaded = load(path);
     if loaded.is_fatal() {
+        logging::start(loaded.config.log.level);
         for problem in &loaded.problems {
-            output::note(&problem.to_string());
+            log::error!("{problem}");
         }
-        bail!("the configuration keeps the gateway from starting; `waypost check` names what to change");
+        log::error!(
+            "the configuration keeps the gateway from starting; `waypost check` names what to change"
+        );
+        return Ok(ExitCode::FAILURE);
     }
     logging::start(loaded.config.log.level);
     let Loaded { config, problems, .. } = loaded;
-    daemon::run(path, config, &problems)?;
-    Ok(ExitCode::SUCCESS)
+    match daemon::run(path, config, &problems) {
+        Ok(()) => Ok(ExitCode::SUCCESS),
+        Err(error) => {
+            log::error!("{}", output::words(&error));
+            Ok(ExitCode::FAILURE)
+        }
+    }
 }
 
 #[derive(Serialize)]

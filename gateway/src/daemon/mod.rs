@@ -145,7 +145,7 @@ async fn run_once(path: &Path, config: Arc<Config>, problems: &[Problem]) -> any
     let mut daemon = Daemon::start(path, config, problems).await?;
     let is_told = daemon.run(&mut signals).await;
     let config = daemon.config.clone();
-    daemon.stop().await;
+    daemon.stop(is_told).await;
     if is_told {
         return Ok(Ended::Told);
     }
@@ -324,9 +324,13 @@ impl Daemon {
     }
 
     /// Takes no more links, lets what is under way end, and leaves everything durable.
-    async fn stop(mut self) {
+    async fn stop(mut self, is_told: bool) {
         log::info!("gateway is stopping");
-        self.notifier.stopping();
+        match is_told {
+            true => self.notifier.stopping(),
+            // Whoever is told of an end kills what does not end.
+            false => self.notifier.beat("opening the store anew"),
+        }
         // Who comes now finds nobody; what is up is told the end before its radio goes.
         self.links.close();
         self.calling.close();

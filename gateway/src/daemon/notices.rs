@@ -44,12 +44,13 @@ impl Daemon {
             patience: self.config.notices.waiting.duration(),
             store: self.shared.store.trouble().map(|trouble| trouble.error.to_string()),
             disk: self.shared.store.disk(),
-            quota: self
+            limit: self
                 .shared
                 .store
                 .usage()
                 .ok()
                 .map(|usage| (usage.limit.saturating_sub(usage.used), usage.limit)),
+            has_quota: self.config.store.quota.is_some_and(|quota| quota <= self.config.store.map_size),
             endings: served.iter().flat_map(|one| one.endings(now)).collect(),
             now,
             wrong_clock: time.wrong(),

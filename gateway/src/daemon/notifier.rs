@@ -43,7 +43,7 @@ impl Notifier {
         self.tell(&[NotifyState::Watchdog, NotifyState::Status(status)]);
     }
 
-    /// The gateway is about to end.
+    /// The gateway is about to end; it is killed if it does not.
     pub(super) fn stopping(&self) {
         self.tell(&[NotifyState::Stopping, NotifyState::Status("ending what is under way")]);
     }

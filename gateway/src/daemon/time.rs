@@ -11,6 +11,8 @@ use waypost_upload::settings::TimeFloor;
 
 /// Where it is kept among the store's settings.
 const KEY: &str = "time/vouched-for";
+/// The start of the machine in which a time server was last followed.
+const SERVER: &str = "time/server";
 /// One source alone moves the time by at most so much.
 const STEP: u64 = 86_400;
 
@@ -27,7 +29,7 @@ struct Vouched {
 #[derive(Clone)]
 pub(super) struct TrustedTime {
     vouched: Arc<Mutex<Option<Vouched>>>,
-    /// Whether the kernel's clock follows a time server.
+    /// Whether the kernel's clock has followed a time server since the machine was switched on.
     synchronized: Arc<AtomicBool>,
     /// Names this start of the machine.
     boot: Option<String>,
@@ -41,10 +43,13 @@ impl TrustedTime {
     pub(super) fn load(store: Store, writer: Writer) -> Self {
         let saved = store.setting(KEY).ok().flatten();
         let saved: Option<Vouched> = saved.and_then(|bytes| serde_json::from_slice(&bytes).ok());
+        let boot = SystemClock::new().boot().map(|boot| boot.name);
+        let server = store.setting(SERVER).ok().flatten();
+        let synchronized = boot.as_ref().is_some_and(|boot| server.as_deref() == Some(boot.as_bytes()));
         let time = TrustedTime {
             vouched: Arc::new(Mutex::new(saved)),
-            synchronized: Arc::default(),
-            boot: SystemClock::new().boot().map(|boot| boot.name),
+            synchronized: Arc::new(AtomicBool::new(synchronized)),
+            boot,
             floor: TimeFloor::new(waypost_openpgp::BUILD_FLOOR),
             store,
             writer,
@@ -85,7 +90,7 @@ impl TrustedTime {
         let is_of_this_start = |vouched: &Vouched| self.boot.is_some() && vouched.boot == self.boot;
         let is_vouched_for = self.vouched().as_ref().is_some_and(is_of_this_start)
             && self.vouched_for().is_some_and(|time| time.0.abs_diff(wall.0) <= STEP);
-        let is_confirmed = is_vouched_for || self.synchronized.load(Ordering::Relaxed);
+        let is_confirmed = is_vouched_for || self.has_followed_server();
         (!is_confirmed).then_some(wall)
     }
 
@@ -94,9 +99,16 @@ impl TrustedTime {
         self.wall().is_some() && self.unconfirmed().is_none()
     }
 
-    /// Takes down whether the kernel's clock follows a time server.
-    pub(super) fn follows_server(&self, is_synchronized: bool) {
-        self.synchronized.store(is_synchronized, Ordering::Relaxed);
+    /// The kernel's clock follows a time server, which holds until the machine is switched off.
+    pub(super) fn follows_server(&self) {
+        self.synchronized.store(true, Ordering::Relaxed);
+        let value = self.boot.as_ref().map(|boot| boot.clone().into_bytes());
+        self.writer.submit(Change::Put { key: SERVER.to_owned(), value }, |_| ());
+    }
+
+    /// Whether it has, since the machine was switched on.
+    pub(super) fn has_followed_server(&self) -> bool {
+        self.synchronized.load(Ordering::Relaxed)
     }
 
     /// What somebody vouched for, and the time that has passed since; it is not later than that.
@@ -187,7 +199,7 @@ mod tests {
         *time.vouched() = Some(Vouched { time: UnixTime(far), uptime: time.store.uptime(), boot: None });
         assert_eq!(time.wall(), None);
         assert!(!time.is_confirmed() && time.unconfirmed().is_none());
-        time.follows_server(true);
+        time.follows_server();
         assert!(!time.is_confirmed(), "what is signed counts for more");
         writer.stop();
     }
@@ -197,10 +209,6 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let (mut time, writer) = open(folder.path());
         assert!(time.unconfirmed().is_some_and(|said| said.0.abs_diff(wall().0) <= 2));
-        time.follows_server(true);
-        assert!(time.is_confirmed());
-        time.follows_server(false);
-        assert!(!time.is_confirmed());
         // What was signed two days ago says little of now.
         time.heard(UnixTime(wall().0 - 2 * STEP));
         assert!(!time.is_confirmed());
@@ -208,6 +216,24 @@ mod tests {
         assert!(time.is_confirmed() && time.clone().is_confirmed());
         time.boot = Some("the next start".into());
         assert!(!time.is_confirmed(), "the clock may have stood still meanwhile");
+        time.follows_server();
+        assert!(time.is_confirmed());
+        writer.flush();
+        let again = |boot: &str| {
+            let mut time = TrustedTime::load(time.store.clone(), writer.clone());
+            let server = time.store.setting(SERVER).unwrap().unwrap();
+            time.boot = Some(boot.into());
+            (String::from_utf8(server).unwrap(), time.has_followed_server())
+        };
+        // It was another start that this process is in.
+        assert_eq!(again("the next start"), ("the next start".to_owned(), false));
+        time.boot = SystemClock::new().boot().map(|boot| boot.name);
+        time.follows_server();
+        writer.flush();
+        assert!(
+            TrustedTime::load(time.store.clone(), writer.clone()).is_confirmed(),
+            "the gateway alone was started anew"
+        );
         writer.stop();
     }
 }

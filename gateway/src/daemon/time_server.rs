@@ -8,23 +8,31 @@ use dbus::nonblock::stdintf::org_freedesktop_dbus::Properties as _;
 
 use super::time::TrustedTime;
 
-/// systemd-timedated is started for each question, and ends after half a minute.
-const EVERY: Duration = Duration::from_secs(300);
+/// How long after the start it is asked again; then after twice as long each time, up to [`LONGEST`]: systemd-timedated is started
+/// for each question.
+const FIRST: Duration = Duration::from_secs(150);
+const LONGEST: Duration = Duration::from_secs(3600);
 const PATIENCE: Duration = Duration::from_secs(20);
 const SERVICE: &str = "org.freedesktop.timedate1";
 
-/// Asks now and then, for as long as it is polled. Where nobody answers the clock counts as not following any.
+/// Asks now and then, for as long as it is polled, until it is so; then it waits for ever.
 pub(super) async fn watch(time: TrustedTime) {
-    loop {
+    let mut wait = FIRST;
+    while !time.has_followed_server() {
         match is_synchronized().await {
-            Ok(is_synchronized) => time.follows_server(is_synchronized),
+            Ok(true) => {
+                time.follows_server();
+                break;
+            }
+            Ok(false) => {}
             Err(error) => {
                 log::debug!(error:%; "whether the clock follows a time server cannot be told: {error}");
-                time.follows_server(false);
             }
         }
-        tokio::time::sleep(EVERY).await;
+        tokio::time::sleep(wait).await;
+        wait = LONGEST.min(wait * 2);
     }
+    std::future::pending().await
 }
 
 /// `NTPSynchronized` of org.freedesktop.timedate1(5).

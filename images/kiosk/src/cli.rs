@@ -21,7 +21,7 @@ use crate::disk::{Disk as _, Readers, RealDisk};
 use crate::errors::{self, ERRORS, Holds};
 use crate::gateway::Gateway;
 use crate::machine::Machine;
-use crate::overview::{Mistakes, Overview, is_clock_synchronized};
+use crate::overview::{Mistakes, Overview, REPAIRS, is_clock_synchronized};
 use crate::plan::SETTINGS;
 use crate::status::{self, Clock, STATUS};
 
@@ -121,7 +121,9 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
             _ => error!("{}", errors::line(problem)),
         }
     }
-    let mistakes = Mistakes::of(apply::problems(&read), apply::forgets(&read));
+    let repairs = disk.read(&boot.path(REPAIRS), MAX_FILE).unwrap_or_default();
+    let repairs = String::from_utf8_lossy(&repairs);
+    let mistakes = Mistakes::of(apply::problems(&read), apply::forgets(&read), &repairs);
     let mistakes = serde_json::to_vec(&mistakes)?;
     disk.write(&Mistakes::path(), &mistakes, Readers::All)?;
     let fallback = apply::in_memory(&disk, &read, &machine);

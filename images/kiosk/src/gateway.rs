@@ -52,6 +52,8 @@ pub struct Status {
 #[derive(Debug, Clone, Default, PartialEq, Deserialize)]
 #[serde(default)]
 pub struct Notice {
+    /// What kind of thing it is.
+    pub about: String,
     /// In words.
     pub text: String,
 }

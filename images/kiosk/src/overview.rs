@@ -38,14 +38,21 @@ pub struct Mistakes {
     /// Whether the data partition was not there.
     #[serde(default)]
     pub forgets: bool,
+    /// How often its file system had an error, for which the board was started anew.
+    #[serde(default)]
+    pub repairs: usize,
 }
 
+/// The file on the boot partition that has a line for each time that the data partition's file system had an error.
+pub const REPAIRS: &str = "waypost-repairs.txt";
+
 impl Mistakes {
-    /// Counts them.
-    pub fn of(problems: &[Problem], forgets: bool) -> Self {
+    /// Counts them; `repairs` is the text of [`REPAIRS`].
+    pub fn of(problems: &[Problem], forgets: bool, repairs: &str) -> Self {
         let remarks = problems.iter().filter(|problem| problem.severity == Severity::Warning).count();
         // That the partition is not there is no mistake in the file.
-        Mistakes { errors: problems.len() - remarks - usize::from(forgets), remarks, forgets }
+        let repairs = repairs.lines().filter(|line| !line.trim().is_empty()).count();
+        Mistakes { errors: problems.len() - remarks - usize::from(forgets), remarks, forgets, repairs }
     }
 
     /// Where those of the last start are written down.
@@ -91,6 +98,9 @@ impl Overview {
         if status.destinations.is_empty() {
             return "No destination is set up, so that no documents are taken. See waypost.toml on the card.";
         }
+        if status.notices.iter().any(|notice| notice.about == "store") {
+            return "The store cannot be written, so that no documents are taken.";
+        }
         let is_online = status.networks.as_ref().is_none_or(|networks| !networks.is_empty());
         let is_reached = status.destinations.iter().any(|one| one.state == "ok" || one.progress.is_some());
         match (is_reached, is_online) {
@@ -126,6 +136,12 @@ impl Overview {
                 "the card's data partition is not there: nothing is kept, see waypost-errors.txt on the card"
                     .to_owned(),
             );
+        }
+        if self.mistakes.repairs > 0 {
+            notices.push(format!(
+                "the card had an error and was repaired, {} times by now: see {REPAIRS} on the card",
+                self.mistakes.repairs
+            ));
         }
         match self.mistakes.errors {
             0 => {}

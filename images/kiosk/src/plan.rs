@@ -113,7 +113,10 @@ pub fn plan(files: &Files, beside: &Beside<'_>, kept: &Kept, machine: &Machine) 
         let is_anothers = is_stranger && key.starts_with("kiosk/");
         is_anothers || found.given.contains_key(key) || found.says_kept.contains(key)
     };
-    all.retain(|key, _| still(key));
+    // A mistake may be in what a secret is kept for: a name, the word before a list.
+    if problems.iter().all(|problem| problem.severity == Severity::Warning) {
+        all.retain(|key, _| still(key));
+    }
     let digest = digest(&made);
     let wanted = Wanted { digest, files: made, settings, kept: all, without_secrets: found.without };
     Plan { problems, wanted: Some(wanted), needs_kept, awaits_interface }

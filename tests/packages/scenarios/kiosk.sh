@@ -29,16 +29,24 @@ END
 waypost-kiosk --root /tmp/root apply
 cp -a /tmp/root/var/lib/waypost-kiosk /var/lib/
 grep -q wifi-secret /var/lib/waypost-kiosk/secrets.toml || fail "the secret was not kept"
-touch /var/lib/neighbour
+mkdir -p /var/lib/waypost-kiosk/home/{grace,peter}
+touch /var/lib/neighbour /var/lib/waypost-kiosk/home/grace/notes
+
+step "an upgrade leaves it"
+before=$(find /var/lib/waypost-kiosk -type f -exec sha256sum {} + | sort)
+dpkg --force-depends --install /trial/kiosk/later/waypost-kiosk_*.deb
+is "the version" "$(dpkg-query -W -f '${Version}' waypost-kiosk)" "$(dpkg-deb -f /trial/kiosk/later/waypost-kiosk_*.deb Version)"
+is "what it kept" "$(find /var/lib/waypost-kiosk -type f -exec sha256sum {} + | sort)" "$before"
 
 step "a removal leaves it"
 dpkg --remove waypost-kiosk
 gone /usr/bin/waypost-kiosk
 there /var/lib/waypost-kiosk/secrets.toml /var/lib/waypost-kiosk/current/settings.json
 
-step "a purge deletes it, and nothing beside it"
+step "a purge deletes it, and nothing beside it nor what users have in their homes"
 dpkg --purge waypost-kiosk
-gone /var/lib/waypost-kiosk
+is "what is left" "$(cd /var/lib/waypost-kiosk && find . -mindepth 1 | sort | paste -sd' ')" "./home ./home/grace ./home/grace/notes"
+rm -r /var/lib/waypost-kiosk
 there /var/lib/neighbour
 
 step "a purge where it is on another file system leaves the empty folder"

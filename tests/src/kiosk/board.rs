@@ -1,15 +1,22 @@
 //! The boards that QEMU emulates, as far as a card needs them.
 
+use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::Card;
 
+/// Each board's serial number, which the firmware of a real one would write into its device tree.
+pub const SERIAL: &str = "10000000abcdef01";
+
 /// What a card is put into.
 pub enum Board {
     /// QEMU's own: fast, with a network, a screen and a watchdog that are no Raspberry Pi's. Its clock begins in 1970, as that of
     /// boards without one does. Its card is a disk with a cache, which keeps what was flushed.
-    Virt,
+    Virt {
+        /// Whether it has a network port.
+        has_network: bool,
+    },
     /// A Raspberry Pi 3 B, with its card reader, its serial lines and USB. It has no watchdog: QEMU's resets the board as soon as
     /// it is set. Its card has no cache, as those of SD have none that a board could flush: what it said is written is there, and
     /// what it was in the middle of may be torn.
@@ -32,46 +39,43 @@ impl Board {
         let line = card.read("cmdline.txt").expect("a card has a cmdline.txt");
         // Without what the kernel does against spies in the processor: emulated, it takes a third of the start.
         let line = format!("{} systemd.show_status=yes kpti=off mitigations=off", line.trim());
-        let mut command = Command::new(std::env::var_os("WAYPOST_QEMU").unwrap_or("qemu-system-aarch64".into()));
+        let mut command = Command::new(qemu());
         command.args(["-display", "none", "-monitor", "none", "-no-reboot"]);
         command.arg("-kernel").arg(load("vmlinuz")).arg("-initrd").arg(load("initrd.img"));
         let drive = format!("file={},format=raw", card.path().display());
         let console = format!("file:{}", console.display());
         match self {
-            Board::Virt => {
-                // It has no serial number that the machine's id could come from.
+            Board::Virt { has_network } => {
+                let machine = ["-cpu", "cortex-a72", "-smp", "2", "-m", "1024"];
+                let tree = folder.join("virt.dtb");
+                let mut dump = Command::new(qemu());
+                dump.arg("-M").arg(format!("virt,dumpdtb={}", tree.display())).args(machine);
+                let ran = dump.output().unwrap_or_else(|error| panic!("{}: {error}", qemu().display()));
+                assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+                fdtput(&["-t", "s"], &tree, &["/", "serial-number", SERIAL]);
                 let line = line.replace("console=ttyS1,115200", "console=ttyAMA0");
-                let line = format!("{line} systemd.machine_id=77617970{:024x}", 1);
-                command.args(["-M", "virt", "-cpu", "cortex-a72", "-smp", "2", "-m", "1024", "-nodefaults"]);
+                command.args(["-M", "virt", "-nodefaults"]).args(machine).arg("-dtb").arg(tree);
                 command.args(["-rtc", "base=1970-01-01T00:00:10", "-serial", &console, "-append", &line]);
-                command.args([
-                    "-drive",
-                    &format!("{drive},if=none,id=card,cache=writeback"),
-                    "-device",
-                    "virtio-blk-pci,drive=card",
-                ]);
-                command.args([
-                    "-device",
-                    "virtio-rng-pci",
-                    "-device",
-                    "i6300esb",
-                    "-device",
-                    // Without the program to start from a network, which QEMU's packages have elsewhere.
-                    "virtio-net-pci,netdev=network,romfile=",
-                ]);
+                command.args(["-drive", &format!("{drive},if=none,id=card,cache=writeback")]);
                 // A screen, that only QEMU sees.
-                command.args(["-device", "virtio-gpu-pci,xres=800,yres=600"]);
+                for device in [
+                    "virtio-blk-pci,drive=card",
+                    "virtio-rng-pci",
+                    "i6300esb",
+                    "virtio-gpu-pci,xres=800,yres=600",
+                ] {
+                    command.args(["-device", device]);
+                }
+                if *has_network {
+                    // Without the program to start from a network, which QEMU's packages have elsewhere.
+                    command.args(["-device", "virtio-net-pci,netdev=network,romfile="]);
+                }
             }
             Board::Pi3 { controller, arguments } => {
                 let tree = load("bcm2837-rpi-3-b.dtb");
                 // The board's own Bluetooth, which QEMU does not have: its serial line is free for another controller.
-                let ran = Command::new("fdtput")
-                    .arg("-r")
-                    .arg(&tree)
-                    .arg("/soc/serial@7e201000/bluetooth")
-                    .status()
-                    .unwrap_or_else(|error| panic!("fdtput (Debian package device-tree-compiler): {error}"));
-                assert!(ran.success());
+                fdtput(&["-r"], &tree, &["/soc/serial@7e201000/bluetooth"]);
+                fdtput(&["-t", "s"], &tree, &["/", "serial-number", SERIAL]);
                 command.args(["-M", "raspi3b"]).arg("-dtb").arg(tree);
                 command.arg("-serial").arg(match controller {
                     Some(socket) => format!("unix:{}", socket.display()),
@@ -90,4 +94,16 @@ impl Board {
         }
         command
     }
+}
+
+/// The emulator of arm64: this machine's, unless another one is to be used.
+fn qemu() -> OsString {
+    std::env::var_os("WAYPOST_QEMU").unwrap_or_else(|| "qemu-system-aarch64".into())
+}
+
+/// Changes a device tree.
+fn fdtput(options: &[&str], tree: &Path, what: &[&str]) {
+    let ran = Command::new("fdtput").args(options).arg(tree).args(what).status();
+    let ran = ran.unwrap_or_else(|error| panic!("fdtput (Debian package device-tree-compiler): {error}"));
+    assert!(ran.success(), "fdtput {what:?}: {ran}");
 }

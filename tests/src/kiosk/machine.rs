@@ -41,6 +41,8 @@ pub struct Machine {
     /// QEMU's own socket, and a file for what is on the screen.
     control: PathBuf,
     screen: PathBuf,
+    /// Where the admin's SSH waits for the next command, once it is logged in.
+    session: PathBuf,
     begun: Instant,
 }
 
@@ -56,6 +58,7 @@ impl Machine {
     pub fn boot(card: &Card, board: &Board, reach: &Reach, folder: &Path, number: u32) -> Self {
         let path = |name: &str| folder.join(format!("{name}-{number}"));
         let (console, control, screen) = (path("console"), path("control"), path("screen"));
+        let session = std::env::temp_dir().join(format!("waypost-{}-ssh", reach.ssh.port()));
         // Not the last run's.
         for file in [&console, &control] {
             drop(fs::remove_file(file));
@@ -67,7 +70,7 @@ impl Machine {
         ));
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", control.display()));
         let process = Process::start(command, path("qemu")).unwrap();
-        Machine { process, console, control, screen, begun: Instant::now() }
+        Machine { process, console, control, screen, session, begun: Instant::now() }
     }
 
     /// How long it has been running.
@@ -164,7 +167,22 @@ impl Machine {
         out.into_owned()
     }
 
+    /// Runs a script there, as root; it must succeed. Answers what it prints.
+    #[track_caller]
+    pub fn run_script(&self, admin: &Admin, reach: &Reach, script: &Path) -> String {
+        let mut ssh = self.ssh_command(admin, reach, &["sudo", "sh", "-s"]);
+        let ran = ssh.stdin(fs::File::open(script).unwrap()).output().unwrap();
+        let (out, error) = (String::from_utf8_lossy(&ran.stdout), String::from_utf8_lossy(&ran.stderr));
+        assert!(ran.status.success(), "{}: {}\n{out}{error}", script.display(), ran.status);
+        out.into_owned()
+    }
+
     fn ssh(&self, admin: &Admin, reach: &Reach, words: &[&str]) -> Output {
+        let mut ssh = self.ssh_command(admin, reach, words);
+        ssh.output().unwrap_or_else(|error| panic!("ssh (Debian package openssh-client): {error}"))
+    }
+
+    fn ssh_command(&self, admin: &Admin, reach: &Reach, words: &[&str]) -> Command {
         let mut ssh = Command::new("ssh");
         ssh.arg("-i").arg(&admin.key).arg("-p").arg(reach.ssh.port().to_string());
         // The kiosk is known by being the only machine behind that port.
@@ -177,8 +195,11 @@ impl Machine {
             "LogLevel=ERROR",
         ]);
         ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "IdentitiesOnly=yes"]);
+        // Logged in once: under emulation that takes seconds.
+        ssh.arg("-o").arg(format!("ControlPath={}", self.session.display()));
+        ssh.args(["-o", "ControlMaster=auto", "-o", "ControlPersist=yes", "-o", "ServerAliveInterval=30"]);
         ssh.arg("admin@127.0.0.1").args(words);
-        ssh.output().unwrap_or_else(|error| panic!("ssh (Debian package openssh-client): {error}"))
+        ssh
     }
 
     /// Waits until an admin can log in.
@@ -196,10 +217,29 @@ impl Machine {
         }
     }
 
+    /// Waits until it starts anew by itself, for which the emulator ends; nothing is cut off then.
+    #[track_caller]
+    pub fn wait_for_restart(&self, within: Duration) {
+        while self.process.is_running() {
+            assert!(self.begun.elapsed() < within, "it does not start anew: {}", self.console());
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     /// The power goes.
     pub fn cut(mut self, card: &mut Card) {
         self.process.kill9().unwrap();
         card.cut();
+    }
+}
+
+impl Drop for Machine {
+    fn drop(&mut self) {
+        let mut ssh = Command::new("ssh");
+        ssh.arg("-o").arg(format!("ControlPath={}", self.session.display())).args(["-O", "exit", "kiosk"]);
+        // There may be none.
+        drop(ssh.output());
+        drop(fs::remove_file(&self.session));
     }
 }
 

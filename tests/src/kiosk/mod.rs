@@ -7,7 +7,7 @@ mod guide;
 mod machine;
 mod tools;
 
-pub use board::Board;
+pub use board::{Board, SERIAL};
 pub use card::Card;
 pub use guide::Guide;
 pub use machine::{Admin, Machine, Reach};

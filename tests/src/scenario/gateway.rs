@@ -20,6 +20,8 @@ pub struct Gateway {
     folder: PathBuf,
     process: Option<Process>,
     clock: Option<String>,
+    /// Where a service manager would listen.
+    manager: Option<PathBuf>,
 }
 
 impl Gateway {
@@ -44,7 +46,7 @@ impl Gateway {
     #[track_caller]
     pub fn at(folder: &Path) -> Self {
         let link = Proxy::start(SocketAddr::from(([127, 0, 0, 1], 1)), Content::Frames).unwrap();
-        let gateway = Self { link, folder: folder.to_owned(), process: None, clock: None };
+        let gateway = Self { link, folder: folder.to_owned(), process: None, clock: None, manager: None };
         gateway.configure("10-link", &format!("[lan]\naddresses = [\"{}\"]\n", gateway.link.address()));
         gateway
     }
@@ -114,6 +116,11 @@ impl Gateway {
         self.clock = time.map(|time| format!("@{time}"));
     }
 
+    /// From the next start on it tells a service manager, which listens at this datagram socket, how it is.
+    pub fn set_manager(&mut self, socket: &Path) {
+        self.manager = Some(socket.to_owned());
+    }
+
     /// Starts it and waits until it serves phones; the link leads to it.
     #[track_caller]
     pub fn start(&mut self) {
@@ -124,6 +131,9 @@ impl Gateway {
             // Monotonic clocks go on as they are, as on such a board.
             faked.env("DONT_FAKE_MONOTONIC", "1").env("FAKETIME_DONT_FAKE_MONOTONIC", "1");
             run = faked;
+        }
+        if let Some(manager) = &self.manager {
+            run.env("NOTIFY_SOCKET", manager);
         }
         let mut process = Process::start(run, self.log()).unwrap();
         process.wait_for("gateway is running", PATIENCE).unwrap();

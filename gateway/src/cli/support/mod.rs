@@ -1,4 +1,5 @@
-//! `support`: how the kiosk is, in one file for whoever helps from afar. Names of phones, addresses and secrets are taken out.
+//! `support`: how the kiosk is, in one file for whoever helps from afar. Names of phones, hardware
+//! addresses and secrets are taken out.
 
 mod redact;
 mod sources;
@@ -51,8 +52,8 @@ pub(super) fn support(config: &Path, json: bool, to: Option<PathBuf>) -> anyhow:
         true => output::json(&json!({ "file": file, "parts": written, "redacted": redactor.count() }))?,
         false => {
             output::line(&format!(
-                "{} keys, addresses and secrets were taken out. Look through it before you send it: names of networks, \
-                 destinations and the kiosk are in it.",
+                "{} keys, hardware addresses and secrets were taken out. Look through it before you send it: names and IP \
+                 addresses of networks, destinations and the kiosk are in it.",
                 redactor.count()
             ));
         }

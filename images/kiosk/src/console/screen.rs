@@ -153,7 +153,7 @@ mod tests {
         let status = Status {
             name: "Clinic Mbale".into(),
             waiting: 3,
-            notices: vec![Notice { text: "documents have waited 9 days".into() }],
+            notices: vec![Notice { about: "waiting".into(), text: "documents have waited 9 days".into() }],
             ..Status::default()
         };
         let addresses = [(
