@@ -39,6 +39,8 @@ fn a_store_that_is_opened_anew_goes_on_and_its_service_manager_is_told_of_no_end
     gateway.process().wait_for(ANEW, PATIENCE).unwrap();
     mounted.disk().set_read_only(false);
     wait_until("all is delivered", || {
+        // It listens at another port.
+        gateway.settle();
         phone.try_run(&["sync"]);
         (destination.inbox().len() == 1 && phone.list(false).is_empty()).then_some(())
     });

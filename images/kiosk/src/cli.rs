@@ -145,9 +145,7 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
             apply::current_files(&disk).ok().zip(settings)
         }
         Err(error) => {
-            error!(
-                "{error}; this start goes by the files as they are, or by what held before where they are wrong"
-            );
+            error!("{error}; this start goes by the files as they are, or by what held before");
             None
         }
     };

@@ -218,6 +218,30 @@ fn a_wrong_secret_is_named_until_it_is_mended() {
 }
 
 #[test]
+fn what_is_kept_outlives_a_mistake_in_what_it_is_kept_for() {
+    let kiosk = started(WHOLE);
+    let right = kiosk.text("boot/firmware/waypost.toml");
+    for (word, misspelt) in [
+        ("[[network]]", "[[netwrok]]"),
+        ("wifi = \"ClinicNet\"", "wfi = \"ClinicNet\""),
+        ("name = \"ministry\"", "nmae = \"ministry\""),
+    ] {
+        kiosk.put("waypost.toml", &right.replace(word, misspelt));
+        kiosk.start();
+        assert_ne!(kiosk.errors(), "", "{misspelt}");
+        kiosk.put("waypost.toml", &right);
+        kiosk.start();
+        assert_eq!(kiosk.errors(), "", "{misspelt}");
+        assert!(kiosk.connections()[0].1.contains("psk=wifi-secret"), "{misspelt}");
+        assert_eq!(kiosk.current("gateway/1-token.txt"), "token-secret", "{misspelt}");
+    }
+    // What nothing is wrong about is forgotten with its entry.
+    kiosk.put("waypost.toml", "name = \"Clinic\"\n");
+    kiosk.start();
+    assert!(!kiosk.text("var/lib/waypost-kiosk/secrets.toml").contains("secret"));
+}
+
+#[test]
 fn networks_of_one_name_never_swap_their_secrets() {
     for second in
         ["wifi = \"internet\"\npassword = \"the-other-secret\"", "mobile = \"internet\"\npin = \"1234\""]
