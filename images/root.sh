@@ -66,7 +66,7 @@ cp "$root"/usr/lib/linux-image-*/broadcom/bcm2{711,837}-rpi-*.dtb "$boot/"
 cp "$root"/boot/vmlinuz-* "$boot/vmlinuz"
 cp "$root"/boot/initrd.img-* "$boot/initrd.img"
 cp boot/* "$boot/"
-zstd --decompress --stdout "$boot/initrd.img" | python3 foreign.py
+python3 foreign.py "$boot/initrd.img"
 for part in scripts/init-bottom/overlayroot scripts/init-bottom/waypost-machine-id udev/rules.d/61-waypost-card.rules; do
     grep -q "$part\$" "$out/initramfs.txt" || { echo "the initramfs lacks $part" >&2 && exit 1; }
 done
