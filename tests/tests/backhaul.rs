@@ -40,11 +40,18 @@ fn a_path_that_appears_is_used_within_three_seconds_however_long_it_was_away() {
 }
 
 #[test]
-fn before_anything_is_tried_the_state_is_that_of_the_link() {
+fn whether_the_destination_can_be_reached_is_seen_before_anything_waits_for_it() {
     over_a_line(Conditions::default(), true, |wan, destination, gateway, _| {
-        assert_eq!(gateway.state(), "no network", "nothing has waited so far");
+        assert_eq!(gateway.state(), "no network");
+        destination.backhaul.refuse(true);
         default_route(wan);
-        wait_until("the link", || (gateway.state() == "link up").then_some(()));
+        wait_until("the server's absence", || {
+            ["unreachable", "TLS refused"].contains(&gateway.state().as_str()).then_some(())
+        });
+        destination.backhaul.refuse(false);
+        wait_until("the server", || (gateway.state() == "ok").then_some(()));
+        replug(wan);
+        wait_until("the server, again", || (gateway.state() == "ok").then_some(()));
         assert!(destination.inbox().is_empty());
     });
 }

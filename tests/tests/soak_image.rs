@@ -1,9 +1,11 @@
 //! The image on an emulated Raspberry Pi 3, over many power cuts: nothing that a phone was told is stored is ever missing. And
 //! how soon after power-on phones see it. `make soak-image` builds the image and runs this, for hours.
 
+use std::collections::BTreeMap;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
@@ -13,7 +15,7 @@ use rand_core::{RngCore as _, SeedableRng as _};
 use serde_json::{Value, json};
 use waypost_tests::kiosk::{Admin, Board, Card, Guide, Machine, Reach, python, tool};
 use waypost_tests::process::Process;
-use waypost_tests::scenario::{Destination, Phone, content, folder, say};
+use waypost_tests::scenario::{Destination, Phone, content, folder, program, run_well, say};
 
 /// Emulated, on a machine that does other things besides.
 const BOOT: Duration = Duration::from_secs(900);
@@ -25,8 +27,10 @@ const CARD: u64 = 2 << 30;
 /// The power goes within so many times what the first start took, which also grew the data partition and made keys: about
 /// every other time while documents come.
 const CUT_WITHIN: f64 = 1.6;
-/// Then the destination is reached once, and must have all that phones were told is stored.
-const CUTS_TO_DELIVERY: u32 = 10;
+/// The power goes so often within a start.
+const CUTS_OF_A_START: u32 = 10;
+/// After so many starts the destination is reached once, and must have all that phones were told is stored.
+const STARTS_TO_DELIVERY: u32 = 5;
 /// How much later than a bare board is up the kiosk may advertise.
 const MOST: f64 = 1.5;
 /// What the image would start of ours.
@@ -98,42 +102,52 @@ fn nothing_that_was_acknowledged_is_missing_after_many_power_cuts() {
     machine.cut(&mut soak.card);
 
     let mut rng = ChaCha20Rng::seed_from_u64(seed.into());
-    let (mut forms, mut up, begun) = (0, 0, Instant::now());
-    for cut in 1..=cuts {
+    let (mut cut, mut starts, mut up, mut forms, begun) = (0, 0, 0, 0, Instant::now());
+    while cut < cuts {
+        let mut moments = Vec::new();
+        for _ in 0..CUTS_OF_A_START.min(cuts - cut) {
+            let random = f64::from(rng.next_u32()) / f64::from(u32::MAX);
+            moments.push(Duration::from_secs(5) + cut_within.mul_f64(random));
+        }
+        moments.sort();
+        (cut, starts) = (cut + u32::try_from(moments.len()).unwrap(), starts + 1);
         let machine = soak.boot(None, "");
-        let after =
-            Duration::from_secs(5) + cut_within.mul_f64(f64::from(rng.next_u32()) / f64::from(u32::MAX));
-        let told = cut_while_syncing(machine, &mut soak.card, after, &phone, &mut forms);
-        up += u32::from(told > 0);
-        assert!(cut < 12 || up > 0, "the kiosk never gets as far as taking documents within {cut_within:?}");
+        let told = cut_while_syncing(machine, &mut soak.card, &moments, &phone, &mut forms);
+        up += told;
+        assert!(cut < 40 || up > 0, "the kiosk never gets as far as taking documents within {cut_within:?}");
         let text = soak.card.read("waypost.toml").expect("the file is there");
         assert!(
             text.contains("name = \"Clinic Mbale\"") && text.contains("\"(kept)\""),
             "after cut {cut}: {text}"
         );
-        if cut % CUTS_TO_DELIVERY == 0 || cut == cuts {
-            let documents = deliver(&mut soak, &mut destination, &phone);
+        let mut documents = destination.inbox().len();
+        if starts % STARTS_TO_DELIVERY == 0 || cut >= cuts {
+            documents = deliver(&mut soak, &mut destination, &phone);
             assert_eq!(soak.card.digest(2), root, "the root is as it was flashed");
             assert!(documents > 0);
-            print(&json!({
-                "power_cuts": cut, "while_documents_came": up, "documents": documents, "lost": 0, "seed": seed,
-                "minutes": begun.elapsed().as_secs() / 60, "root": root,
-            }));
         }
+        print(&json!({
+            "power_cuts": cut, "after_documents_came": up, "started_from": starts, "delivered": documents,
+            "at_the_kiosk": at_the_kiosk(&phone).len(), "lost": 0, "seed": seed,
+            "minutes": begun.elapsed().as_secs() / 60, "root": root,
+        }));
     }
 }
 
-/// New documents as long as the power is there, which goes after this time, whatever the phone is doing; answers how many it was
-/// told are stored.
+/// New documents as long as the power is there, whatever the phone is doing when it goes. It goes at each of these moments: at the
+/// last one, what is on the card is where the next start begins; at those before, what would be on it is looked at on this
+/// machine. Answers how many of them came after a document that the kiosk had not had at the start.
 fn cut_while_syncing(
     machine: Machine,
     card: &mut Card,
-    after: Duration,
+    moments: &[Duration],
     phone: &Phone,
     forms: &mut u64,
-) -> usize {
+) -> u32 {
     let is_over = AtomicBool::new(false);
-    let before = at_the_kiosk(phone).len();
+    let before = at_the_kiosk(phone);
+    let told = Mutex::new(before.clone());
+    let mut after_new = 0;
     std::thread::scope(|scope| {
         scope.spawn(|| {
             let mut is_new = true;
@@ -144,23 +158,72 @@ fn cut_while_syncing(
                     phone.add(&[(&format!("form-{forms}"), &content(*forms, size))]);
                 }
                 is_new = phone.try_run(&["sync"]).last()["transferred"].as_u64() > Some(0);
+                *told.lock().unwrap() = at_the_kiosk(phone);
                 if !is_new {
                     std::thread::sleep(Duration::from_millis(300));
                 }
             }
         });
-        std::thread::sleep(after.saturating_sub(machine.running()));
+        for (number, moment) in moments.iter().enumerate() {
+            std::thread::sleep(moment.saturating_sub(machine.running()));
+            let told = told.lock().unwrap().clone();
+            after_new += u32::from(told.len() > before.len());
+            if number + 1 < moments.len() {
+                let copy = folder();
+                machine.hold(|| {
+                    card.copy_partition(1, &copy.path().join("boot"));
+                    card.copy_partition(4, &copy.path().join("data"));
+                });
+                scope.spawn(move || has_all(copy.path(), &told));
+            }
+        }
         machine.cut(card);
         is_over.store(true, Relaxed);
     });
-    at_the_kiosk(phone).len() - before
+    after_new
 }
 
-/// What the phone was told is stored, by name.
-fn at_the_kiosk(phone: &Phone) -> Vec<String> {
+/// A card as a cut would have left it: nothing is wrong with its file systems but what their journals mend, and what the phone
+/// was told is stored is there.
+fn has_all(card: &Path, told: &BTreeMap<String, String>) {
+    let data = card.join("data");
+    let ran = Command::new("e2fsck").arg("-fy").arg(&data).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(ran.status.code().is_some_and(|code| code <= 1), "{said}");
+    for bad in ["INCONSISTENCY", "corrupt", "claimed", "nattached", "nvalid"] {
+        assert!(!said.contains(bad), "{said}");
+    }
+    let dump = format!("rdump /waypost {}", card.display());
+    let ran = Command::new("debugfs").arg("-R").arg(dump).arg(&data).output().unwrap();
+    assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    let look = |arguments: &[&str]| {
+        let mut command = Command::new(program("waypost"));
+        command.arg("--json").arg("--store").arg(card.join("waypost/store")).args(arguments);
+        run_well(command.env("TMPDIR", card))
+    };
+    look(&["store", "check"]);
+    let listed = look(&["documents", "list"]);
+    let there = listed.last().to_string();
+    for (name, id) in told {
+        assert!(there.contains(id), "{name} is lost, though acknowledged: {there}");
+    }
+    let boot = card.join("boot");
+    let ran = Command::new("mtype")
+        .arg("-i")
+        .arg(boot)
+        .arg("::waypost.toml")
+        .env("MTOOLS_SKIP_CHECK", "1")
+        .output();
+    let text = String::from_utf8(ran.unwrap().stdout).unwrap();
+    assert!(text.contains("name = \"Clinic Mbale\"") && text.contains("\"(kept)\""), "{text}");
+}
+
+/// What the phone was told is stored, by name, with its id.
+fn at_the_kiosk(phone: &Phone) -> BTreeMap<String, String> {
     let listed = phone.list(false);
     let told = listed.iter().filter(|one| one["state"] == "at-the-kiosk");
-    told.map(|one| one["name"].as_str().unwrap().to_owned()).collect()
+    let text = |one: &Value, key: &str| one[key].as_str().unwrap().to_owned();
+    told.map(|one| (text(one, "name"), text(one, "id"))).collect()
 }
 
 /// The destination is reached, and gets all that was acknowledged from the kiosk alone; then the phone may forget it. Answers
@@ -171,7 +234,7 @@ fn deliver(soak: &mut Soak, destination: &mut Destination, phone: &Phone) -> usi
     let machine = soak.boot(None, "");
     loop {
         let there = destination.inbox();
-        let missing: Vec<_> = told.iter().filter(|name| !there.contains_key(*name)).collect();
+        let missing: Vec<_> = told.keys().filter(|name| !there.contains_key(*name)).collect();
         if missing.is_empty() {
             break;
         }

@@ -6,7 +6,7 @@ use std::process::Command;
 
 use super::Card;
 
-/// Each board's serial number, which the firmware of a real one would write into its device tree.
+/// The serial number of [`Board::Virt`], which the firmware of a real one would write into its device tree.
 pub const SERIAL: &str = "10000000abcdef01";
 
 /// What a card is put into.
@@ -49,7 +49,8 @@ impl Board {
                 let machine = ["-cpu", "cortex-a72", "-smp", "2", "-m", "1024"];
                 let tree = folder.join("virt.dtb");
                 let mut dump = Command::new(qemu());
-                dump.arg("-M").arg(format!("virt,dumpdtb={}", tree.display())).args(machine);
+                dump.args(["-nodefaults", "-display", "none"]).args(machine);
+                dump.arg("-M").arg(format!("virt,dumpdtb={}", tree.display()));
                 let ran = dump.output().unwrap_or_else(|error| panic!("{}: {error}", qemu().display()));
                 assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
                 fdtput(&["-t", "s"], &tree, &["/", "serial-number", SERIAL]);
@@ -75,12 +76,13 @@ impl Board {
                 let tree = load("bcm2837-rpi-3-b.dtb");
                 // The board's own Bluetooth, which QEMU does not have: its serial line is free for another controller.
                 fdtput(&["-r"], &tree, &["/soc/serial@7e201000/bluetooth"]);
-                fdtput(&["-t", "s"], &tree, &["/", "serial-number", SERIAL]);
                 command.args(["-M", "raspi3b"]).arg("-dtb").arg(tree);
                 command.arg("-serial").arg(match controller {
                     Some(socket) => format!("unix:{}", socket.display()),
                     None => "null".to_owned(),
                 });
+                // Without a serial number in its tree, with which some kernels stand still here at once.
+                let line = format!("{line} systemd.machine_id=77617970{:024x}", 1);
                 let line = format!("{line} module_blacklist=bcm2835_wdt {arguments}");
                 command.args(["-serial", &console, "-append", line.trim_end()]);
                 command.args([

@@ -93,6 +93,21 @@ impl Card {
         }
     }
 
+    /// Copies a partition into a file.
+    pub fn copy_partition(&self, number: usize, to: &Path) {
+        let Partition { start, size } = self.partition(number);
+        let (from, to) = (File::open(self.path()).unwrap(), File::create(to).unwrap());
+        let mut buffer = vec![0; STEP];
+        for at in (0..size).step_by(STEP) {
+            let part = &mut buffer[..STEP.min(usize::try_from(size - at).unwrap())];
+            from.read_exact_at(part, start + at).unwrap();
+            if part.iter().any(|byte| *byte != 0) {
+                to.write_all_at(part, at).unwrap();
+            }
+        }
+        to.set_len(size).unwrap();
+    }
+
     /// A file of the boot partition, as a laptop shows it; nothing where it is not there.
     pub fn read(&self, name: &str) -> Option<String> {
         let ran = self.mtools("mtype", &[&format!("::{name}")]);

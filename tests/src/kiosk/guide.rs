@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::Path;
 
-use super::{Admin, Card, Reach, SERIAL};
+use super::{Admin, Card, Reach};
 use crate::scenario::Destination;
 
 /// The guide's text.
@@ -46,8 +46,7 @@ impl Guide {
         rest.split_once('`').expect("code ends").0
     }
 
-    /// The second action: the guide's own file, with what is this destination's and this admin's; and short waits, in the section
-    /// of this one kiosk.
+    /// The second action: the guide's own file, with what is this destination's and this admin's, and short waits.
     pub fn configure(&self, card: &Card, destination: &Destination, admin: &Admin, reach: &Reach) {
         let mut text = self.block(2, "toml").to_owned();
         for (theirs, ours) in [
@@ -60,7 +59,7 @@ impl Guide {
             text = text.replace(theirs, ours);
         }
         text += &format!(
-            "\n[kiosk.\"{SERIAL}\".gateway]\nlan.addresses = [\"{}\"]\nupload.probe_interval = \"5s\"\nupload.max_backoff = \"5s\"\nstore.reserve = \"16MiB\"\n",
+            "\n[gateway]\nlan.addresses = [\"{}\"]\nupload.probe_interval = \"5s\"\nupload.max_backoff = \"5s\"\nstore.reserve = \"16MiB\"\n",
             reach.gateway
         );
         let certificate = fs::read(destination.certificate()).unwrap();

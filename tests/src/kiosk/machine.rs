@@ -95,13 +95,24 @@ impl Machine {
         seen.detect_grids().iter().find_map(|grid| Some(grid.decode().ok()?.1))
     }
 
-    /// QEMU's machine protocol: a greeting, then an answer to each command, and events between.
     fn take_picture(&self) -> io::Result<()> {
+        self.control(&[json!({"execute": "screendump", "arguments": {"filename": self.screen}})])
+    }
+
+    /// Does something while the machine stands still, and what it has written to its card is there.
+    pub fn hold<T>(&self, what: impl FnOnce() -> T) -> T {
+        self.control(&[json!({"execute": "stop"})]).unwrap();
+        let done = what();
+        self.control(&[json!({"execute": "cont"})]).unwrap();
+        done
+    }
+
+    /// QEMU's machine protocol: a greeting, then an answer to each command, and events between.
+    fn control(&self, commands: &[Value]) -> io::Result<()> {
         let mut socket = UnixStream::connect(&self.control)?;
         socket.set_read_timeout(Some(Duration::from_secs(20)))?;
         let mut answers = BufReader::new(socket.try_clone()?).lines();
-        let shot = json!({"execute": "screendump", "arguments": {"filename": self.screen}});
-        for command in [json!({"execute": "qmp_capabilities"}), shot] {
+        for command in [&json!({"execute": "qmp_capabilities"})].into_iter().chain(commands) {
             writeln!(socket, "{command}")?;
             loop {
                 let line = answers.next().ok_or(io::ErrorKind::UnexpectedEof)??;

@@ -35,7 +35,7 @@ pub use far::{default_route, over_a_line, replug};
 pub use gateway::Gateway;
 pub use local_phone::{Contact, LocalPhone};
 pub use phone::Phone;
-pub use programs::{Ran, program, run};
+pub use programs::{Ran, program, run, run_well};
 
 /// How long a program may take to start, end or answer; long enough for a machine that is busy with other tests.
 pub const PATIENCE: Duration = Duration::from_secs(60);

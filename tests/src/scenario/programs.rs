@@ -103,7 +103,7 @@ pub fn run(command: &mut Command) -> Ran {
 
 /// Runs a command that must succeed.
 #[track_caller]
-pub(super) fn run_well(command: &mut Command) -> Ran {
+pub fn run_well(command: &mut Command) -> Ran {
     let ran = run(command);
     assert!(ran.status.success(), "{command:?} failed: {ran:#?}");
     ran

@@ -180,7 +180,11 @@ impl Planner {
         let fetch = self.fetch_due().is_some_and(|at| at <= now);
         let idle = self.asks.is_empty() && self.lanes.is_empty() && self.retries.is_empty() && !fetch;
         let is_known = self.info.as_ref().is_some_and(|(_, until)| now < *until);
-        if idle && self.scan.wanted.is_none() && self.settings.asks_unprompted && !is_known {
+        // Whoever has just set it up sees whether it can be reached before the first document comes.
+        let is_asked = matches!(self.path.state, PathState::Ok { .. })
+            || (!self.patience.is_zero() && self.path.state != PathState::Unknown);
+        let is_due = !is_asked || (self.settings.asks_unprompted && !is_known);
+        if idle && self.scan.wanted.is_none() && is_due {
             return if now < self.path.not_before {
                 Step::Wait(Some(self.path.not_before))
             } else {

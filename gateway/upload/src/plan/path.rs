@@ -49,6 +49,9 @@ impl Planner {
         self.path.failed_uploads = 0;
         self.path.not_before = now;
         self.path.fresh_until = now + FRESH;
+        if self.path.state == (PathState::Unreachable { kind: Kind::NoRoute }) {
+            self.path.state = PathState::Unknown;
+        }
         for (_, seq) in std::mem::take(&mut self.deferred) {
             self.enqueue(seq);
         }

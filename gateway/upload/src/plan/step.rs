@@ -216,8 +216,8 @@ pub struct Settings {
     pub min_backoff: Duration,
     /// Last delay after failures. Default: 5 min.
     pub max_backoff: Duration,
-    /// Whether the destination is asked what it says of itself also where nothing has to be sent: it may have something
-    /// to fetch. Default: no.
+    /// Whether the destination is asked again what it says of itself also where nothing has to be sent: it may have something
+    /// to fetch. Once after each appearance of a path it is asked anyway. Default: no.
     pub asks_unprompted: bool,
     /// How long server information is believed. Default: 24 h.
     pub info_age: Duration,

@@ -417,6 +417,27 @@ fn what_waited_while_there_was_no_path_is_read_anew_since_others_may_have_delive
 }
 
 #[test]
+fn a_destination_is_asked_before_anything_waits_and_over_a_way_that_costs_money_once() {
+    let nothing = || Input::Scanned { documents: vec![], more: false, owed: false };
+    for is_metered in [false, true] {
+        // Also where it is known from before what it takes.
+        let mut planner = Planner::new(Settings::default(), Some(info()), 1);
+        planner.set_metered(is_metered);
+        planner.handle(nothing(), at(0));
+        assert_eq!(planner.next(at(0)), Step::Probe);
+        planner.handle(Input::Info(Err(lost())), at(0));
+        let again = if is_metered { Step::Wait(None) } else { Step::Probe };
+        assert_eq!(planner.next(at(3_600)), again);
+        planner.handle(Input::PathDown, at(3_600));
+        planner.handle(Input::PathUp, at(3_700));
+        planner.handle(nothing(), at(3_700));
+        assert_eq!(planner.next(at(3_700)), Step::Probe);
+        planner.handle(Input::Info(Ok(info())), at(3_700));
+        assert_eq!(planner.next(at(3_701)), Step::Wait(None));
+    }
+}
+
+#[test]
 fn a_destination_that_may_have_something_to_fetch_is_asked_also_where_nothing_waits() {
     let settings = Settings { asks_unprompted: true, ..Settings::default() };
     let mut planner = Planner::new(settings, None, 1);
