@@ -2,6 +2,7 @@
 # On a kiosk, as root: gives it two virtual radios (mac80211_hwsim). The second is an access point of the network in the guide's
 # file, which gives out addresses. Ends when the kiosk has joined it, and prints the kiosk's address there.
 set -eu
+mkdir -p /run/NetworkManager/conf.d
 printf '[keyfile]\nunmanaged-devices+=interface-name:wlan1\n' >/run/NetworkManager/conf.d/access-point.conf
 systemctl reload NetworkManager
 modprobe mac80211_hwsim radios=2

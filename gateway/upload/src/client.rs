@@ -156,9 +156,13 @@ impl Client {
         Stopper { agent: self.agent.clone(), line: self.line.clone(), toll: self.toll.clone() }
     }
 
-    /// Server information; costs next to nothing where `cached` is still right.
-    pub fn info(&mut self, cached: Option<&CachedInfo>) -> Result<CachedInfo, Error> {
+    /// Server information; costs next to nothing where `cached` is still right. Where nothing goes on from there the connection is
+    /// closed.
+    pub fn info(&mut self, cached: Option<&CachedInfo>, goes_on: bool) -> Result<CachedInfo, Error> {
         let mut headers = HeaderMap::new();
+        if !goes_on {
+            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let etag = cached.and_then(|cached| cached.etag.as_deref());
         if let Some(etag) = etag.and_then(|etag| HeaderValue::from_str(etag).ok()) {

@@ -196,7 +196,8 @@ impl<S: Source, K: Sink> Worker<S, K> {
             }
             let input = match self.planner.next(now) {
                 Step::Scan { after, limit } => Some(self.scan(after, limit)),
-                Step::Probe => Some(self.probe()),
+                Step::Probe => Some(self.probe(true)),
+                Step::Try => Some(self.probe(false)),
                 Step::AskHave(documents) => Some(self.ask(&documents)),
                 Step::Batch(documents) => self.upload(documents, false),
                 Step::Put(document) => self.upload(vec![document], true),
@@ -315,8 +316,8 @@ impl<S: Source, K: Sink> Worker<S, K> {
         }
     }
 
-    fn probe(&mut self) -> Input {
-        let result = self.client.info(self.info.as_ref());
+    fn probe(&mut self, goes_on: bool) -> Input {
+        let result = self.client.info(self.info.as_ref(), goes_on);
         Input::Info(match result {
             Ok(cached) => {
                 self.sink.event(Event::Info(&cached));

@@ -188,7 +188,7 @@ impl Planner {
             return if now < self.path.not_before {
                 Step::Wait(Some(self.path.not_before))
             } else {
-                Step::Probe
+                if self.settings.asks_unprompted { Step::Probe } else { Step::Try }
             };
         }
         if idle && self.scan.wanted.is_none() {

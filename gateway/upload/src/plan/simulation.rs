@@ -251,7 +251,7 @@ proptest! {
                     let more = documents.len() == 50;
                     Input::Scanned { documents, more, owed: false }
                 }
-                Step::Probe => {
+                Step::Probe | Step::Try => {
                     let info = Info { resumable, ..info() };
                     Input::Info(world.unreachable().map_or(Ok(info), Err))
                 }
@@ -296,7 +296,7 @@ proptest! {
         while now < at(86_400) {
             match planner.next(now) {
                 Step::Wait(until) => now = until.unwrap(),
-                Step::Probe => {
+                Step::Probe | Step::Try => {
                     requests += 1;
                     if let Some(last) = last {
                         prop_assert!(now - last >= Duration::from_secs(1));

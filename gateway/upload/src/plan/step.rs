@@ -41,6 +41,8 @@ pub enum Step {
     },
     /// Ask for server information; answer [`Input::Info`].
     Probe,
+    /// The same, where nothing is to follow: the connection is closed. The answer is that to [`Step::Probe`].
+    Try,
     /// Ask which of these the destination has; answer [`Input::Had`].
     AskHave(Vec<Waiting>),
     /// Send these in one request; answer [`Input::Uploaded`].

@@ -160,7 +160,7 @@ fn a_server_that_answers_questions_and_fails_all_uploads_is_sent_ever_less() {
     while now < at(7_200) {
         match planner.next(now) {
             Step::Wait(until) => now = until.unwrap(),
-            Step::Probe => planner.handle(Input::Info(Ok(info())), now),
+            Step::Probe | Step::Try => planner.handle(Input::Info(Ok(info())), now),
             Step::AskHave(documents) => {
                 let fates = documents.iter().map(|document| (document.seq, Fate::NotHeld)).collect();
                 planner.handle(Input::Had(Ok(fates)), now);
@@ -258,7 +258,7 @@ fn a_full_destination_does_not_make_small_documents_wait_behind_a_large_one() {
         let step;
         (step, now) = wait(&mut planner, now);
         match step {
-            Step::Probe => planner.handle(Input::Info(Ok(info())), now),
+            Step::Probe | Step::Try => planner.handle(Input::Info(Ok(info())), now),
             Step::Put(_) => {
                 let full = Cause::Full { detail: String::new() };
                 planner.handle(Input::Uploaded(Err(Error::Definite(full))), now);
@@ -359,7 +359,7 @@ fn a_path_that_has_just_appeared_is_tried_again_and_again_until_its_names_resolv
     while now < at(10) {
         match planner.next(now) {
             Step::Wait(until) => now = until.unwrap(),
-            Step::Probe => planner.handle(Input::Info(Err(Error::Definite(dns()))), now),
+            Step::Probe | Step::Try => planner.handle(Input::Info(Err(Error::Definite(dns()))), now),
             Step::Scan { .. } => {
                 planner.handle(Input::Scanned { documents: vec![], more: false, owed: false }, now)
             }
@@ -377,7 +377,7 @@ fn a_path_that_has_just_appeared_is_tried_again_and_again_until_its_names_resolv
                 pauses.push(until.unwrap().since(now));
                 now = until.unwrap();
             }
-            Step::Probe => planner.handle(Input::Info(Err(Error::Definite(dns()))), now),
+            Step::Probe | Step::Try => planner.handle(Input::Info(Err(Error::Definite(dns()))), now),
             Step::Batch(_) => planner.handle(Input::Uploaded(Err(Error::Definite(dns()))), now),
             other => panic!("{other:?}"),
         }
@@ -424,14 +424,14 @@ fn a_destination_is_asked_before_anything_waits_and_over_a_way_that_costs_money_
         let mut planner = Planner::new(Settings::default(), Some(info()), 1);
         planner.set_metered(is_metered);
         planner.handle(nothing(), at(0));
-        assert_eq!(planner.next(at(0)), Step::Probe);
+        assert_eq!(planner.next(at(0)), Step::Try);
         planner.handle(Input::Info(Err(lost())), at(0));
-        let again = if is_metered { Step::Wait(None) } else { Step::Probe };
+        let again = if is_metered { Step::Wait(None) } else { Step::Try };
         assert_eq!(planner.next(at(3_600)), again);
         planner.handle(Input::PathDown, at(3_600));
         planner.handle(Input::PathUp, at(3_700));
         planner.handle(nothing(), at(3_700));
-        assert_eq!(planner.next(at(3_700)), Step::Probe);
+        assert_eq!(planner.next(at(3_700)), Step::Try);
         planner.handle(Input::Info(Ok(info())), at(3_700));
         assert_eq!(planner.next(at(3_701)), Step::Wait(None));
     }
@@ -515,7 +515,7 @@ fn confirmations_come_down_before_documents_that_wait_go_up() {
     planner.handle(Input::PathUp, at(500));
     let first = loop {
         match planner.next(at(500)) {
-            Step::Probe => planner.handle(Input::Info(Ok(info())), at(500)),
+            Step::Probe | Step::Try => planner.handle(Input::Info(Ok(info())), at(500)),
             Step::Scan { .. } => {
                 let documents = (1..60).map(|seq| waiting(seq, 1, 1)).collect();
                 planner.handle(Input::Scanned { documents, more: false, owed: true }, at(500));

@@ -86,7 +86,7 @@ impl Line {
                 let documents: Vec<Waiting> = rest.take(limit).copied().collect();
                 (Input::Scanned { more: documents.len() == limit, documents, owed: false }, now)
             }
-            Step::Probe => match self.request("info", 500, now) {
+            Step::Probe | Step::Try => match self.request("info", 500, now) {
                 Outcome::Answered(then) => (Input::Info(Ok(Info { resumable: true, ..info() })), then),
                 Outcome::Cut(_, then) => (Input::Info(Err(lost(false))), then),
             },
@@ -321,7 +321,9 @@ fn what_no_window_has_time_for_goes_on_where_it_was_cut_off_and_small_ones_stay_
                 let documents = scanned.take().unwrap_or_default();
                 planner.handle(Input::Scanned { documents, more: false, owed: false }, now);
             }
-            Step::Probe => planner.handle(Input::Info(Ok(Info { resumable: true, ..info() })), now),
+            Step::Probe | Step::Try => {
+                planner.handle(Input::Info(Ok(Info { resumable: true, ..info() })), now)
+            }
             Step::AskHave(asked) => {
                 let fates = asked.iter().map(|document| (document.seq, Fate::NotHeld)).collect();
                 planner.handle(Input::Had(Ok(fates)), now);
