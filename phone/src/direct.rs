@@ -51,7 +51,7 @@ impl Phone {
             Ok(client) => client,
             Err(error) => return Ok(SyncReport::not_begun(&name, Ending::Failed, error.to_string())),
         };
-        let info = match client.info(None, true) {
+        let info = match client.info(None) {
             Ok(cached) => cached.info,
             Err(error) => {
                 (report.ending, report.why) = (ending_of(&error), error.to_string());

@@ -53,6 +53,7 @@ pub struct Client {
     line: Arc<Line>,
     toll: Arc<Toll>,
     chain: String,
+    closes: bool,
 }
 
 /// Ends a client's requests from another thread, for good.
@@ -118,6 +119,7 @@ impl Client {
             line,
             toll,
             chain: String::new(),
+            closes: false,
         })
     }
 
@@ -146,6 +148,11 @@ impl Client {
         self.toll.has_turned()
     }
 
+    /// Whether the connection is closed after each answer from now on.
+    pub fn set_closes(&mut self, closes: bool) {
+        self.closes = closes;
+    }
+
     /// Nothing is asked or sent for a while: leave to move bytes that was not used is given back.
     pub fn rest(&self) {
         self.toll.settle();
@@ -156,13 +163,9 @@ impl Client {
         Stopper { agent: self.agent.clone(), line: self.line.clone(), toll: self.toll.clone() }
     }
 
-    /// Server information; costs next to nothing where `cached` is still right. Where nothing goes on from there the connection is
-    /// closed.
-    pub fn info(&mut self, cached: Option<&CachedInfo>, goes_on: bool) -> Result<CachedInfo, Error> {
+    /// Server information; costs next to nothing where `cached` is still right.
+    pub fn info(&mut self, cached: Option<&CachedInfo>) -> Result<CachedInfo, Error> {
         let mut headers = HeaderMap::new();
-        if !goes_on {
-            headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-        }
         headers.insert(header::ACCEPT, HeaderValue::from_static("application/json"));
         let etag = cached.and_then(|cached| cached.etag.as_deref());
         if let Some(etag) = etag.and_then(|etag| HeaderValue::from_str(etag).ok()) {
@@ -336,6 +339,9 @@ impl Client {
         *request.headers_mut() = headers;
         if let Some(authorization) = &self.authorization {
             request.headers_mut().insert(header::AUTHORIZATION, authorization.clone());
+        }
+        if self.closes {
+            request.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
         let response = self.agent.run(request)?;
         self.toll.worked();

@@ -317,8 +317,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
     }
 
     fn probe(&mut self, goes_on: bool) -> Input {
-        let result = self.client.info(self.info.as_ref(), goes_on);
-        Input::Info(match result {
+        self.client.set_closes(!goes_on);
+        let result = self.client.info(self.info.as_ref());
+        let input = Input::Info(match result {
             Ok(cached) => {
                 self.sink.event(Event::Info(&cached));
                 self.follow();
@@ -330,7 +331,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 Ok(info)
             }
             Err(error) => Err(self.failed(&[], error)),
-        })
+        });
+        self.client.set_closes(false);
+        input
     }
 
     fn failed(&mut self, documents: &[Waiting], error: Error) -> Error {

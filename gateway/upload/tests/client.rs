@@ -59,9 +59,9 @@ fn all_calls_go_over_one_connection() {
     let server = Server::start();
     let mut client = server.client();
     let documents: Vec<Document> = (0..50).map(|seed| document(seed, 1_000)).collect();
-    let info = client.info(None, true).unwrap();
+    let info = client.info(None).unwrap();
     assert_eq!(info.info.fingerprint, FINGERPRINT);
-    assert_eq!(client.info(Some(&info), true).unwrap(), info, "304 leaves it as it was");
+    assert_eq!(client.info(Some(&info)).unwrap(), info, "304 leaves it as it was");
     let (mut last, mut total) = (0, 0);
     let answer = client
         .batch(documents.iter().map(part).collect(), &mut |sent, of| (last, total) = (sent, of))
@@ -212,7 +212,7 @@ fn a_captive_portal_is_not_taken_for_the_destination() {
     assert_eq!(ambiguous(batch_when(portal())).kind(), Kind::WrongServer);
     let server = Server::start();
     server.play([portal()]);
-    let error = server.client().info(None, true).unwrap_err();
+    let error = server.client().info(None).unwrap_err();
     assert_eq!((error.kind(), error.is_ambiguous()), (Kind::WrongServer, false));
 }
 
@@ -221,10 +221,10 @@ fn another_fingerprint_is_another_server() {
     let server = Server::start();
     let mut settings = server.settings();
     settings.fingerprint = Some(Fingerprint::V4([8; 20]));
-    let error = Client::new(&settings).unwrap().info(None, true).unwrap_err();
+    let error = Client::new(&settings).unwrap().info(None).unwrap_err();
     assert_eq!(error.kind(), Kind::WrongServer);
     settings.fingerprint = None;
-    assert!(Client::new(&settings).unwrap().info(None, true).is_ok(), "while it is being added any will do");
+    assert!(Client::new(&settings).unwrap().info(None).is_ok(), "while it is being added any will do");
 }
 
 #[test]
@@ -378,7 +378,7 @@ fn a_clock_that_is_behind_is_raised_to_the_floor() {
     let server = Server::with(certificates("localhost", 2090, 2100), false, "127.0.0.1:0");
     let mut settings = server.settings();
     settings.time_floor = TimeFloor::new(UnixTime(3_800_000_000));
-    Client::new(&settings).unwrap().info(None, true).unwrap();
+    Client::new(&settings).unwrap().info(None).unwrap();
 }
 
 #[test]
@@ -388,7 +388,7 @@ fn where_the_clock_is_wrong_a_certificate_can_be_too_old_and_not_too_new() {
         let mut settings = server.settings();
         // 2090: years ahead of the wall clock, which is therefore wrong.
         settings.time_floor = TimeFloor::new(UnixTime(3_800_000_000));
-        Client::new(&settings).unwrap().info(None, true)
+        Client::new(&settings).unwrap().info(None)
     };
     assert!(info(certificates("localhost", 2095, 2100)).is_ok());
     assert_eq!(info(certificates("localhost", 2000, 2089)).unwrap_err().kind(), Kind::TlsRefused);
@@ -406,7 +406,7 @@ fn a_client_certificate_is_shown_and_a_missing_one_is_named() {
         "{cause:?}"
     );
     settings.certificate = Some(server.client_certificate());
-    Client::new(&settings).unwrap().info(None, true).unwrap();
+    Client::new(&settings).unwrap().info(None).unwrap();
 }
 
 #[test]
@@ -456,5 +456,5 @@ fn stopping_ends_a_request_at_once() {
     let cause = ambiguous(batch(&mut client, &[large]));
     assert_eq!(cause, Cause::Stopped);
     assert!(stop.join().unwrap().elapsed() < Duration::from_millis(300));
-    assert_eq!(client.info(None, true).unwrap_err().kind(), Kind::Stopped);
+    assert_eq!(client.info(None).unwrap_err().kind(), Kind::Stopped);
 }

@@ -83,7 +83,7 @@ fn upload(destination: &Destination, conditions: &Conditions, documents: &[Docum
     destination.wan.set(&Conditions::default());
     let near = destination.wan.near().namespace();
     let info = destination.client()?;
-    let info = near.run(move || { info }.info(None, true).map_err(io::Error::other))?;
+    let info = near.run(move || { info }.info(None).map_err(io::Error::other))?;
     destination.wan.set(conditions);
     let begun = Instant::now();
     let (tell, told) = channel();

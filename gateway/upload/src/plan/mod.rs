@@ -180,8 +180,10 @@ impl Planner {
         let fetch = self.fetch_due().is_some_and(|at| at <= now);
         let idle = self.asks.is_empty() && self.lanes.is_empty() && self.retries.is_empty() && !fetch;
         let is_known = self.info.as_ref().is_some_and(|(_, until)| now < *until);
-        // Whoever has just set it up sees whether it can be reached before the first document comes.
+        // Whoever has just set it up sees whether it can be reached before the first document comes. Once uploads have failed, no
+        // question shows whether they would work.
         let is_asked = matches!(self.path.state, PathState::Ok { .. })
+            || self.path.failed_uploads > 0
             || (!self.patience.is_zero() && self.path.state != PathState::Unknown);
         let is_due = !is_asked || (self.settings.asks_unprompted && !is_known);
         if idle && self.scan.wanted.is_none() && is_due {

@@ -92,13 +92,16 @@ fn known_server_information_saves_the_question() {
 }
 
 #[test]
-fn nothing_is_sent_while_nothing_waits() {
+fn nothing_but_one_question_is_sent_while_nothing_waits() {
     let mut planner = Planner::new(Settings::default(), None, 1);
     scan(&mut planner, vec![], at(0));
+    assert_eq!(planner.next(at(0)), Step::Try);
+    planner.handle(Input::Info(Ok(info())), at(0));
     assert_eq!(planner.next(at(0)), Step::Wait(None));
-    planner.handle(Input::Nudge, at(5));
-    scan(&mut planner, vec![waiting(7, 1, 1)], at(5));
-    assert_eq!(planner.next(at(5)), Step::Probe);
+    let later = 2 * 86_400;
+    planner.handle(Input::Nudge, at(later));
+    scan(&mut planner, vec![waiting(7, 1, 1)], at(later));
+    assert_eq!(planner.next(at(later)), Step::Probe);
 }
 
 #[test]
@@ -201,7 +204,7 @@ fn a_document_that_was_too_large_goes_once_the_destination_takes_it() {
     huge.description.size = 2 << 30;
     let mut planner = planner(vec![huge]);
     assert!(matches!(planner.next(at(0)), Step::SetAside { .. }));
-    assert!(matches!(planner.next(at(0)), Step::Wait(_)));
+    assert_eq!(planner.next(at(0)), Step::Try);
     planner.handle(Input::Info(Ok(info())), at(1));
     assert!(matches!(planner.next(at(1)), Step::Wait(_)), "it takes no more than before");
     planner.handle(Input::Info(Ok(Info { max_document: 3 << 30, ..info() })), at(2));
@@ -435,6 +438,26 @@ fn a_destination_is_asked_before_anything_waits_and_over_a_way_that_costs_money_
         planner.handle(Input::Info(Ok(info())), at(3_700));
         assert_eq!(planner.next(at(3_701)), Step::Wait(None));
     }
+}
+
+#[test]
+fn where_an_upload_has_failed_a_destination_is_not_asked_again_and_again() {
+    let mut planner = Planner::new(Settings::default(), Some(info()), 1);
+    planner.handle(Input::Scanned { documents: vec![waiting(1, 1, 1)], more: false, owed: false }, at(0));
+    assert!(matches!(planner.next(at(0)), Step::Batch(_)));
+    planner.handle(Input::Uploaded(Err(lost())), at(0));
+    let mut questions = 0;
+    for second in 0..400 {
+        while let Step::Probe | Step::Try = planner.next(at(second)) {
+            planner.handle(Input::Info(Ok(info())), at(second));
+            questions += 1;
+            assert!(questions < 4);
+        }
+        if let Step::AskHave(_) = planner.next(at(second)) {
+            return;
+        }
+    }
+    panic!("it is never asked whether it has the document");
 }
 
 #[test]
