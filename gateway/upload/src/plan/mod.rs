@@ -185,17 +185,23 @@ impl Planner {
         let is_asked = matches!(self.path.state, PathState::Ok { .. })
             || self.path.failed_uploads > 0
             || (!self.patience.is_zero() && self.path.state != PathState::Unknown);
-        let is_due = !is_asked || (self.settings.asks_unprompted && !is_known);
-        if idle && self.scan.wanted.is_none() && is_due {
+        if idle && self.scan.wanted.is_none() && self.settings.asks_unprompted && !is_known {
             return if now < self.path.not_before {
                 Step::Wait(Some(self.path.not_before))
             } else {
-                if self.settings.asks_unprompted { Step::Probe } else { Step::Try }
+                Step::Probe
             };
+        }
+        if idle && self.scan.wanted.is_none() && !is_asked && now >= self.path.try_at {
+            self.path.is_tried = true;
+            return Step::Try;
         }
         if idle && self.scan.wanted.is_none() {
             let first = self.deferred.first().map(|(at, _)| *at);
-            return Step::Wait([first, self.fetch_due(), self.scan.retry_at].into_iter().flatten().min());
+            let again = (!is_asked).then_some(self.path.try_at);
+            return Step::Wait(
+                [first, self.fetch_due(), self.scan.retry_at, again].into_iter().flatten().min(),
+            );
         }
         if now < self.path.not_before {
             return Step::Wait(Some(self.path.not_before));
@@ -226,6 +232,7 @@ impl Planner {
             Input::PathUp => self.path_up(now),
             Input::PathDown => {
                 self.path.not_before = now + self.settings.max_backoff;
+                self.path.try_at = self.path.not_before;
                 self.path.state = PathState::Unreachable { kind: Kind::NoRoute };
             }
             Input::Scanned { documents, more, owed } => self.scanned(&documents, more, owed, now),
@@ -234,9 +241,18 @@ impl Planner {
                 self.scan.retry_at = Some(now + self.backoff.after(self.scan.failures));
                 self.scan.wanted = None;
             }
+            Input::Info(Err(error)) if std::mem::take(&mut self.path.is_tried) => {
+                if error.kind() != Kind::Stopped {
+                    self.try_failed(&error, now);
+                }
+            }
             Input::Info(Ok(info)) => {
+                self.path.failed_tries = 0;
                 self.take_up_large(info.max_document);
-                self.info = Some((info, now + self.settings.info_age));
+                // Before the first upload it is asked again: what it takes may be another thing by then.
+                if !std::mem::take(&mut self.path.is_tried) {
+                    self.info = Some((info, now + self.settings.info_age));
+                }
                 self.answered_question(now);
             }
             Input::Had(Ok(fates)) => {

@@ -17,6 +17,10 @@ pub(super) struct Path {
     /// server that answers questions and fails all uploads must not be sent everything at full speed.
     pub(super) failed_questions: u32,
     pub(super) failed_uploads: u32,
+    /// Of [`super::Step::Try`], which delay nothing but themselves; when it is the next one's time, and whether one is under way.
+    pub(super) failed_tries: u32,
+    pub(super) try_at: Monotonic,
+    pub(super) is_tried: bool,
     /// Until then a path is fresh: addresses and names may not be there yet, and it may not be there for long.
     pub(super) fresh_until: Monotonic,
     /// The last answer of the destination.
@@ -37,6 +41,9 @@ impl Default for Path {
             not_before: Monotonic::default(),
             failed_questions: 0,
             failed_uploads: 0,
+            failed_tries: 0,
+            try_at: Monotonic::default(),
+            is_tried: false,
             fresh_until: Monotonic::default(),
             contact: Monotonic::default(),
         }
@@ -48,6 +55,8 @@ impl Planner {
         self.path.failed_questions = 0;
         self.path.failed_uploads = 0;
         self.path.not_before = now;
+        self.path.failed_tries = 0;
+        self.path.try_at = now;
         self.path.fresh_until = now + FRESH;
         if self.path.state == (PathState::Unreachable { kind: Kind::NoRoute }) {
             self.path.state = PathState::Unknown;
@@ -75,24 +84,41 @@ impl Planner {
 
     pub(super) fn path_failed(&mut self, error: &Error, now: Monotonic) {
         let failures = self.path.failed_questions.saturating_add(self.path.failed_uploads);
-        let mut delay = match now < self.path.fresh_until && is_the_paths(error.kind()) {
-            true => (FRESH_DELAYS[0] * failures.min(16)).min(FRESH_DELAYS[1]),
-            false => self.backoff.after(failures),
-        };
-        if let Cause::ServerError { retry_after: Some(asked), .. } = error.cause() {
-            delay = delay.max((*asked).min(self.settings.max_backoff.saturating_mul(4)));
-        }
-        self.path.not_before = now + delay;
-        self.path.state = match error.kind() {
-            Kind::NotAuthorised => PathState::NotAuthorised,
-            Kind::WrongServer | Kind::Incompatible => PathState::WrongServer,
-            Kind::Full => PathState::Full,
-            kind => PathState::Unreachable { kind },
-        };
+        self.path.not_before = now + self.delay(error, failures, now);
+        self.path.state = state_after(error);
         // A small question finds out whether it works again for less than a batch.
         if failures >= 2 || matches!(self.path.state, PathState::NotAuthorised | PathState::WrongServer) {
             self.info = None;
         }
+    }
+
+    /// One of [`super::Step::Try`] failed: what comes to be sent does not wait for that.
+    pub(super) fn try_failed(&mut self, error: &Error, now: Monotonic) {
+        self.path.failed_tries = self.path.failed_tries.saturating_add(1);
+        self.path.try_at = now + self.delay(error, self.path.failed_tries, now);
+        self.path.state = state_after(error);
+    }
+
+    fn delay(&mut self, error: &Error, failures: u32, now: Monotonic) -> Duration {
+        let delay = match now < self.path.fresh_until && is_the_paths(error.kind()) {
+            true => (FRESH_DELAYS[0] * failures.min(16)).min(FRESH_DELAYS[1]),
+            false => self.backoff.after(failures),
+        };
+        match error.cause() {
+            Cause::ServerError { retry_after: Some(asked), .. } => {
+                delay.max((*asked).min(self.settings.max_backoff.saturating_mul(4)))
+            }
+            _ => delay,
+        }
+    }
+}
+
+fn state_after(error: &Error) -> PathState {
+    match error.kind() {
+        Kind::NotAuthorised => PathState::NotAuthorised,
+        Kind::WrongServer | Kind::Incompatible => PathState::WrongServer,
+        Kind::Full => PathState::Full,
+        kind => PathState::Unreachable { kind },
     }
 }
 

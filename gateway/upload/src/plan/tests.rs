@@ -98,10 +98,9 @@ fn nothing_but_one_question_is_sent_while_nothing_waits() {
     assert_eq!(planner.next(at(0)), Step::Try);
     planner.handle(Input::Info(Ok(info())), at(0));
     assert_eq!(planner.next(at(0)), Step::Wait(None));
-    let later = 2 * 86_400;
-    planner.handle(Input::Nudge, at(later));
-    scan(&mut planner, vec![waiting(7, 1, 1)], at(later));
-    assert_eq!(planner.next(at(later)), Step::Probe);
+    planner.handle(Input::Nudge, at(5));
+    scan(&mut planner, vec![waiting(7, 1, 1)], at(5));
+    assert_eq!(planner.next(at(5)), Step::Probe);
 }
 
 #[test]
@@ -441,20 +440,42 @@ fn a_destination_is_asked_before_anything_waits_and_over_a_way_that_costs_money_
 }
 
 #[test]
+fn a_document_does_not_wait_for_the_next_try_of_a_destination_that_was_away() {
+    let mut planner = Planner::new(Settings::default(), Some(info()), 1);
+    scan(&mut planner, vec![], at(0));
+    let mut now = at(0);
+    for _ in 0..8 {
+        assert_eq!(planner.next(now), Step::Try);
+        planner.handle(Input::Info(Err(lost())), now);
+        let Step::Wait(Some(until)) = planner.next(now) else { panic!("it is tried again and again") };
+        now = until;
+    }
+    assert_eq!(planner.next(now), Step::Try);
+    planner.handle(Input::Info(Err(lost())), now);
+    let soon = now + Duration::from_secs(1);
+    planner.handle(Input::Nudge, soon);
+    scan(&mut planner, vec![waiting(1, 1, 1)], soon);
+    assert_eq!(batch(&mut planner, soon), [1]);
+}
+
+#[test]
 fn where_an_upload_has_failed_a_destination_is_not_asked_again_and_again() {
     let mut planner = Planner::new(Settings::default(), Some(info()), 1);
     planner.handle(Input::Scanned { documents: vec![waiting(1, 1, 1)], more: false, owed: false }, at(0));
     assert!(matches!(planner.next(at(0)), Step::Batch(_)));
     planner.handle(Input::Uploaded(Err(lost())), at(0));
     let mut questions = 0;
-    for second in 0..400 {
-        while let Step::Probe | Step::Try = planner.next(at(second)) {
-            planner.handle(Input::Info(Ok(info())), at(second));
-            questions += 1;
-            assert!(questions < 4);
-        }
-        if let Step::AskHave(_) = planner.next(at(second)) {
-            return;
+    let mut second = 0;
+    while second < 400 {
+        match planner.next(at(second)) {
+            Step::Probe | Step::Try => {
+                planner.handle(Input::Info(Ok(info())), at(second));
+                questions += 1;
+                assert!(questions < 4);
+            }
+            Step::Scan { .. } => scan(&mut planner, vec![], at(second)),
+            Step::AskHave(_) => return,
+            _ => second += 1,
         }
     }
     panic!("it is never asked whether it has the document");
