@@ -62,7 +62,8 @@ fn a_large_document_that_was_cut_off_goes_on_where_it_was() {
     assert!(site.destination.inbox()["video.mp4"] == video);
     let sent = site.destination.backhaul.counts(Direction::ToTarget).bytes;
     println!("{sent} bytes for {}", video.len());
-    assert!(sent < 7_000_000, "{sent}");
+    // Sent whole again it would be ten.
+    assert!(sent < 8_000_000, "{sent}");
 }
 
 #[test]
