@@ -180,9 +180,10 @@ impl Planner {
         let fetch = self.fetch_due().is_some_and(|at| at <= now);
         let idle = self.asks.is_empty() && self.lanes.is_empty() && self.retries.is_empty() && !fetch;
         let is_known = self.info.as_ref().is_some_and(|(_, until)| now < *until);
-        // Whoever has just set it up sees whether it can be reached before the first document comes. Once uploads have failed, no
-        // question shows whether they would work.
+        // Whoever has just set it up sees whether it can be reached before the first document comes. Where one waits for another
+        // reason, or uploads have failed, a question shows nothing.
         let is_asked = matches!(self.path.state, PathState::Ok { .. })
+            || !self.items.is_empty()
             || self.path.failed_uploads > 0
             || (!self.patience.is_zero() && self.path.state != PathState::Unknown);
         if idle && self.scan.wanted.is_none() && self.settings.asks_unprompted && !is_known {

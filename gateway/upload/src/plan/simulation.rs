@@ -243,7 +243,7 @@ proptest! {
             world.store.keys().any(|seq| world.natures[seq] != Nature::Poison && !aside.contains_key(seq))
         };
         while open(&world, &aside) {
-            prop_assert!(world.requests < 20_000, "too many requests; left: {:?}", world.store.keys());
+            prop_assert!(world.requests < 5_000, "too many requests; left: {:?}", world.store.keys());
             let input = match planner.next(now) {
                 Step::Scan { after, limit } => {
                     let rest = world.store.values().filter(|d| Some(d.seq) > after);
