@@ -325,6 +325,10 @@ fn looks_as_it_should(there: &dyn Fn(&str) -> String) {
         there("journalctl --list-boots --no-pager").lines().filter(|line| !line.contains("IDX")).count();
     assert!(boots >= 3, "the journal has the boots before: {boots}");
     assert!(there("nmcli --terse --fields STATE general").contains("connected"));
+    let manages = "systemctl start ModemManager.service; systemctl is-active ModemManager.service || true";
+    assert_eq!(there(manages).trim(), "inactive", "no mobile network is configured");
+    let mobile = "/run/NetworkManager/system-connections/waypost-99-mobile.nmconnection";
+    assert_eq!(there(&format!("echo type=gsm >{mobile}; {manages}; rm {mobile}")).trim(), "active");
     let screen = there("cat /dev/vcs1");
     assert!(screen.contains("Clinic Mbale") && screen.contains("eth0 10.0.2.15"), "{screen}");
     let security = there("systemd-analyze security --no-pager waypost.service");
