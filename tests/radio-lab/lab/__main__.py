@@ -6,7 +6,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import termios
 import threading
 import time
@@ -115,10 +114,13 @@ def perform(scenario):
         )
         scenario.run(lab)
         return None
-    except BaseException:
-        kind, error, trace = sys.exc_info()
-        frames = [f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}" for frame in traceback.extract_tb(trace)]
-        return "\n".join([f"{kind.__name__}: {error}", *frames[-6:]])
+    except BaseException as error:
+        # Of several at once, the first one.
+        while isinstance(error, BaseExceptionGroup):
+            error = error.exceptions[0]
+        frames = traceback.extract_tb(error.__traceback__)
+        frames = [f"{Path(frame.filename).name}:{frame.lineno}: {frame.line}" for frame in frames]
+        return "\n".join([f"{type(error).__name__}: {error}", *frames[-6:]])
 
 
 def wait(child, seconds):

@@ -3,12 +3,12 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use bluer::{Adapter, Address, Device};
+use bluer::{Adapter, Address, Device, DeviceEvent, DeviceProperty};
+use futures_util::StreamExt as _;
 use tokio::time::Instant;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::bluez::call;
-use crate::central::disconnected;
 use crate::links::Links;
 
 /// Whoever is connected for so long without a link is disconnected.
@@ -43,9 +43,13 @@ impl Guest {
     async fn new(device: &Device, since: Instant) -> Self {
         let events = call("watch a connection", device.events()).await;
         let stay = tokio::spawn(async {
-            if let Ok(events) = events {
-                disconnected(events).await;
-            }
+            let Ok(events) = events else { return };
+            // BlueZ says only the last of two changes in quick succession: one that comes is another one.
+            let mut changes = std::pin::pin!(events.filter(|event| {
+                let is_change = matches!(event, DeviceEvent::PropertyChanged(DeviceProperty::Connected(_)));
+                std::future::ready(is_change)
+            }));
+            changes.next().await;
         });
         Guest { since, stay: AbortOnDropHandle::new(stay) }
     }
@@ -105,7 +109,8 @@ impl Guests {
                 Some(guest) if !guest.stay.is_finished() => guest,
                 _ => {
                     is_new = true;
-                    Guest::new(&device, now).await
+                    // BlueZ may have taken its time to answer.
+                    Guest::new(&device, Instant::now()).await
                 }
             };
             if links.from(address) > 0 {
