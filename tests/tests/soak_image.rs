@@ -21,7 +21,7 @@ use waypost_tests::scenario::{Destination, Phone, content, folder, program, run_
 const BOOT: Duration = Duration::from_secs(900);
 const SERVES: &str = "Started waypost.service";
 /// The last that a board says that does nothing but start.
-const IS_UP: &str = "login: ";
+const IS_UP: &str = "Reached target multi-user.target";
 /// The emulated card reader takes powers of two.
 const CARD: u64 = 2 << 30;
 /// The power goes within so many times what the first start took, which also grew the data partition and made keys: about

@@ -84,7 +84,9 @@ impl Board {
                 // Without a serial number in its tree, with which some kernels stand still here at once.
                 let line = format!("{line} systemd.machine_id=77617970{:024x}", 1);
                 // QEMU's network device is one for two drivers, of which one, where it comes first, moves nothing.
-                let line = format!("{line} module_blacklist=bcm2835_wdt,cdc_subset {arguments}");
+                let line = format!("{line} module_blacklist=bcm2835_wdt,cdc_subset");
+                // Once somebody could log in on QEMU's serial line, the console on it stands still.
+                let line = format!("{line} systemd.mask=serial-getty@ttyS1.service {arguments}");
                 command.args(["-serial", &console, "-append", line.trim_end()]);
                 command.args([
                     "-drive",
