@@ -95,6 +95,7 @@ fn nothing_that_was_acknowledged_is_missing_after_many_power_cuts() {
 
     let mut machine = soak.boot(None, "");
     let cut_within = machine.wait_for(SERVES, BOOT).mul_f64(CUT_WITHIN);
+    say(&format!("the power goes within {} s", cut_within.as_secs()));
     machine.wait_for_ssh(&soak.admin, &soak.reach, BOOT);
     let pairing: Value =
         serde_json::from_str(&machine.run(&soak.admin, &soak.reach, "waypost --json pair")).unwrap();
@@ -202,10 +203,10 @@ fn has_all(card: &Path, told: &BTreeMap<String, String>) {
         run_well(command.env("TMPDIR", card))
     };
     look(&["store", "check"]);
-    let listed = look(&["documents", "list"]);
-    let there = listed.last().to_string();
+    let listed = look(&["documents", "list"]).said;
     for (name, id) in told {
-        assert!(there.contains(id), "{name} is lost, though acknowledged: {there}");
+        let is_there = listed.iter().any(|one| one["id"] == id.as_str());
+        assert!(is_there, "{name} is lost, though acknowledged: {listed:?}");
     }
     let boot = card.join("boot");
     let ran = Command::new("mtype")
