@@ -49,7 +49,7 @@ install -m 644 -D $given/chrony.service.d/waypost.conf "$root/etc/systemd/system
 install -m 644 -D $given/bluetooth/main.conf "$root/etc/bluetooth/main.conf"
 install -m 644 -D $given/bluetooth.service.d/waypost.conf "$root/etc/systemd/system/bluetooth.service.d/waypost.conf"
 kiosk=$given/kiosk
-install -m 644 -D $kiosk/NetworkManager/waypost.conf "$root/etc/NetworkManager/conf.d/waypost.conf"
+install -m 644 -D $kiosk/NetworkManager/waypost-kiosk.conf "$root/etc/NetworkManager/conf.d/waypost-kiosk.conf"
 install -m 644 -D $kiosk/ssh.service.d/waypost.conf "$root/etc/systemd/system/ssh.service.d/waypost.conf"
 install -m 644 -D $kiosk/sshd_config.d/waypost.conf "$root/etc/ssh/sshd_config.d/waypost.conf"
 install -m 440 -D $kiosk/sudoers.d/waypost "$root/etc/sudoers.d/waypost"

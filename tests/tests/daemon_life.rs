@@ -80,6 +80,18 @@ fn status_says_how_it_is() {
 }
 
 #[test]
+fn a_token_that_the_destination_does_not_know_is_seen_before_anything_waits() {
+    let mut site = Site::start();
+    let state = |site: &Site| site.gateway.status()["destinations"][0]["state"].clone();
+    wait_until("it is reached", || (state(&site) == "ok").then_some(()));
+    site.destination.run(&["gateways", "revoke", "kiosk"]);
+    site.gateway.kill9();
+    site.gateway.start();
+    let after = wait_until("it is tried", || Some(state(&site)).filter(|state| state != "link up"));
+    assert_eq!(after, "not authorised");
+}
+
+#[test]
 fn a_destination_that_cannot_be_used_is_shown_with_the_next_thing_to_do() {
     let mut site = Site::start();
     let phone = site.paired_phone("anna");

@@ -11,7 +11,7 @@ use super::time::TrustedTime;
 /// How long after the start it is asked again; then after twice as long each time, up to [`LONGEST`]: systemd-timedated is started
 /// for each question.
 const FIRST: Duration = Duration::from_secs(150);
-const LONGEST: Duration = Duration::from_secs(3600);
+const LONGEST: Duration = Duration::from_secs(600);
 const PATIENCE: Duration = Duration::from_secs(20);
 const SERVICE: &str = "org.freedesktop.timedate1";
 

@@ -196,8 +196,8 @@ impl<S: Source, K: Sink> Worker<S, K> {
             }
             let input = match self.planner.next(now) {
                 Step::Scan { after, limit } => Some(self.scan(after, limit)),
-                Step::Probe => Some(self.probe(true)),
-                Step::Try => Some(self.probe(false)),
+                Step::Probe => Some(self.probe()),
+                Step::Try => Some(self.try_it()),
                 Step::AskHave(documents) => Some(self.ask(&documents)),
                 Step::Batch(documents) => self.upload(documents, false),
                 Step::Put(document) => self.upload(vec![document], true),
@@ -316,10 +316,9 @@ impl<S: Source, K: Sink> Worker<S, K> {
         }
     }
 
-    fn probe(&mut self, goes_on: bool) -> Input {
-        self.client.set_closes(!goes_on);
+    fn probe(&mut self) -> Input {
         let result = self.client.info(self.info.as_ref());
-        let input = Input::Info(match result {
+        Input::Info(match result {
             Ok(cached) => {
                 self.sink.event(Event::Info(&cached));
                 self.follow();
@@ -331,9 +330,22 @@ impl<S: Source, K: Sink> Worker<S, K> {
                 Ok(info)
             }
             Err(error) => Err(self.failed(&[], error)),
-        });
+        })
+    }
+
+    /// Server information is for everybody; a question about no documents is for gateways that it knows.
+    fn try_it(&mut self) -> Input {
+        let input = self.probe();
+        if !matches!(input, Input::Info(Ok(_))) {
+            return input;
+        }
+        self.client.set_closes(true);
+        let known = self.client.have(&[]);
         self.client.set_closes(false);
-        input
+        match known {
+            Ok(_) => input,
+            Err(error) => Input::Info(Err(self.failed(&[], error))),
+        }
     }
 
     fn failed(&mut self, documents: &[Waiting], error: Error) -> Error {

@@ -180,12 +180,6 @@ impl Planner {
         let fetch = self.fetch_due().is_some_and(|at| at <= now);
         let idle = self.asks.is_empty() && self.lanes.is_empty() && self.retries.is_empty() && !fetch;
         let is_known = self.info.as_ref().is_some_and(|(_, until)| now < *until);
-        // Whoever has just set it up sees whether it can be reached before the first document comes. Where one waits for another
-        // reason, or uploads have failed, a question shows nothing.
-        let is_asked = matches!(self.path.state, PathState::Ok { .. })
-            || !self.items.is_empty()
-            || self.path.failed_uploads > 0
-            || (!self.patience.is_zero() && self.path.state != PathState::Unknown);
         if idle && self.scan.wanted.is_none() && self.settings.asks_unprompted && !is_known {
             return if now < self.path.not_before {
                 Step::Wait(Some(self.path.not_before))
@@ -193,13 +187,14 @@ impl Planner {
                 Step::Probe
             };
         }
-        if idle && self.scan.wanted.is_none() && !is_asked && now >= self.path.try_at {
-            self.path.is_tried = true;
-            return Step::Try;
-        }
         if idle && self.scan.wanted.is_none() {
+            let again = self.try_due();
+            if again.is_some_and(|at| at <= now) {
+                self.path.is_tried = true;
+                self.path.tried = Some(now);
+                return Step::Try;
+            }
             let first = self.deferred.first().map(|(at, _)| *at);
-            let again = (!is_asked).then_some(self.path.try_at);
             return Step::Wait(
                 [first, self.fetch_due(), self.scan.retry_at, again].into_iter().flatten().min(),
             );
@@ -282,6 +277,10 @@ impl Planner {
                     self.flight.retain(|other| *other != seq);
                     self.asks.remove(&seq);
                     self.items.remove(&seq);
+                }
+                // What failed has left by another way.
+                if self.items.is_empty() {
+                    self.path.failed_uploads = 0;
                 }
             }
         }

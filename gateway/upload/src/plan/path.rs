@@ -21,6 +21,8 @@ pub(super) struct Path {
     pub(super) failed_tries: u32,
     pub(super) try_at: Monotonic,
     pub(super) is_tried: bool,
+    /// The last one.
+    pub(super) tried: Option<Monotonic>,
     /// Until then a path is fresh: addresses and names may not be there yet, and it may not be there for long.
     pub(super) fresh_until: Monotonic,
     /// The last answer of the destination.
@@ -29,6 +31,10 @@ pub(super) struct Path {
 
 /// After so long without an answer, what waits may have come to its destination by another gateway.
 const ELSEWHERE: Duration = Duration::from_secs(600);
+/// After so long without an answer, a destination is tried that nothing waits for, where that costs nothing.
+pub(super) const STALE: Duration = Duration::from_secs(6 * 3600);
+/// Where it costs money, it is tried once for each appearance of a way there, and not more often than this.
+const SELDOM: Duration = Duration::from_secs(3600);
 /// For so long after a path appeared failures delay the next try by less than a second.
 const FRESH: Duration = Duration::from_secs(15);
 /// How much, after the first of them and at most.
@@ -44,6 +50,7 @@ impl Default for Path {
             failed_tries: 0,
             try_at: Monotonic::default(),
             is_tried: false,
+            tried: None,
             fresh_until: Monotonic::default(),
             contact: Monotonic::default(),
         }
@@ -58,7 +65,8 @@ impl Planner {
         self.path.failed_tries = 0;
         self.path.try_at = now;
         self.path.fresh_until = now + FRESH;
-        if self.path.state == (PathState::Unreachable { kind: Kind::NoRoute }) {
+        // What went wrong may have been the path's.
+        if !matches!(self.path.state, PathState::Ok { .. }) {
             self.path.state = PathState::Unknown;
         }
         for (_, seq) in std::mem::take(&mut self.deferred) {
@@ -68,6 +76,24 @@ impl Planner {
         match now.since(self.path.contact) >= ELSEWHERE {
             true => self.read_anew(),
             false => self.scan_again(),
+        }
+    }
+
+    /// When [`super::Step::Try`] is due: whoever has just set it up sees whether documents will be taken before the first one
+    /// comes. Where one waits for another reason, or uploads have failed, that shows nothing.
+    pub(super) fn try_due(&self) -> Option<Monotonic> {
+        if !self.items.is_empty() || self.path.failed_uploads > 0 {
+            return None;
+        }
+        let is_metered = !self.patience.is_zero();
+        match self.path.state {
+            PathState::Ok { .. } if is_metered => None,
+            PathState::Ok { .. } => Some(self.path.contact + STALE),
+            PathState::Unknown if is_metered => {
+                Some(self.path.tried.map_or(self.path.try_at, |tried| self.path.try_at.max(tried + SELDOM)))
+            }
+            _ if is_metered => None,
+            _ => Some(self.path.try_at),
         }
     }
 

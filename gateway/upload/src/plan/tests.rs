@@ -79,6 +79,12 @@ fn wait(planner: &mut Planner, mut now: Monotonic) -> (Step, Monotonic) {
     }
 }
 
+/// That nothing is to be done for hours, after an answer of the destination.
+#[track_caller]
+fn assert_rests(planner: &mut Planner, now: Monotonic, answered: Monotonic) {
+    assert_eq!(planner.next(now), Step::Wait(Some(answered + path::STALE)));
+}
+
 fn done(seqs: impl IntoIterator<Item = u64>) -> Vec<(Seq, Fate)> {
     seqs.into_iter().map(|seq| (Seq(seq), Fate::Done)).collect()
 }
@@ -89,7 +95,7 @@ fn known_server_information_saves_the_question() {
     assert_eq!(batch(&mut planner, at(0)), [1, 2]);
     assert_eq!(planner.next(at(0)), Step::Wait(None), "one thing is under way at a time");
     planner.handle(Input::Uploaded(Ok(done([1, 2]))), at(1));
-    assert_eq!(planner.next(at(1)), Step::Wait(None));
+    assert_rests(&mut planner, at(1), at(1));
     assert_eq!(planner.path(), PathState::Ok { since: at(1) });
 }
 
@@ -99,7 +105,7 @@ fn nothing_but_one_question_is_sent_while_nothing_waits() {
     scan(&mut planner, vec![], at(0));
     assert_eq!(planner.next(at(0)), Step::Try);
     planner.handle(Input::Info(Ok(info())), at(0));
-    assert_eq!(planner.next(at(0)), Step::Wait(None));
+    assert_rests(&mut planner, at(0), at(0));
     planner.handle(Input::Nudge, at(5));
     scan(&mut planner, vec![waiting(7, 1, 1)], at(5));
     assert_eq!(planner.next(at(5)), Step::Probe);
@@ -119,7 +125,7 @@ fn have_is_asked_after_an_ambiguous_failure_and_only_the_rest_is_sent() {
     let (step, now) = wait(&mut planner, now);
     assert!(matches!(step, Step::Batch(ref sent) if sent.len() == 1 && sent[0].seq == Seq(2)), "{step:?}");
     planner.handle(Input::Uploaded(Ok(done([2]))), now);
-    assert_eq!(planner.next(now), Step::Wait(None));
+    assert_rests(&mut planner, now, now);
 }
 
 #[test]
@@ -302,7 +308,7 @@ fn later_verdicts_are_asked_for_while_some_are_owed() {
     planner.handle(Input::Fetched(Ok(true)), at(0));
     assert_eq!(planner.next(at(0)), Step::Wait(Some(at(900))));
     planner.handle(Input::Fetched(Ok(false)), at(900));
-    assert_eq!(planner.next(at(900)), Step::Wait(None));
+    assert_rests(&mut planner, at(900), at(900));
 }
 
 /// A store of documents, read as the planner asks.
@@ -329,7 +335,7 @@ fn a_latecomer_behind_ten_thousand_is_served_early_and_nothing_is_forgotten() {
                 order.extend(documents.iter().map(|document| document.seq.0));
                 planner.handle(Input::Uploaded(Ok(done(sent.iter().map(|seq| seq.0)))), at(0));
             }
-            Step::Wait(None) => break,
+            Step::Wait(Some(until)) if until >= at(0) + path::STALE => break,
             other => panic!("{other:?}"),
         }
     }
@@ -344,7 +350,7 @@ fn what_is_gone_from_the_store_is_dropped() {
     batch(&mut planner, at(0));
     planner.handle(Input::Gone(vec![Seq(1)]), at(0));
     planner.handle(Input::Uploaded(Ok(done([2]))), at(0));
-    assert_eq!(planner.next(at(0)), Step::Wait(None));
+    assert_rests(&mut planner, at(0), at(0));
 }
 
 #[test]

@@ -92,8 +92,60 @@ fn a_destination_is_asked_before_anything_waits_and_over_a_way_that_costs_money_
         planner.handle(nothing(), at(3_700));
         assert_eq!(planner.next(at(3_700)), Step::Try);
         planner.handle(Input::Info(Ok(info())), at(3_700));
-        assert_eq!(planner.next(at(3_701)), Step::Wait(None));
+        match is_metered {
+            true => assert_eq!(planner.next(at(3_701)), Step::Wait(None)),
+            false => assert_rests(&mut planner, at(3_701), at(3_700)),
+        }
     }
+}
+
+#[test]
+fn a_way_that_costs_money_is_tried_when_it_is_back_also_after_a_try_that_failed_and_once_an_hour_at_most() {
+    let nothing = || Input::Scanned { documents: vec![], more: false, owed: false };
+    let mut planner = Planner::new(Settings::default(), Some(info()), 1);
+    planner.set_metered(true);
+    planner.handle(nothing(), at(0));
+    assert_eq!(planner.next(at(0)), Step::Try);
+    planner.handle(Input::Info(Ok(info())), at(0));
+    planner.handle(Input::PathDown, at(10_000));
+    planner.set_metered(false);
+    let Step::Wait(Some(last_resort)) = planner.next(at(10_000)) else { panic!("it is tried all the same") };
+    assert_eq!(planner.next(last_resort), Step::Try);
+    planner.handle(Input::Info(Err(lost())), last_resort);
+    planner.set_metered(true);
+    let hour = last_resort + Duration::from_secs(3_600);
+    for minutes in [1, 2, 3] {
+        let back = last_resort + Duration::from_secs(60 * minutes);
+        planner.handle(Input::PathDown, back);
+        planner.handle(Input::PathUp, back);
+        assert_eq!(planner.path(), PathState::Unknown, "what went wrong before is not shown any more");
+        assert!(matches!(planner.next(back), Step::Scan { .. }));
+        planner.handle(nothing(), back);
+        assert_eq!(planner.next(back), Step::Wait(Some(hour)), "it comes and goes");
+    }
+    assert_eq!(planner.next(hour), Step::Try);
+}
+
+#[test]
+fn a_destination_that_was_reached_is_tried_again_now_and_then_where_that_costs_nothing() {
+    let mut planner = Planner::new(Settings::default(), Some(info()), 1);
+    scan(&mut planner, vec![], at(0));
+    assert_eq!(planner.next(at(0)), Step::Try);
+    planner.handle(Input::Info(Ok(info())), at(0));
+    assert_rests(&mut planner, at(1), at(0));
+    assert_eq!(planner.next(at(6 * 3_600)), Step::Try);
+    planner.handle(Input::Info(Err(lost())), at(6 * 3_600));
+    assert!(matches!(planner.path(), PathState::Unreachable { .. }), "{:?}", planner.path());
+}
+
+#[test]
+fn once_what_failed_has_left_by_another_way_the_destination_is_tried() {
+    let mut planner = planner(vec![waiting(1, 1, 1)]);
+    batch(&mut planner, at(0));
+    planner.handle(Input::Uploaded(Err(lost())), at(0));
+    assert!(!matches!(planner.next(at(0)), Step::Try));
+    planner.handle(Input::Gone(vec![Seq(1)]), at(0));
+    assert_eq!(wait(&mut planner, at(0)).0, Step::Try);
 }
 
 #[test]
@@ -150,6 +202,6 @@ fn a_destination_that_may_have_something_to_fetch_is_asked_also_where_nothing_wa
     planner.handle(Input::Scanned { documents: vec![], more: false, owed: false }, at(100));
     assert_eq!(planner.next(at(100)), Step::Probe);
     planner.handle(Input::Info(Ok(info())), at(100));
-    assert_eq!(planner.next(at(100)), Step::Wait(None));
+    assert_rests(&mut planner, at(100), at(100));
     assert_eq!(planner.next(at(100 + 2 * 86_400)), Step::Probe);
 }
