@@ -74,9 +74,10 @@ test-image: setup
 	@$(CARGO) build --locked --workspace --all-targets
 	@tests/tools/step.sh "image, tried" images/try.sh
 
-# What it prints is kept in target/image/soak.jsonl, a line for every ten cuts.
+# What it prints is kept in target/image/soak.jsonl, a line for every start, which has ten cuts.
 soak-image: setup
 	@$(CARGO) build --locked --workspace --all-targets
+	@rm -f "$(BUILT)/image/soak.jsonl"
 	@tests/tools/step.sh "image, built twice" images/twice.sh
 	@WAYPOST_CUTS="$(CUTS)" tests/tools/step.sh "image, soaked" images/run-tests.sh soak_image
 

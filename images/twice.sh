@@ -28,6 +28,6 @@ if [ $same = no ]; then
     diff --recursive --brief --no-dereference "$out/first/parts" "$out/second/parts" >&2 || true
     exit 1
 fi
-printf '{"built_twice": "the same", "profile": "%s", "root": "%s"}\n' "$profile" "$(sha256sum <"$out/first/root.squashfs" | cut -d' ' -f1)" |
+printf '{"built_twice": "the same", "profile": "%s", "commit": "%s", "root": "%s"}\n' "$profile" "$(git -c safe.directory="$PWD" rev-parse HEAD)" "$(sha256sum <"$out/first/root.squashfs" | cut -d' ' -f1)" |
     tee -a "$out/soak.jsonl"
 rm -rf "$out/first" "$out/second"

@@ -1,6 +1,7 @@
 #!/bin/sh
 # On a kiosk, as root: gives it two virtual radios (mac80211_hwsim). The second is an access point of the network in the guide's
-# file, which gives out addresses. Ends when the kiosk has joined it, and prints the kiosk's address there.
+# file, which gives out addresses. Ends when the kiosk has joined it, and prints the kiosk's address there, and what NetworkManager
+# thinks of an interface of Wi-Fi Direct.
 set -eu
 mkdir -p /run/NetworkManager/conf.d
 printf '[keyfile]\nunmanaged-devices+=interface-name:wlan1\n' >/run/NetworkManager/conf.d/access-point.conf
@@ -33,5 +34,9 @@ for _ in $(seq 90); do
     sleep 1
 done
 iw dev wlan0 link
+iw dev wlan0 interface add p2p-wlan0-0 type managed
+sleep 2
+nmcli --terse --fields DEVICE,STATE device
+iw dev p2p-wlan0-0 del
 echo "address: $address"
 [ -n "$address" ]

@@ -18,6 +18,7 @@ const SECTOR: u64 = 512;
 
 /// A card that an image was written to.
 pub struct Card {
+    disk: LossyDisk,
     mounted: Option<Mounted>,
     folder: TempDir,
     cuts: u64,
@@ -33,9 +34,7 @@ pub struct Partition {
 impl Card {
     /// Writes the image to a card of `size` bytes.
     pub fn flash(image: &Path, size: u64) -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let mounted = LossyDisk::new().mount(folder.path()).unwrap();
-        let card = Card { mounted: Some(mounted), folder, cuts: 0 };
+        let card = Self::on(LossyDisk::new());
         let (mut from, to) = (File::open(image).unwrap(), File::create(card.path()).unwrap());
         let mut buffer = vec![0; STEP];
         let mut at = 0;
@@ -56,6 +55,12 @@ impl Card {
         card
     }
 
+    fn on(disk: LossyDisk) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let mounted = Some(disk.mount(folder.path()).unwrap());
+        Card { disk, mounted, folder, cuts: 0 }
+    }
+
     /// The file that is the card.
     pub fn path(&self) -> PathBuf {
         self.folder.path().join("card.img")
@@ -63,10 +68,20 @@ impl Card {
 
     /// The power goes: of what was not flushed, some is there, some is not, torn at sectors.
     pub fn cut(&mut self) {
+        let loss = self.loss();
+        self.disk = self.mounted.take().unwrap().crash(loss).unwrap();
+        self.mounted = Some(self.disk.mount(self.folder.path()).unwrap());
+    }
+
+    /// The card as the power would leave it if it went at this moment, in whatever it is now.
+    pub fn left_by_cut(&mut self) -> Card {
+        let loss = self.loss();
+        Self::on(self.disk.left_by_power_cut(loss))
+    }
+
+    fn loss(&mut self) -> Loss {
         self.cuts += 1;
-        let loss = Loss::Torn { seed: self.cuts, sector: SECTOR };
-        let disk = self.mounted.take().unwrap().crash(loss).unwrap();
-        self.mounted = Some(disk.mount(self.folder.path()).unwrap());
+        Loss::Torn { seed: self.cuts, sector: SECTOR }
     }
 
     /// Partition 1 to 4.

@@ -99,14 +99,6 @@ impl Machine {
         self.control(&[json!({"execute": "screendump", "arguments": {"filename": self.screen}})])
     }
 
-    /// Does something while the machine stands still, and what it has written to its card is there.
-    pub fn hold<T>(&self, what: impl FnOnce() -> T) -> T {
-        self.control(&[json!({"execute": "stop"})]).unwrap();
-        let done = what();
-        self.control(&[json!({"execute": "cont"})]).unwrap();
-        done
-    }
-
     /// QEMU's machine protocol: a greeting, then an answer to each command, and events between.
     fn control(&self, commands: &[Value]) -> io::Result<()> {
         let mut socket = UnixStream::connect(&self.control)?;

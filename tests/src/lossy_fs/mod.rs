@@ -157,6 +157,11 @@ impl LossyDisk {
         Ok(mounted)
     }
 
+    /// What a power cut at this moment would leave, as another disk. This one goes on.
+    pub fn left_by_power_cut(&self, loss: Loss) -> LossyDisk {
+        Self::with(self.shared.disk().after_power_cut(loss), None)
+    }
+
     /// How many operations were tried so far, those that failed included.
     pub fn operations(&self) -> u64 {
         self.shared.faults().trace.len() as u64
