@@ -47,6 +47,7 @@ test: setup
 	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh --built || [ $$? -eq 77 ]
 	@tests/tools/step.sh "service" tests/radio-lab/run.sh --service --built || [ $$? -eq 77 ]
 	@tests/tools/step.sh "Debian packages, tried" tests/packages/run.sh --built || [ $$? -eq 77 ]
+	@tests/tools/step.sh "image, tried" images/try.sh || [ $$? -eq 77 ]
 
 # Each by its name in tests/radio-lab/scenarios.
 test-radio: setup
@@ -74,7 +75,7 @@ test-image: setup
 	@$(CARGO) build --locked --workspace --all-targets
 	@tests/tools/step.sh "image, tried" images/try.sh
 
-# What it prints is kept in target/image/soak.jsonl, a line for every start, which has ten cuts.
+# What it prints is kept in target/image/soak.jsonl, a line for every start, which has twenty cuts.
 soak-image: setup
 	@$(CARGO) build --locked --workspace --all-targets
 	@rm -f "$(BUILT)/image/soak.jsonl"

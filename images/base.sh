@@ -23,8 +23,6 @@ INITRD=No PATH=$path mmdebstrap --quiet --variant=minbase --architectures=arm64 
     --aptopt='Acquire::Languages "none"' --aptopt='APT::Install-Recommends "false"' --aptopt="DPkg::Path \"$path\"" \
     --dpkgopt=base/etc/dpkg/dpkg.cfg.d/waypost --dpkgopt=force-confold --dpkgopt=force-unsafe-io \
     --include="$(grep -v '^#' packages.txt | paste -sd,)" \
-    --extract-hook="./native.sh lend '$native' \"\$1\"" \
-    --essential-hook='tar --create --directory=base --owner=0 --group=0 --numeric-owner --mode=u=rwX,go=rX --sort=name etc |
-        tar --extract --directory="$1" --no-overwrite-dir --keep-directory-symlink' --essential-hook="./native.sh show '$native' \"\$1\"" \
-    --customize-hook='./native.sh hide "$1"' --customize-hook='sed -i /DPkg::Path/d "$1/etc/apt/apt.conf.d/99mmdebstrap"' \
+    --extract-hook="./base-hook.sh extract '$native' \"\$1\"" --essential-hook="./base-hook.sh essential '$native' \"\$1\"" \
+    --customize-hook="./base-hook.sh customize '$native' \"\$1\"" \
     "$release" "$out" "${sources[@]}"

@@ -47,7 +47,7 @@ fi
 export SOURCE_DATE_EPOCH E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH
 
 # Debian, and side by side our programs: the one waits for emulation, the other for the compiler.
-made_of=$(find $here/base $here/base.sh $here/native.sh $here/packages.txt -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+made_of=$(find $here/base $here/base.sh $here/base-hook.sh $here/native.sh $here/packages.txt -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 base=$out/base-$made_of.tar
 native=$out/native-$(sha256sum <$here/native.sh | cut -c1-16)
 # What is given away has the security updates of its day.

@@ -54,6 +54,7 @@ install -m 644 -D $kiosk/ssh.service.d/waypost.conf "$root/etc/systemd/system/ss
 install -m 644 -D $kiosk/sshd_config.d/waypost.conf "$root/etc/ssh/sshd_config.d/waypost.conf"
 install -m 440 -D $kiosk/sudoers.d/waypost "$root/etc/sudoers.d/waypost"
 inside systemctl --quiet enable $(grep -v '^#' units-enabled.txt)
+inside systemctl --quiet disable $(grep -v '^#' units-disabled.txt)
 inside systemctl --quiet mask $(grep -v '^#' units-masked.txt)
 
 ./native.sh hide "$root"

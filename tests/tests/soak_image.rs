@@ -29,13 +29,13 @@ const CARD: u64 = 2 << 30;
 const CUT_WITHIN: f64 = 1.4;
 /// The power goes so often within a start. What the last one of them leaves is where the next start begins; what the others would
 /// have left, at their moments, is looked at on this machine.
-const CUTS_OF_A_START: u32 = 10;
+const CUTS_OF_A_START: u32 = 20;
 /// After so many starts the destination is reached once, and must have all that phones were told is stored.
-const STARTS_TO_DELIVERY: u32 = 5;
+const STARTS_TO_DELIVERY: u32 = 3;
 /// How much later than a bare board is up the kiosk may advertise.
 const MOST: f64 = 1.5;
 /// What the image would start of ours.
-const OURS: [&str; 8] = [
+const OURS: [&str; 9] = [
     "waypost-clock.timer",
     "waypost.service",
     "waypost-grow.service",
@@ -43,6 +43,7 @@ const OURS: [&str; 8] = [
     "waypost-kiosk-console.service",
     "waypost-kiosk-status.service",
     "waypost-kiosk-status.timer",
+    "waypost-modems.service",
     "waypost-ssh-key.service",
 ];
 

@@ -153,7 +153,7 @@ fn run_apply(args: &Args) -> anyhow::Result<()> {
     // For the screen, which has nothing else to know the name from where nothing could be kept.
     disk.write(&format!("{RUN}/{SETTINGS}"), &serde_json::to_vec(&settings)?, Readers::All)?;
     for failure in activate(&mut disk, system.as_mut(), &files, &settings) {
-        warn!("{failure}");
+        error!("not set up: {failure}");
     }
     info!("this kiosk is {}; connections are in {}", settings.host_name, activate::CONNECTIONS);
     Ok(())

@@ -39,6 +39,10 @@ impl Board {
         let line = card.read("cmdline.txt").expect("a card has a cmdline.txt");
         // Without what the kernel does against spies in the processor: emulated, it takes a third of the start.
         let line = format!("{} systemd.show_status=yes kpti=off mitigations=off", line.trim());
+        // Once somebody could log in on the serial line, systemd says nothing more there.
+        let line = format!(
+            "{line} systemd.mask=serial-getty@ttyAMA0.service systemd.mask=serial-getty@ttyS1.service"
+        );
         let mut command = Command::new(qemu());
         command.args(["-display", "none", "-monitor", "none", "-no-reboot"]);
         command.arg("-kernel").arg(load("vmlinuz")).arg("-initrd").arg(load("initrd.img"));
@@ -85,8 +89,7 @@ impl Board {
                 let line = format!("{line} systemd.machine_id=77617970{:024x}", 1);
                 // QEMU's network device is one for two drivers, of which one, where it comes first, moves nothing.
                 let line = format!("{line} module_blacklist=bcm2835_wdt,cdc_subset");
-                // Once somebody could log in on QEMU's serial line, the console on it stands still.
-                let line = format!("{line} systemd.mask=serial-getty@ttyS1.service {arguments}");
+                let line = format!("{line} {arguments}");
                 command.args(["-serial", &console, "-append", line.trim_end()]);
                 command.args([
                     "-drive",
