@@ -96,6 +96,13 @@ fn a_kiosk_takes_one_file_and_documents_and_delivers_them_after_three_power_cuts
     kiosk.run(&machine, "date --set='+20 hours'");
     kiosk.run(&machine, "systemctl start waypost-clock.service");
     let time: u64 = kiosk.run(&machine, "date +%s").trim().parse().unwrap();
+    // Nor is it kept when it is behind what was.
+    let kept = "stat --format=%Y /var/lib/chrony/chrony.drift";
+    let before = kiosk.run(&machine, kept);
+    kiosk.run(&machine, "date --set='-2 hours'");
+    kiosk.run(&machine, "systemctl start waypost-clock.service");
+    assert_eq!(kiosk.run(&machine, kept), before);
+    kiosk.run(&machine, "date --set='+2 hours'");
     let phone = Phone::make(&folder.path().join("phone"), "amina");
     phone.add_destination(&destination);
     it_pairs(&kiosk, &machine, &guide, &phone);

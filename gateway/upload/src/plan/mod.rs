@@ -192,6 +192,7 @@ impl Planner {
             if again.is_some_and(|at| at <= now) {
                 self.path.is_tried = true;
                 self.path.tried = Some(now);
+                self.path.is_untried = false;
                 return Step::Try;
             }
             let first = self.deferred.first().map(|(at, _)| *at);

@@ -21,8 +21,11 @@ pub(super) struct Path {
     pub(super) failed_tries: u32,
     pub(super) try_at: Monotonic,
     pub(super) is_tried: bool,
-    /// The last one.
+    /// The last one, and whether there is a way that none was over.
     pub(super) tried: Option<Monotonic>,
+    pub(super) is_untried: bool,
+    /// The last failure.
+    pub(super) failed_at: Monotonic,
     /// Until then a path is fresh: addresses and names may not be there yet, and it may not be there for long.
     pub(super) fresh_until: Monotonic,
     /// The last answer of the destination.
@@ -51,6 +54,8 @@ impl Default for Path {
             try_at: Monotonic::default(),
             is_tried: false,
             tried: None,
+            is_untried: true,
+            failed_at: Monotonic::default(),
             fresh_until: Monotonic::default(),
             contact: Monotonic::default(),
         }
@@ -65,9 +70,14 @@ impl Planner {
         self.path.failed_tries = 0;
         self.path.try_at = now;
         self.path.fresh_until = now + FRESH;
-        // What went wrong may have been the path's.
-        if !matches!(self.path.state, PathState::Ok { .. }) {
-            self.path.state = PathState::Unknown;
+        self.path.is_untried = true;
+        // What went wrong was the path's that was there before. But a path is told of in several pieces.
+        let is_old = now.since(self.path.failed_at) >= FRESH;
+        match self.path.state {
+            PathState::Ok { .. } => {}
+            PathState::Unreachable { kind: Kind::NoRoute } => self.path.state = PathState::Unknown,
+            _ if is_old => self.path.state = PathState::Unknown,
+            _ => {}
         }
         for (_, seq) in std::mem::take(&mut self.deferred) {
             self.enqueue(seq);
@@ -89,10 +99,10 @@ impl Planner {
         match self.path.state {
             PathState::Ok { .. } if is_metered => None,
             PathState::Ok { .. } => Some(self.path.contact + STALE),
-            PathState::Unknown if is_metered => {
+            _ if is_metered && !self.path.is_untried => None,
+            _ if is_metered => {
                 Some(self.path.tried.map_or(self.path.try_at, |tried| self.path.try_at.max(tried + SELDOM)))
             }
-            _ if is_metered => None,
             _ => Some(self.path.try_at),
         }
     }
@@ -110,6 +120,7 @@ impl Planner {
 
     pub(super) fn path_failed(&mut self, error: &Error, now: Monotonic) {
         let failures = self.path.failed_questions.saturating_add(self.path.failed_uploads);
+        self.path.failed_at = now;
         self.path.not_before = now + self.delay(error, failures, now);
         self.path.state = state_after(error);
         // A small question finds out whether it works again for less than a batch.
@@ -121,6 +132,7 @@ impl Planner {
     /// One of [`super::Step::Try`] failed: what comes to be sent does not wait for that.
     pub(super) fn try_failed(&mut self, error: &Error, now: Monotonic) {
         self.path.failed_tries = self.path.failed_tries.saturating_add(1);
+        self.path.failed_at = now;
         self.path.try_at = now + self.delay(error, self.path.failed_tries, now);
         self.path.state = state_after(error);
     }
