@@ -68,11 +68,16 @@ impl Shared {
             let path = object_store::path::Path::parse(&prefix).unwrap();
             let listed: Vec<_> = store.list(Some(&path)).try_collect().await.unwrap();
             let get = async |object: object_store::ObjectMeta| {
-                let bytes = store.get(&object.location).await.unwrap().bytes().await.unwrap();
+                let bytes = match store.get(&object.location).await {
+                    // It went after it was listed.
+                    Err(object_store::Error::NotFound { .. }) => return None,
+                    got => got.unwrap().bytes().await.unwrap(),
+                };
                 let name = object.location.as_ref().strip_prefix(&prefix).unwrap().trim_start_matches('/');
-                (name.to_owned(), bytes.to_vec())
+                Some((name.to_owned(), bytes.to_vec()))
             };
-            let mut found: Vec<_> = stream::iter(listed).map(get).buffered(16).collect().await;
+            let mut found: Vec<_> =
+                stream::iter(listed).map(get).buffered(16).filter_map(std::future::ready).collect().await;
             found.sort();
             found
         })
