@@ -89,6 +89,8 @@ fn a_kiosk_takes_one_file_and_documents_and_delivers_them_after_three_power_cuts
     machine.wait_for(SERVES, BOOT);
     machine.wait_for_ssh(&kiosk.admin, &kiosk.reach, BOOT);
     it_is_connected(&kiosk, &machine, &guide, &destination);
+    // All that starts by itself has.
+    machine.wait_for(IS_UP, BOOT);
     looks_as_it_should(&|command| kiosk.run(&machine, command));
     it_joins_the_wifi(&kiosk, &machine);
     destination.kill9();
