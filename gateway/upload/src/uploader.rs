@@ -339,7 +339,8 @@ impl<S: Source, K: Sink> Worker<S, K> {
         if !matches!(input, Input::Info(Ok(_))) {
             return input;
         }
-        self.client.set_closes(true);
+        // What else is to be done may follow.
+        self.client.set_closes(self.after.is_none());
         let known = self.client.have(&[]);
         self.client.set_closes(false);
         match known {

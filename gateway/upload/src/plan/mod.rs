@@ -163,6 +163,13 @@ impl Planner {
         self.fetch_at.map(|at| at + self.patience)
     }
 
+    /// When it is asked again what it says of itself, also where nothing has to be sent, if so set.
+    fn unprompted_due(&self, now: Monotonic) -> Option<Monotonic> {
+        let known = self.info.as_ref().map(|(_, until)| *until).filter(|until| now < *until);
+        let due = known.unwrap_or_else(|| self.path.try_at.max(self.path.not_before));
+        self.settings.asks_unprompted.then_some(due)
+    }
+
     /// How the destination can be reached.
     pub fn path(&self) -> PathState {
         self.path.state
@@ -179,16 +186,8 @@ impl Planner {
         self.wake(now);
         let fetch = self.fetch_due().is_some_and(|at| at <= now);
         let idle = self.asks.is_empty() && self.lanes.is_empty() && self.retries.is_empty() && !fetch;
-        let is_known = self.info.as_ref().is_some_and(|(_, until)| now < *until);
-        if idle && self.scan.wanted.is_none() && self.settings.asks_unprompted && !is_known {
-            return if now < self.path.not_before {
-                Step::Wait(Some(self.path.not_before))
-            } else {
-                Step::Probe
-            };
-        }
         if idle && self.scan.wanted.is_none() {
-            let again = self.try_due();
+            let again = [self.try_due(), self.unprompted_due(now)].into_iter().flatten().min();
             if again.is_some_and(|at| at <= now) {
                 self.path.is_tried = true;
                 self.path.tried = Some(now);
@@ -246,8 +245,8 @@ impl Planner {
             Input::Info(Ok(info)) => {
                 self.path.failed_tries = 0;
                 self.take_up_large(info.max_document);
-                // Before the first upload it is asked again: what it takes may be another thing by then.
-                if !std::mem::take(&mut self.path.is_tried) {
+                // Else it is asked again before the first upload: what it takes may be another thing by then.
+                if !std::mem::take(&mut self.path.is_tried) || self.settings.asks_unprompted {
                     self.info = Some((info, now + self.settings.info_age));
                 }
                 self.answered_question(now);

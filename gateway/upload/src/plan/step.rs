@@ -41,8 +41,7 @@ pub enum Step {
     },
     /// Ask for server information; answer [`Input::Info`].
     Probe,
-    /// The same, and whether it knows the gateway, where nothing is to follow: the connection is closed. The answer is that to
-    /// [`Step::Probe`].
+    /// The same, and whether it knows the gateway, where no document is to follow. The answer is that to [`Step::Probe`].
     Try,
     /// Ask which of these the destination has; answer [`Input::Had`].
     AskHave(Vec<Waiting>),

@@ -195,13 +195,31 @@ fn a_destination_that_may_have_something_to_fetch_is_asked_also_where_nothing_wa
     let settings = Settings { asks_unprompted: true, ..Settings::default() };
     let mut planner = Planner::new(settings, None, 1);
     planner.handle(Input::Scanned { documents: vec![], more: false, owed: false }, at(0));
-    assert_eq!(planner.next(at(0)), Step::Probe);
+    assert_eq!(planner.next(at(0)), Step::Try);
     planner.handle(Input::Info(Err(lost())), at(0));
     assert!(matches!(planner.next(at(0)), Step::Wait(Some(_))), "not again and again");
     planner.handle(Input::PathUp, at(100));
     planner.handle(Input::Scanned { documents: vec![], more: false, owed: false }, at(100));
-    assert_eq!(planner.next(at(100)), Step::Probe);
+    assert_eq!(planner.next(at(100)), Step::Try);
     planner.handle(Input::Info(Ok(info())), at(100));
     assert_rests(&mut planner, at(100), at(100));
-    assert_eq!(planner.next(at(100 + 2 * 86_400)), Step::Probe);
+    assert_eq!(planner.next(at(100 + 2 * 86_400)), Step::Try);
+}
+
+#[test]
+fn also_where_something_may_be_fetched_a_destination_that_does_not_know_the_gateway_is_not_ok() {
+    let settings = Settings { asks_unprompted: true, ..Settings::default() };
+    let unknown = || Error::Definite(Cause::NotAuthorised { status: 401, detail: String::new() });
+    for known in [None, Some(info())] {
+        let mut planner = Planner::new(settings, known, 1);
+        scan(&mut planner, vec![], at(0));
+        let mut now = at(0);
+        for _ in 0..10 {
+            assert_eq!(planner.next(now), Step::Try);
+            planner.handle(Input::Info(Err(unknown())), now);
+            assert_eq!(planner.path(), PathState::NotAuthorised);
+            let Step::Wait(Some(until)) = planner.next(now) else { panic!("not again and again") };
+            now = until;
+        }
+    }
 }
