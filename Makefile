@@ -92,12 +92,10 @@ lint: setup
 	@tests/tools/step.sh "clippy" $(CARGO) clippy --locked --workspace --all-targets -- -D warnings
 	@RUSTDOCFLAGS="-D warnings" tests/tools/step.sh "docs" $(CARGO) doc --locked --workspace --no-deps --quiet
 
-# Its own copy, so that nothing is installed for the user; built once, some minutes.
 deny: setup
-	@export PATH="$(BUILT)/tools/bin:$$PATH"; \
-	cargo-deny --version >/dev/null 2>&1 || tests/tools/step.sh "cargo-deny" \
-	    $(CARGO) install --locked --quiet --root "$(BUILT)/tools" --version ^0.20 cargo-deny && \
-	tests/tools/step.sh "licences, bans, sources" $(CARGO) deny --locked check bans licenses sources
+	@tests/tools/cargo-tool.sh cargo-deny ^0.20
+	@PATH="$(BUILT)/tools/bin:$$PATH" tests/tools/step.sh "licences, bans, sources" \
+	    $(CARGO) deny --locked check bans licenses sources
 
 bench: setup
 	@$(CARGO) build --locked --release --workspace

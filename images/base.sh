@@ -8,7 +8,7 @@ set -euo pipefail
 native=$(realpath "$1")
 out=$(realpath -m "$2")
 cd "$(dirname "$0")"
-release=trixie
+release=$(<debian)
 
 mirrors=$(python3 ../tests/radio-lab/guest/mirrors.py)
 { read -r main && read -r security; } <<<"$mirrors" || true

@@ -4,7 +4,7 @@
 #     --profile dev     programs as in development, and less compression: for tests, after `cargo build --workspace
 #                       --all-targets`, which makes the manual pages
 #     --fresh           with the packages that Debian has now; else Debian's part is built once for each state of
-#                       packages.txt and base/, and in the release profile once a day
+#                       debian, packages.txt and base/, and in the release profile once a day
 #     --url URL         where the image will be published: what imager.json says
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -47,9 +47,9 @@ fi
 export SOURCE_DATE_EPOCH E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH
 
 # Debian, and side by side our programs: the one waits for emulation, the other for the compiler.
-made_of=$(find $here/base $here/base.sh $here/base-hook.sh $here/native.sh $here/packages.txt -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
+made_of=$(find $here/debian $here/base $here/base.sh $here/base-hook.sh $here/native.sh $here/packages.txt -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)
 base=$out/base-$made_of.tar
-native=$out/native-$(sha256sum <$here/native.sh | cut -c1-16)
+native=$out/native-$(cat $here/debian $here/native.sh | sha256sum | cut -c1-16)
 # What is given away has the security updates of its day.
 [ "$profile" = dev ] || [ -z "$(find "$base" -mmin +1440 2>/dev/null)" ] || is_fresh=yes
 [ -z "$is_fresh" ] || rm -rf "$base" "$native"

@@ -9,7 +9,7 @@
 set -euo pipefail
 # Elsewhere the root's own do: on arm64 they are the machine's.
 [ "$(uname -m)" = x86_64 ] || exit 0
-release=trixie
+release=$(<"$(dirname "$0")/debian")
 
 # None that says what machine this is, and none that is copied into an initramfs.
 packages=bash,coreutils,cpio,dash,debianutils,diffutils,dpkg,findutils,grep,gzip,kmod,mawk,perl-base,sed,tar,xz-utils,zstd

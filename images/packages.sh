@@ -63,10 +63,8 @@ if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
     fi
 fi
 export SOURCE_DATE_EPOCH
-# cargo-deb, as `make deny` has cargo-deny.
+tests/tools/cargo-tool.sh cargo-deb ^3.8
 export PATH="$target/tools/bin:$PATH"
-cargo-deb --version >/dev/null 2>&1 ||
-    tests/tools/step.sh "cargo-deb" "$cargo" install --locked --quiet --root "$target/tools" --version ^3.8 cargo-deb >&2
 
 # The pages are made by a program of this machine's, whichever the packages are for.
 pages=$target/debug/waypost-pages

@@ -57,6 +57,10 @@ inside systemctl --quiet enable $(grep -v '^#' units-enabled.txt)
 inside systemctl --quiet disable $(grep -v '^#' units-disabled.txt)
 inside systemctl --quiet mask $(grep -v '^#' units-masked.txt)
 
+# What the card is, beside what Debian it is: an update will tell its own from what is there (os-release(5)).
+version=$(sed -n '/^\[workspace.package\]/,/^$/s/^version = "\(.*\)"$/\1/p' ../Cargo.toml)
+printf 'IMAGE_ID=waypost\nIMAGE_VERSION=%s\n' "$version" >>"$root/usr/lib/os-release"
+
 ./native.sh hide "$root"
 foreign=$(find "$root" -xdev \( -uid +65534 -o -gid +65534 -o -uid 1000 -o -gid 1000 \) -print -quit)
 [ -z "$foreign" ] || { echo "$foreign is nobody's of the image's" >&2 && exit 1; }

@@ -18,6 +18,9 @@ def run(lab: Lab):
         exposure = float(re.search(r"exposure level for waypost.service: ([0-9.]+)", said)[1])
         lab.note(f"exposure {exposure}")
         assert exposure <= 1.5, said
+        unit = lab.run("systemctl", "cat", "waypost.service")
+        exposed = re.findall(r"^✗ ([A-Za-z]+)[=/]", said, re.MULTILINE)
+        assert exposed and all(name in unit for name in exposed), f"each exposure has its reason in the unit: {exposed}"
         assert Path(f"/proc/{kiosk.pid()}").owner() == "waypost"
         assert re.fullmatch(r"0 documents wait; 0 sessions; clinic: .+", kiosk.show("StatusText")), kiosk.show("StatusText")
 
@@ -36,6 +39,11 @@ def run(lab: Lab):
         assert as_nobody("/usr/bin/waypost", "--config", "/etc/waypost/gateway.toml", "status") != 0
         assert as_nobody("python3", "-c", CONNECT) != 0
         assert kiosk.run("status").status == 0
+        limits = {"MemoryHigh": 192 << 20, "MemoryMax": 320 << 20, "TasksMax": 128, "LimitNOFILE": 4096}
+        assert all(int(kiosk.show(name)) == most for name, most in limits.items()), [kiosk.show(name) for name in limits]
+        used = int(kiosk.show("MemoryCurrent"))
+        lab.note(f"memory {used >> 20} MiB")
+        assert 0 < used < limits["MemoryHigh"], used
 
         lab.radio.hang("hci0")
         wait_until("it is reset", lambda: "hci0 is ready" in kiosk.journal().partition("switched off and on")[2], 60)
