@@ -60,6 +60,7 @@ test-service: setup
 # The first time with a cross compiler, Rust's library and Debian's for arm64: images/cross.
 deb: setup
 	@tests/tools/step.sh "Debian packages" images/packages.sh
+	@tests/tools/step.sh "packages for arm64, looked at" tests/packages/arm64.sh "$(BUILT)/debian"
 
 # BUILT=1 takes the programs as `make test` has just built them; ARM64=1 looks at the packages for arm64 besides, as
 # `make deb` has left them.

@@ -5,7 +5,7 @@
 #                       --all-targets`, which makes the manual pages
 #     --fresh           with the packages that Debian has now; else Debian's part is built once for each state of
 #                       debian, packages.txt and base/, and in the release profile once a day
-#     --url URL         where the image will be published: what imager.json says
+#     --url URL         of the folder where the image will be published: what imager.json, for Raspberry Pi Imager, says
 set -euo pipefail
 cd "$(dirname "$0")/.."
 here=images
@@ -79,6 +79,6 @@ rm -rf "$out/work" "$out/empty"
 zstd --quiet --force -T0 -$level "$out/waypost-arm64.img" -o "$out/waypost-arm64.img.zst"
 echo "card: $((SECONDS - phase)) s"
 
-[ -n "$url" ] || echo "imager.json does not say where the image can be had: make image URL=https://…" >&2
+[ -n "$url" ] || echo "without the entry for Raspberry Pi Imager, which says where the image can be had: make image URL=https://…" >&2
 python3 $here/report.py "$out" "$profile" "$url"
 echo "image: $((SECONDS - started)) s"

@@ -4,9 +4,11 @@
 
 Exit status 1, and a line for each, where something is missing:
 - a module for a device of a board, or one of those in EXTRAS, that depends on one which the image does not have;
-- a module for the card reader, or for what feeds it (power, clocks, pins), which the initramfs does not have."""
+- a module for the card reader, or for what feeds it (power, clocks, pins), which the initramfs does not have;
+- what a board's radios load, of FIRMWARE."""
 
 import fnmatch
+import os
 import struct
 import subprocess
 import sys
@@ -16,6 +18,12 @@ from pathlib import Path
 # What devices of the boards need that no device tree names: radios, the screen's sound, sticks for mobile networks.
 EXTRAS = ["brcmfmac", "brcmfmac_wcc", "hci_uart", "btbcm", "snd_soc_hdmi_codec", "bcm2835_wdt", "usb_storage", "uas", "vfat", "exfat"]
 EXTRAS += ["cdc_ether", "rndis_host", "cdc_mbim", "qmi_wwan", "option", "smsc95xx", "lan78xx", "squashfs", "overlay", "tun"]
+# Below usr/lib/firmware: chip and settings of Wi-Fi, chip of Bluetooth, what is allowed in which country. Some Zero 2 W have a
+# chip whose Wi-Fi asks for brcmfmac43430b0-sdio.bin, which Debian has in no package: those have Bluetooth alone.
+FIRMWARE = ["regulatory.db", "brcm/BCM43430A1.hcd", "brcm/BCM43430B0.hcd", "brcm/BCM4345C0.hcd", "brcm/BCM4345C5.hcd"]
+FIRMWARE += [f"brcm/brcmfmac43430-sdio.{end}" for end in ["bin", "raspberrypi,3-model-b.txt", "raspberrypi,model-zero-2-w.txt"]]
+FIRMWARE += [f"brcm/brcmfmac43455-sdio.{end}" for end in ["bin", "clm_blob", "raspberrypi,3-model-b-plus.txt"]]
+FIRMWARE += [f"brcm/brcmfmac43455-sdio.raspberrypi,{board}.txt" for board in ["3-model-a-plus", "4-model-b"]]
 # Properties that name other devices, without which a driver waits, and the property of those that says how many numbers follow.
 SUPPLIES = {
     "clocks": "#clock-cells",
@@ -161,6 +169,10 @@ def main():
         module = module.replace("-", "_")
         if lacks := modules.missing(module, set()):
             wrong.add(f"the image lacks {', '.join(sorted(lacks))}, which {module} needs")
+    for name in FIRMWARE:
+        # Some are links, absolute ones within the root.
+        if not os.path.lexists(root / "usr/lib/firmware" / name):
+            wrong.add(f"the image lacks the firmware {name}")
     for line in sorted(wrong):
         print(line, file=sys.stderr)
     sys.exit(1 if wrong else 0)

@@ -1,12 +1,13 @@
 """Writes beside an image what is in it: bill of materials, report, checksums, the entry for Raspberry Pi Imager.
 
-    report.py FOLDER PROFILE URL    # of the folder where it will be published; may be empty
+    report.py FOLDER PROFILE URL    # of the folder where it will be published; where it is empty, there is no entry for Imager
 """
 
 import datetime
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import sys
 import tomllib
@@ -41,8 +42,13 @@ def main():
         "built_from": when.isoformat(),
     }
     (folder / f"{NAME}.report.json").write_text(json.dumps(report, indent=1) + "\n")
-    (folder / "imager.json").write_text(json.dumps(imager(image, packed, url, version, when), indent=1) + "\n")
-    sums = [packed, bill, folder / f"{NAME}.report.json", folder / "imager.json"]
+    sums = [packed, bill, folder / f"{NAME}.report.json"]
+    entry, icon = folder / "imager.json", folder / "icon.svg"
+    entry.unlink(missing_ok=True)
+    if url:
+        shutil.copyfile("images/icon.svg", icon)
+        entry.write_text(json.dumps(imager(image, packed, icon, url.rstrip("/"), version, when), indent=1) + "\n")
+        sums += [entry, icon]
     (folder / "SHA256SUMS").write_text("".join(f"{digest(path)}  {path.name}\n" for path in sums))
     print(f"{packed}: {packed.stat().st_size / 1e6:.0f} MB, {len(packages)} packages, root {report['root_bytes'] / 1e6:.0f} MB")
 
@@ -112,14 +118,15 @@ def commit():
     return said.stdout.strip() or None
 
 
-def imager(image, packed, url, version, when):
-    """A repository for Raspberry Pi Imager, in its "os_list" format, version 4."""
+def imager(image, packed, icon, url, version, when):
+    """A repository for Raspberry Pi Imager, in its "os_list" format, version 4 (rpi-imager, doc/json-schema)."""
     return {
         "os_list": [
             {
                 "name": f"Waypost {version}",
                 "description": "A kiosk that takes documents from phones and uploads them when there is a connection",
-                "url": f"{url.rstrip('/')}/{packed.name}" if url else packed.name,
+                "icon": f"{url}/{icon.name}",
+                "url": f"{url}/{packed.name}",
                 "release_date": when.strftime("%Y-%m-%d"),
                 "extract_size": image.stat().st_size,
                 "extract_sha256": digest(image),

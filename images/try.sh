@@ -7,5 +7,5 @@ cd "$(dirname "$0")/.."
 status=0
 images/host.sh || status=$?
 [ $status -eq 0 ] || { [ "${WAYPOST_IMAGES:-}" != required ] && exit $status || exit 1; }
-images/build.sh --profile dev
+images/build.sh --profile dev --url https://images.example/waypost
 tests/tools/step.sh "image, started" images/run-tests.sh image

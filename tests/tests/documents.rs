@@ -145,6 +145,37 @@ fn each_error_of_the_log_is_in_the_admins_document() {
     assert!(found > 30, "only {found} lines were found");
 }
 
+#[test]
+fn each_notice_is_in_the_admins_document() {
+    let source = read("gateway/src/notices.rs");
+    let (_, facts) = source.split_once("fn notices(&self)").unwrap();
+    let (facts, _) = facts.split_once("\nfn percent_taken").unwrap();
+    let document = read("docs/admin.md");
+    let mut found = 0;
+    for (at, name) in facts.match_indices("format!(") {
+        let message = message(&facts[at + name.len()..]);
+        let mut fixed = message.split(['{', '}']).map(|part| part.trim_matches([' ', ':', ',']));
+        let Some(first) = fixed.find(|part| part.len() > 10) else { continue };
+        assert!(document.contains(first), "docs/admin.md does not say what to do about {first:?}");
+        found += 1;
+    }
+    assert!(found >= 9, "only {found} notices were found");
+}
+
+#[test]
+fn each_key_of_the_file_on_the_card_is_in_its_document() {
+    let example = read("config/waypost.toml");
+    let document = read("docs/kiosk-file.md");
+    // The gateway's own are in config/gateway.toml.
+    let (example, _) = example.split_once("#[gateway").unwrap();
+    let keys = example.lines().filter_map(|line| line.strip_prefix('#')?.split_once(" = "));
+    let keys: BTreeSet<_> = keys.map(|(key, _)| key).filter(|key| !key.contains(' ')).collect();
+    assert!(keys.len() > 25, "{keys:?}");
+    for key in keys {
+        assert!(document.contains(&format!("`{key}`")), "docs/kiosk-file.md has nothing about `{key}`");
+    }
+}
+
 /// The message of a log line, from what follows its bracket: the first text, after the fields where there are any, which end
 /// with a semicolon.
 fn message(call: &str) -> String {

@@ -52,6 +52,15 @@ impl Scene {
         assert_eq!(self.gateway.findings(), Vec::<Value>::new());
     }
 
+    /// The notice about the disk, or about what the store may take of it, with the percentage in it.
+    fn notice(&self, which: &str) -> Option<(u32, String)> {
+        let status = self.gateway.status();
+        let notices = status["notices"].as_array().unwrap();
+        let told = notices.iter().find(|one| one["about"] == "disk" && one["which"] == which)?;
+        let text = told["text"].as_str().unwrap();
+        Some((text.split(' ').find_map(|word| word.parse().ok()).unwrap(), text.to_owned()))
+    }
+
     fn waiting(&self) -> Vec<String> {
         let documents = self.gateway.documents();
         let waiting = documents.iter().filter(|one| one["state"]["is"] == "waiting");
@@ -102,6 +111,7 @@ fn a_full_disk_refuses_documents_and_goes_on_when_there_is_room_again() {
     let (anna, ben) = (scene.phone("anna"), scene.phone("ben"));
     add(&ben, "form", 1, 2_000);
     ben.sync();
+    assert_eq!(scene.notice(""), None);
     add(&anna, "video", 16, 4 * MIB);
     let first = anna.try_run(&["sync"]);
     let refused = assert_refused(&anna, first.last());
@@ -110,6 +120,11 @@ fn a_full_disk_refuses_documents_and_goes_on_when_there_is_room_again() {
 
     // Others fill the disk to its last byte.
     scene.disk().fill(0);
+    let (full, told) = scene.notice("").expect("the admin is told");
+    assert!(
+        full >= 98 && told.ends_with("% full: documents need a backhaul, or the kiosk a larger disk"),
+        "{told}"
+    );
     add(&ben, "late", 1, 2_000);
     add(&ben, "photo", 1, 3 * MIB);
     assert_refused(&ben, ben.try_run(&["sync"]).last());
@@ -129,6 +144,7 @@ fn a_full_disk_refuses_documents_and_goes_on_when_there_is_room_again() {
     scene.disk().set_capacity((200 * MIB) as u64);
     deliver(&scene, &[(&anna, 1), (&ben, 0)]);
     scene.assert_sound();
+    assert_eq!(scene.notice(""), None);
     assert_eq!(scene.destination.inbox().len(), 16 + 3 - 1);
 }
 
@@ -145,6 +161,8 @@ fn a_full_map_refuses_documents_and_goes_on_when_there_is_room_again() {
     add(&anna, "form", 1_000, 700);
     assert_refused(&anna, anna.try_run(&["sync"]).last());
     scene.assert_sound();
+    let (full, told) = scene.notice("quota").expect("the admin is told");
+    assert!(full >= 90 && told.contains("`store.map_size`"), "{told}");
 
     let gone = scene.waiting()[1].clone();
     scene.gateway.run(&["documents", "delete", &gone]);

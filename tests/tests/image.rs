@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
-use waypost_tests::kiosk::{Admin, Board, Card, Guide, Machine, Reach, SERIAL, python, tool};
+use waypost_tests::kiosk::{
+    Admin, Board, Card, FAILED, Guide, LOOKED_AT, Machine, Reach, SERIAL, python, tool,
+};
 use waypost_tests::scenario::{Destination, Phone, content, folder, say, wait_until};
 
 /// Emulated, on a machine that does other things besides.
@@ -93,6 +95,7 @@ fn a_kiosk_takes_one_file_and_documents_and_delivers_them_after_three_power_cuts
     machine.wait_for(IS_UP, BOOT);
     looks_as_it_should(&|command| kiosk.run(&machine, command));
     it_joins_the_wifi(&kiosk, &machine);
+    its_bundle_for_support_has_no_secrets(&kiosk, &machine, &destination);
     destination.kill9();
     // What a timer does, at a time that the next start does not reach by itself.
     kiosk.run(&machine, "date --set='+20 hours'");
@@ -147,6 +150,7 @@ fn a_kiosk_takes_one_file_and_documents_and_delivers_them_after_three_power_cuts
     assert_eq!(kiosk.run(&machine, MANAGES_MODEMS).trim(), "active", "a mobile network is configured");
     let failed = kiosk.run(&machine, "systemctl --failed --no-legend --plain");
     assert_eq!(failed.trim(), "", "units have failed");
+    its_card_tells_of_the_upload(&kiosk, &machine);
     let later: u64 = kiosk.run(&machine, "date +%s").trim().parse().unwrap();
     assert!(later >= time, "the clock went back with the power: {time} to {later}");
     machine.cut(&mut kiosk.card);
@@ -161,10 +165,9 @@ fn it_comes_up_without_a_file(kiosk: &mut Kiosk) {
     let mut machine = kiosk.boot(false);
     let took = machine.wait_for(SERVES, BOOT);
     say(&format!("without a file, the gateway serves {} s after power-on", took.as_secs()));
-    machine.wait_for(IS_UP, BOOT);
     let status = wait_for_text(&machine, &kiosk.card, "waypost-status.txt");
     let errors = wait_for_text(&machine, &kiosk.card, "waypost-errors.txt");
-    has_no_failed_units(&machine);
+    has_no_failed_units(&mut machine);
     machine.cut(&mut kiosk.card);
     for said in ["no documents are taken", "waypost-cdef01", SERIAL, "\r\nversion", "\r\nclock"] {
         assert!(status.contains(said), "{said}: {status}");
@@ -180,9 +183,8 @@ fn it_comes_up_with_one_that_nobody_can_read(kiosk: &mut Kiosk) {
     kiosk.card.write("waypost.toml", UNREADABLE);
     let mut machine = kiosk.boot(true);
     machine.wait_for(SERVES, BOOT);
-    machine.wait_for(IS_UP, BOOT);
     machine.wait_for("Finished waypost-kiosk-status", BOOT);
-    has_no_failed_units(&machine);
+    has_no_failed_units(&mut machine);
     machine.cut(&mut kiosk.card);
     let errors = kiosk.card.read("waypost-errors.txt").expect("what is wrong is said beside the file");
     for said in ["line 1", "not TOML", "runs as it did before", SERIAL] {
@@ -249,6 +251,36 @@ fn it_joins_the_wifi(kiosk: &Kiosk, machine: &Machine) {
     let (ours, others) = (ask("waypost"), ask("nobody"));
     assert!(ours.status.success(), "{}", String::from_utf8_lossy(&ours.stderr));
     assert!(!others.status.success(), "{}", String::from_utf8_lossy(&others.stdout));
+    let country = kiosk.run(machine, "iw reg get");
+    assert!(country.contains("country UG"), "radios keep to the country's rules: {country}");
+}
+
+/// The gateway does not know what the kiosk has kept: `waypost support` looks there.
+fn its_bundle_for_support_has_no_secrets(kiosk: &Kiosk, machine: &Machine, destination: &Destination) {
+    kiosk.run(machine, "waypost support /run/support.tar.gz");
+    let text = kiosk.run(machine, "tar -xzOf /run/support.tar.gz");
+    for there in ["Clinic Mbale", "ministry", "ClinicNet", "waypost-kiosk"] {
+        assert!(text.contains(there), "{there} is not in the bundle");
+    }
+    for secret in ["the password", destination.token()] {
+        assert!(!text.contains(secret), "{secret} is in the bundle");
+    }
+}
+
+/// As it is read on a laptop, once something has been delivered.
+fn its_card_tells_of_the_upload(kiosk: &Kiosk, machine: &Machine) {
+    kiosk.run(machine, "systemctl start waypost-kiosk-status.service");
+    let text = kiosk.run(machine, "cat /boot/firmware/waypost-status.txt");
+    let status: Value = serde_json::from_str(&kiosk.run(machine, "waypost --json status")).unwrap();
+    let is_trusted = status["clock_trusted"].as_bool().unwrap();
+    let line = |key: &str| {
+        let found = text.lines().find(|line| line.starts_with(&format!("{key:<14}")));
+        found.unwrap_or_else(|| panic!("no {key}: {text}")).trim_end().to_owned()
+    };
+    let (upload, clock) = (line("last upload"), line("clock"));
+    assert!(upload.contains("last upload   20") && upload.contains("3 documents since"), "{upload}");
+    assert!(clock.ends_with(if is_trusted { ", trusted" } else { ", not trusted" }), "{clock}");
+    assert!(line("delivered").contains("3 opened"), "{text}");
 }
 
 #[test]
@@ -277,6 +309,15 @@ fn what_is_beside_the_image_says_what_it_is() {
         assert_eq!(system[size], path.metadata().unwrap().len(), "{size}");
         assert_eq!(system[hash], digest(path), "{hash}");
     }
+    // What Imager's schema (os-list-schema.json) asks for.
+    for key in ["name", "description", "icon", "url", "release_date", "extract_size", "extract_sha256"] {
+        assert!(!system[key].is_null(), "{key}: {system}");
+    }
+    for (key, name) in [("url", "waypost-arm64.img.zst"), ("icon", "icon.svg")] {
+        assert_eq!(system[key], format!("https://images.example/waypost/{name}"));
+    }
+    assert_eq!(system["devices"], serde_json::json!(["pi3-64bit", "pi4-64bit"]));
+    assert_eq!(system["init_format"], "cloudinit");
     let report = read(&image().join("waypost-arm64.img.report.json"));
     assert_eq!(report["packed_bytes"], packed.metadata().unwrap().len());
     assert_eq!(report["root_sha256"], digest(&image().join("root.squashfs")));
@@ -286,6 +327,7 @@ fn what_is_beside_the_image_says_what_it_is() {
     for name in [
         "waypost-arm64.img.zst",
         "imager.json",
+        "icon.svg",
         "waypost-arm64.img.cdx.json",
         "waypost-arm64.img.report.json",
     ] {
@@ -330,6 +372,14 @@ fn looks_as_it_should(there: &dyn Fn(&str) -> String) {
     assert_eq!(there("findmnt --noheadings --output FSTYPE /").trim(), "overlay");
     assert!(there("findmnt --noheadings --output OPTIONS /media/root-ro").starts_with("ro"));
     assert_eq!(there("findmnt --noheadings --output FSTYPE /var/lib/waypost").trim(), "ext4");
+    let room = there("findmnt --noheadings --bytes --output SIZE /data");
+    assert!(
+        room.trim().parse::<u64>().unwrap() > CARD / 4,
+        "the file system has grown with its partition: {room}"
+    );
+    let image = there("cat /etc/os-release");
+    let version = format!("IMAGE_VERSION={}\n", env!("CARGO_PKG_VERSION"));
+    assert!(image.contains("IMAGE_ID=waypost\n") && image.contains(&version), "{image}");
     assert_eq!(there("systemctl show --property=RuntimeWatchdogUSec --value").trim(), "15s");
     assert_eq!(there("cat /sys/class/watchdog/watchdog0/state").trim(), "active");
     assert!(there("journalctl --unit systemd-journald --output cat --no-pager").contains("max 64M"));
@@ -351,9 +401,11 @@ fn looks_as_it_should(there: &dyn Fn(&str) -> String) {
     say(&format!("memory: {}", there("free -m").lines().nth(1).unwrap_or_default()));
 }
 
-fn has_no_failed_units(machine: &Machine) {
+/// Nor had one to be started anew, or was not started at all, once all have started.
+fn has_no_failed_units(machine: &mut Machine) {
+    machine.wait_for(LOOKED_AT, BOOT);
     let console = machine.console();
-    for sign in ["[FAILED]", "[DEPEND]", "[ TIME ]"] {
+    for sign in [FAILED, "[FAILED]", "[DEPEND]", "[ TIME ]"] {
         assert!(!console.contains(sign), "{console}");
     }
 }

@@ -9,11 +9,10 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-use data_encoding::BASE64;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore as _, SeedableRng as _};
 use serde_json::{Value, json};
-use waypost_tests::kiosk::{Admin, Board, Card, Guide, Machine, Reach, python, tool};
+use waypost_tests::kiosk::{Admin, Board, Card, Guide, Machine, Reach, extra_unit, python, tool};
 use waypost_tests::process::Process;
 use waypost_tests::scenario::{Destination, Phone, content, folder, program, run_well, say};
 
@@ -30,6 +29,9 @@ const CUT_WITHIN: f64 = 2.0;
 /// The power goes so often within a start. What the last one of them leaves is where the next start begins; what the others would
 /// have left, at their moments, is looked at on this machine.
 const CUTS_OF_A_START: u32 = 20;
+/// So often the very first start is cut off, which grows the data partition and makes keys, at moments within so long.
+const CUTS_OF_THE_FIRST: u32 = 2;
+const FIRST: Duration = Duration::from_secs(150);
 /// After so many starts the destination is reached once, and must have all that phones were told is stored.
 const STARTS_TO_DELIVERY: u32 = 3;
 /// How much later than a bare board is up the kiosk may advertise.
@@ -95,22 +97,30 @@ fn nothing_that_was_acknowledged_is_missing_after_many_power_cuts() {
     let phone = Phone::make(&folder.path().join("phone"), "amina");
     phone.add_destination(&destination);
 
+    let mut rng = ChaCha20Rng::seed_from_u64(seed.into());
+    let mut random = || f64::from(rng.next_u32()) / f64::from(u32::MAX);
+    for _ in 0..CUTS_OF_THE_FIRST {
+        let (machine, moment) = (soak.boot(None, ""), Duration::from_secs(10) + FIRST.mul_f64(random()));
+        std::thread::sleep(moment);
+        say(&format!("the first start is cut off after {} s: {}", moment.as_secs(), last_line(&machine)));
+        machine.cut(&mut soak.card);
+    }
     let mut machine = soak.boot(None, "");
     let cut_within = machine.wait_for(SERVES, BOOT).mul_f64(CUT_WITHIN);
     say(&format!("the power goes within {} s", cut_within.as_secs()));
     machine.wait_for_ssh(&soak.admin, &soak.reach, BOOT);
+    let room = machine.run(&soak.admin, &soak.reach, "findmnt --noheadings --bytes --output SIZE /data");
+    assert!(room.trim().parse::<u64>().unwrap() > CARD / 4, "the data partition has grown: {room}");
     let pairing: Value =
         serde_json::from_str(&machine.run(&soak.admin, &soak.reach, "waypost --json pair")).unwrap();
     phone.run(&["pair", pairing["text"].as_str().unwrap()]);
     machine.cut(&mut soak.card);
 
-    let mut rng = ChaCha20Rng::seed_from_u64(seed.into());
     let (mut cut, mut starts, mut up, mut forms, begun) = (0, 0, 0, 0, Instant::now());
     while cut < cuts {
         let mut moments = Vec::new();
         for _ in 0..CUTS_OF_A_START.min(cuts - cut) {
-            let random = f64::from(rng.next_u32()) / f64::from(u32::MAX);
-            moments.push(Duration::from_secs(5) + cut_within.mul_f64(random));
+            moments.push(Duration::from_secs(5) + cut_within.mul_f64(random()));
         }
         moments.sort();
         (cut, starts) = (cut + u32::try_from(moments.len()).unwrap(), starts + 1);
@@ -130,11 +140,16 @@ fn nothing_that_was_acknowledged_is_missing_after_many_power_cuts() {
             assert!(documents > 0);
         }
         print(&json!({
-            "power_cuts": cut, "after_documents_came": up, "started_from": starts, "delivered": documents,
+            "power_cuts": cut, "boards_stopped": starts, "cards_looked_at": cut - starts,
+            "of_the_first_start_besides": CUTS_OF_THE_FIRST, "after_documents_came": up, "delivered": documents,
             "at_the_kiosk": at_the_kiosk(&phone).len(), "seed": seed, "minutes": begun.elapsed().as_secs() / 60,
             "root_partition": root,
         }));
     }
+}
+
+fn last_line(machine: &Machine) -> String {
+    machine.console().lines().rfind(|line| !line.trim().is_empty()).unwrap_or_default().trim().to_owned()
 }
 
 /// New documents as long as the power is there, whatever the phone is doing when it goes, which it does at these moments. Answers
@@ -274,10 +289,7 @@ fn phones_see_the_kiosk_hardly_later_than_a_board_that_only_starts_is_up() {
         Destination::make_at(&folder.path().join("destination"), [127, 0, 0, 1].into(), "10.0.2.100");
     let mut soak = soak(&destination, folder.path());
     let attach = "[Service]\nExecStart=/usr/bin/btattach -B /dev/ttyAMA0 -P h4\n";
-    let attach = format!(
-        "systemd.set_credential_binary=systemd.extra-unit.attach.service:{} systemd.wants=attach.service",
-        BASE64.encode(attach.as_bytes())
-    );
+    let attach = extra_unit("attach", attach);
     let bare = OURS.map(|unit| format!("systemd.mask={unit}")).join(" ");
     let socket = soak.folder.join("controller");
 

@@ -119,6 +119,15 @@ fn the_gateway_understands_what_it_is_told() {
 }
 
 #[test]
+fn whoever_may_use_the_kiosk_is_as_the_file_says() {
+    for mode in ["open", "paired", "listed"] {
+        let kiosk = started(&WHOLE.replace("\"paired\"", &format!("{mode:?}")));
+        let loaded = parse(&[Source::new("gateway.toml", kiosk.current("gateway.d/50-waypost-toml.toml"))]);
+        assert_eq!(loaded.config.access.mode.to_string(), mode);
+    }
+}
+
+#[test]
 fn an_admin_is_in_the_systems_own_groups() {
     let kiosk = Kiosk::new(MINE);
     kiosk.write("etc/group", "root:x:0:\nwaypost:x:993:\nsystemd-journal:x:990:\nsudo:x:27:\n");

@@ -59,7 +59,7 @@ impl Guide {
             text = text.replace(theirs, ours);
         }
         text += &format!(
-            "\n[gateway]\nlan.addresses = [\"{}\"]\nupload.probe_interval = \"5s\"\nupload.max_backoff = \"5s\"\nstore.reserve = \"16MiB\"\n",
+            "\n[gateway]\nlan.addresses = [\"{}\"]\nupload.probe_interval = \"5s\"\nupload.max_backoff = \"5s\"\n",
             reach.gateway
         );
         let certificate = fs::read(destination.certificate()).unwrap();

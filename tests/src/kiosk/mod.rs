@@ -7,7 +7,7 @@ mod guide;
 mod machine;
 mod tools;
 
-pub use board::{Board, SERIAL};
+pub use board::{Board, FAILED, LOOKED_AT, SERIAL, extra_unit};
 pub use card::Card;
 pub use guide::Guide;
 pub use machine::{Admin, Machine, Reach};
