@@ -160,9 +160,12 @@ impl Overview {
                 notices.extend(trouble.map(|trouble| printable(&trouble)));
             }
             let adapters = status.bluetooth.iter().filter(|adapter| !adapter.why.is_empty());
-            notices.extend(
-                adapters.map(|adapter| printable(&format!("Bluetooth {}: {}", adapter.name, adapter.why))),
-            );
+            // Where BlueZ is not there, nor is an adapter's name.
+            let told = adapters.map(|adapter| match adapter.name.as_str() {
+                "" => adapter.why.clone(),
+                name => format!("Bluetooth {name}: {}", adapter.why),
+            });
+            notices.extend(told.map(|text| printable(&text)));
         }
         notices
     }

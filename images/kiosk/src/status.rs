@@ -103,7 +103,7 @@ pub fn text(overview: &Overview, machine: &Machine, clock: &Clock) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::gateway::{AskError, Destination, Status};
+    use crate::gateway::{Adapter, AskError, Destination, Status};
     use crate::overview::Mistakes;
 
     fn clock() -> Clock {
@@ -129,6 +129,10 @@ mod tests {
             waiting: 7,
             networks: Some(Vec::new()),
             destinations: vec![destination],
+            bluetooth: vec![
+                Adapter { why: "Bluetooth: no bluetoothd".into(), ..Adapter::default() },
+                Adapter { name: "hci0".into(), why: "off".into(), ..Adapter::default() },
+            ],
             ..Status::default()
         };
         let overview = Overview {
@@ -153,6 +157,8 @@ mod tests {
             "last upload   4 documents since it was switched on\r\n",
             "clock         2027-01-15, not set by a time server",
             "notice        2 mistakes in waypost.toml",
+            "notice        Bluetooth: no bluetoothd\r\n",
+            "notice        Bluetooth hci0: off\r\n",
         ] {
             assert!(text.contains(expected), "{expected}: {text}");
         }
