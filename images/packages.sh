@@ -13,7 +13,8 @@ set -euo pipefail
 cd "$(dirname "$0")/.."
 here=images
 target=$(realpath -m "${CARGO_TARGET_DIR:-target}")
-cargo=${CARGO:-cargo}
+# Libraries in C are built anew where the time changes, with all that uses them: their compiler is not told it.
+cargo=(env -u SOURCE_DATE_EPOCH "${CARGO:-cargo}")
 declare -A crate_of=([waypost]=waypost-gateway [waypost-phone]=waypost-phone [waypost-destination]=waypost-destination [waypost-kiosk]=waypost-kiosk)
 own=$(dpkg --print-architecture)
 
@@ -68,7 +69,7 @@ export PATH="$target/tools/bin:$PATH"
 
 # The pages are made by a program of this machine's, whichever the packages are for.
 pages=$target/debug/waypost-pages
-[ -n "$is_built" ] || "$cargo" build --locked --quiet -p waypost-pages >&2
+[ -n "$is_built" ] || "${cargo[@]}" build --locked --quiet -p waypost-pages >&2
 
 triple_of() { # architecture
     case $1 in
@@ -83,10 +84,10 @@ for arch in "${archs[@]}"; do
     triple=$(triple_of "$arch")
     # Programs that are linked on a newer Debian than the oldest that they are for do not run there.
     if [ "$arch" = "$own" ] && { [ -n "$is_built" ] || "$here/oldest.sh" --here; }; then
-        [ -n "$is_built" ] || "$cargo" build --locked --quiet --profile "$profile" "${packages[@]}" >&2
+        [ -n "$is_built" ] || "${cargo[@]}" build --locked --quiet --profile "$profile" "${packages[@]}" >&2
         built[$arch]=$target/$folder
     else
-        "$here/cross/cargo.sh" --arch "$arch" build --locked --quiet --profile "$profile" "${packages[@]}" >&2
+        env -u SOURCE_DATE_EPOCH "$here/cross/cargo.sh" --arch "$arch" build --locked --quiet --profile "$profile" "${packages[@]}" >&2
         built[$arch]=$target/$triple/$folder
     fi
 done
