@@ -59,8 +59,9 @@ def run(lab: Lab):
         try:
             wait_until("it is exported to", lambda: (place / "waypost").exists(), 30)
         finally:
-            lab.run("umount", place)
-            lab.run("umount", ready)
+            # It may still be written to.
+            lab.run("umount", "--lazy", place)
+            lab.run("umount", "--lazy", ready)
 
 
 CONNECT = "import socket; socket.socket(socket.AF_UNIX).connect('/run/waypost/control.sock')"
