@@ -43,8 +43,8 @@ if [ -z "${SOURCE_DATE_EPOCH:-}" ]; then
         SOURCE_DATE_EPOCH=$(stat -c %Y CHANGELOG.md)
     fi
 fi
-# mke2fs has a name of its own for it.
-export SOURCE_DATE_EPOCH E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH
+# mke2fs and e2fsck have names of their own for it.
+export SOURCE_DATE_EPOCH E2FSPROGS_FAKE_TIME=$SOURCE_DATE_EPOCH E2FSCK_TIME=$SOURCE_DATE_EPOCH
 
 # Debian, and side by side our programs: the one waits for emulation, the other for the compiler.
 made_of=$(find $here/debian $here/base $here/base.sh $here/base-hook.sh $here/native.sh $here/packages.txt -type f -print0 | LC_ALL=C sort -z | xargs -0 sha256sum | sha256sum | cut -c1-16)

@@ -39,6 +39,7 @@ rm -r "$root/packages" "$root/usr/sbin/policy-rc.d"
 
 # All packages are there that have a part in it.
 version=$(basename "$root"/usr/lib/modules/*)
+find "$root/etc" -exec touch --no-dereference --date="@$SOURCE_DATE_EPOCH" {} +
 inside sh -c "update-initramfs -c -k $version >/dev/null && lsinitramfs /boot/initrd.img-$version" >"$out/initramfs.txt"
 
 # A kiosk is nothing else: what other machines are only shown as examples is in force here.

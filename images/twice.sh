@@ -25,7 +25,8 @@ for part in root.squashfs boot.vfat data.ext4; do
     cmp --silent "$out/first/$part" "$out/second/$part" || { echo "$part differs" >&2 && same=no; }
 done
 if [ $same = no ]; then
-    diff --recursive --brief --no-dereference "$out/first/parts" "$out/second/parts" >&2 || true
+    # It says of each device that it is one.
+    { diff --recursive --brief --no-dereference "$out/first/parts" "$out/second/parts" || true; } | grep -v 'special file' >&2 || true
     exit 1
 fi
 printf '{"built_twice": "the same", "profile": "%s", "commit": "%s", "root": "%s"}\n' "$profile" "$(git -c safe.directory="$PWD" rev-parse HEAD)" "$(sha256sum <"$out/first/root.squashfs" | cut -d' ' -f1)" |
