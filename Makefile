@@ -6,7 +6,7 @@
 #   make test-deb [SCENARIOS="a b"]    packages of this machine's architecture, tried in small Debians
 #   make image [URL=https://…]         the image for Raspberry Pis, into target/image; URL: of the folder where it will be published
 #   make test-image                    that image, tried in an emulated machine
-#   make soak-image [CUTS=100]         the image on an emulated Raspberry Pi 3: power cuts, time to start, built twice; hours
+#   make soak-image [CUTS=100 PAIRS=3]  the image on an emulated Raspberry Pi 3: power cuts, times to start, built twice; hours
 #   make lint                          format, notices, clippy, documentation, all warnings denied
 #   make deny                          licences, bans and sources of all dependencies, by cargo-deny
 #   make bench [FIGURES="a b"]         the figures of docs/performance.md
@@ -81,7 +81,7 @@ soak-image: setup
 	@$(CARGO) build --locked --workspace --all-targets
 	@rm -f "$(BUILT)/image/soak.jsonl"
 	@tests/tools/step.sh "image, built twice" images/twice.sh
-	@WAYPOST_CUTS="$(CUTS)" tests/tools/step.sh "image, soaked" images/run-tests.sh soak_image
+	@WAYPOST_CUTS="$(CUTS)" WAYPOST_PAIRS="$(PAIRS)" tests/tools/step.sh "image, soaked" images/run-tests.sh soak_image
 
 # Our links against bare ones, both in one guest: a JSON object for each figure.
 bench-radio: setup

@@ -304,7 +304,7 @@ fn phones_see_the_kiosk_hardly_later_than_a_board_that_only_starts_is_up() {
 
     // The first boot grows the data partition, moves secrets and makes keys.
     let mut pairs = Vec::new();
-    for round in 0..4 {
+    for round in 0..=number_of("WAYPOST_PAIRS", 3) {
         let mut controller = Process::start(controller(&socket), soak.folder.join("controller.txt")).unwrap();
         controller.wait_for("listening", BOOT).unwrap();
         let mut machine = soak.boot(Some(socket.clone()), &attach);
