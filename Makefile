@@ -76,7 +76,7 @@ test-image: setup
 	@$(CARGO) build --locked --workspace --all-targets
 	@tests/tools/step.sh "image, tried" images/try.sh
 
-# What it prints is kept in target/image/soak.jsonl, a line for every start, which has twenty-five cuts.
+# What it prints is kept in target/image/soak.jsonl, a line for every start, which has twenty cuts.
 soak-image: setup
 	@$(CARGO) build --locked --workspace --all-targets
 	@rm -f "$(BUILT)/image/soak.jsonl"

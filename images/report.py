@@ -44,7 +44,8 @@ def main():
     (folder / f"{NAME}.report.json").write_text(json.dumps(report, indent=1) + "\n")
     sums = [packed, bill, folder / f"{NAME}.report.json"]
     entry, icon = folder / "imager.json", folder / "icon.svg"
-    entry.unlink(missing_ok=True)
+    for old in (entry, icon):
+        old.unlink(missing_ok=True)
     if url:
         shutil.copyfile("images/icon.svg", icon)
         entry.write_text(json.dumps(imager(image, packed, icon, url.rstrip("/"), version, when), indent=1) + "\n")

@@ -28,7 +28,7 @@ const CARD: u64 = 2 << 30;
 const CUT_WITHIN: f64 = 2.0;
 /// The power goes so often within a start. What the last one of them leaves is where the next start begins; what the others would
 /// have left, at their moments, is looked at on this machine.
-const CUTS_OF_A_START: u32 = 25;
+const CUTS_OF_A_START: u32 = 20;
 /// So often the very first start is cut off, which grows the data partition and makes keys, at moments within so long.
 const CUTS_OF_THE_FIRST: u32 = 2;
 const FIRST: Duration = Duration::from_secs(150);

@@ -35,7 +35,8 @@ pub fn extra_unit(name: &str, text: &str) -> String {
 /// What a card is put into.
 pub enum Board {
     /// QEMU's own: fast, with a network, a screen and a watchdog that are no Raspberry Pi's, and the memory that a Zero 2 W has
-    /// beside its screen's. Its clock begins in 1970, as that of boards without one does. Its card is a disk with a cache, which keeps what was flushed.
+    /// beside its screen's. Its clock begins in 1970, as that of boards without one does. Its card is a disk with a cache, which
+    /// keeps what was flushed.
     Virt {
         /// Whether it has a network port.
         has_network: bool,
