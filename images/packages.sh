@@ -116,6 +116,10 @@ for arch in "${archs[@]}"; do
         "$strip" --remove-section=.comment -o "$stage/bin/$program" "${built[$arch]}/$program"
         "$here/oldest.sh" "$stage/bin/$program"
     done
+    for program in "${programs[@]}"; do
+        # Of a version before.
+        rm -f "$out/${program}"_*_"$arch".deb
+    done
     for package in "${crates[@]}"; do
         # It builds nothing: the programs are there. Without compression to speak of where it is for tests.
         cargo-deb -q -p "$package" --locked --no-build --no-strip --target "$triple" --deb-version "$version" \

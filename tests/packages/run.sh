@@ -3,6 +3,7 @@
 # purges them, with a document of a real phone in the store.
 #   tests/packages/run.sh              makes packages of programs in the dev profile first
 #   tests/packages/run.sh --built      of programs as `cargo build --workspace --all-targets` has just left them
+#   tests/packages/run.sh --release    takes those that `make deb` has left; lintian looks at all of them
 #   tests/packages/run.sh --arm64      looks at the packages for arm64 as `make deb` has left them, besides
 #   tests/packages/run.sh … SCENARIO…  only these of scenarios/
 # Needs root: as an ordinary user, `sudo` without a password. Exit status: 0 all passed, 1 not so, 77 where this machine
@@ -20,10 +21,12 @@ leave_out() {
 }
 
 built=()
+is_release=
 arm64=
 while [[ ${1:-} = --* ]]; do
     case $1 in
     --built) built=(--built) ;;
+    --release) is_release=yes ;;
     --arm64) arm64=yes ;;
     *) echo "there is no option $1" >&2 && exit 2 ;;
     esac
@@ -57,9 +60,16 @@ done
 phase=$SECONDS
 kept=$target/packages
 debs=$kept/debs
+own=$(dpkg --print-architecture)
 rm -rf "$debs"
-mkdir -p "$debs/now" "$debs/later"
-images/packages.sh --profile dev "${built[@]}" --arch "$(dpkg --print-architecture)" --out "$debs/now" >/dev/null
+mkdir -p "$debs/now" "$debs/later" "$debs/others"
+if [ -n "$is_release" ]; then
+    cp "$target"/debian/*_"$own".deb "$debs/now/"
+    find "$target/debian" -name '*.deb' ! -name "*_$own.deb" -exec cp -t "$debs/others" {} +
+    [ "$(find "$debs/now" "$debs/others" -name '*.deb' | wc -l)" -ge 8 ] || { echo "make deb has not left eight packages in $target/debian" >&2 && exit 1; }
+else
+    images/packages.sh --profile dev "${built[@]}" --arch "$own" --out "$debs/now" >/dev/null
+fi
 for deb in "$debs"/now/*.deb; do
     "$here/later.sh" "$deb" "$debs/later"
 done

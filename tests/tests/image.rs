@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use waypost_tests::kiosk::{
-    Admin, Board, Card, FAILED, Guide, LOOKED_AT, Machine, Reach, SERIAL, python, tool,
+    Admin, Board, Card, FAILED, Guide, LOOKED_AT, Machine, Reach, SERIAL, mend_data, python, tool,
 };
 use waypost_tests::scenario::{Destination, Phone, content, folder, say, wait_until};
 
@@ -18,6 +18,8 @@ const BOOT: Duration = Duration::from_secs(400);
 const SERVES: &str = "Started waypost.service";
 const IS_UP: &str = "Reached target multi-user.target";
 const CARD: u64 = 2 << 30;
+/// Of what was being written at each power cut, other parts are lost in so many copies of the card.
+const OTHER_CUTS: u32 = 4;
 /// Of the compressed image, in bytes.
 const LARGEST: u64 = 250_000_000;
 /// Seconds from 1970 to the project's first commit.
@@ -25,6 +27,49 @@ const BEGINNING: u64 = 1_770_000_000;
 const MANAGES_MODEMS: &str = "systemctl is-active ModemManager.service || true";
 /// A file that nobody can read.
 const UNREADABLE: &str = "name = \"Clinic\n[[destination]]\n";
+/// As Raspberry Pi Imager 2 writes them, but for the address, which the emulated network would have given.
+const IMAGERS_USER_DATA: &str = "#cloud-config
+hostname: clinic-lira
+manage_etc_hosts: true
+timezone: Africa/Kampala
+user:
+  name: grace
+  shell: /bin/bash
+  lock_passwd: true
+  ssh_authorized_keys:
+    - \"KEY\"
+  sudo: ALL=(ALL) NOPASSWD:ALL
+users:
+  - name: moses
+    groups: [sudo]
+    lock_passwd: false
+    passwd: HASH
+ssh_pwauth: true
+runcmd:
+  - [ systemctl, enable, --now, ssh ]
+";
+const PASSWORD: &str = "a long password";
+/// As `openssl passwd -6` makes it of that.
+const HASH: &str =
+    "$6$waypostkiosk$ijN/FEBAqHD7JoQ7tkYRDVCBcI.uuaQzUZbdbrqQaBT3rvSn/oU02OUsxlL29irzWK9tvZ.VJ9DX98IEQ9fja.";
+const IMAGERS_NETWORK: &str = "network:
+  version: 2
+  ethernets:
+    eth0:
+      addresses: [10.0.2.15/24]
+      routes:
+        - to: default
+          via: 10.0.2.2
+      optional: true
+  wifis:
+    wlan0:
+      dhcp4: true
+      regulatory-domain: \"UG\"
+      access-points:
+        \"ClinicNet\":
+          password: \"0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef\"
+      optional: true
+";
 
 #[test]
 fn the_guide_has_an_admin_do_five_things_at_most() {
@@ -45,6 +90,15 @@ impl Kiosk {
     fn boot(&mut self, has_network: bool) -> Machine {
         self.boots += 1;
         Machine::boot(&self.card, &Board::Virt { has_network }, &self.reach, &self.logs, self.boots)
+    }
+
+    /// The power goes. Wherever it would have left the card otherwise, the next start makes its data sound.
+    fn cut(&mut self, machine: Machine) {
+        let folder = folder();
+        for _ in 0..OTHER_CUTS {
+            self.card.left_by_cut().mended_data(&folder.path().join("data"));
+        }
+        machine.cut(&mut self.card);
     }
 
     fn run(&self, machine: &Machine, command: &str) -> String {
@@ -77,15 +131,15 @@ fn a_kiosk_takes_one_file_and_documents_and_delivers_them_after_three_power_cuts
 
     // What an admin may forget, or do wrong.
     it_comes_up_without_a_file(&mut kiosk);
+    it_is_as_imager_has_set_it_up(&mut kiosk, &folder.path().join("imager"));
     it_comes_up_with_one_that_nobody_can_read(&mut kiosk);
 
     // Actions 2 to 5.
-    guide.configure(&kiosk.card, &destination, &kiosk.admin, &kiosk.reach);
     // This one kiosk is elsewhere.
-    let text = kiosk.card.read("waypost.toml").expect("it was just written");
-    kiosk
-        .card
-        .write("waypost.toml", &format!("{text}\n[kiosk.\"{SERIAL}\"]\ntime_zone = \"Africa/Lusaka\"\n"));
+    let section = format!("\n[kiosk.\"{SERIAL}\"]\ntime_zone = \"Africa/Lusaka\"\n");
+    guide.configure(&kiosk.card, &destination, &kiosk.admin, &kiosk.reach, &section);
+    // Its networks, with a password that stays readable, are in the file now.
+    kiosk.card.remove("network-config");
     destination.start();
     let mut machine = kiosk.boot(true);
     machine.wait_for(SERVES, BOOT);
@@ -114,15 +168,18 @@ fn a_kiosk_takes_one_file_and_documents_and_delivers_them_after_three_power_cuts
     let (form, photo, late) = (content(1, 1_000), content(2, 1_000_000), content(3, 2_000));
     phone.add(&[("form", &form), ("photo", &photo)]);
     assert_eq!(phone.sync()["transferred"], 2);
-    machine.cut(&mut kiosk.card);
+    kiosk.cut(machine);
 
     // In the middle of the start.
     let good = kiosk.card.read("waypost.toml").expect("the file is there");
     assert!(good.contains("\"(kept)\"") && !good.contains(destination.token()), "{good}");
+    let lines_like = |pattern: &str| lines_like(pattern, &kiosk.card, folder.path());
+    assert!(lines_like("^#password = \"the password\"") > 0, "the example has such lines");
+    assert_eq!((lines_like("^password = \"the password\""), lines_like(destination.token())), (0, 0));
     kiosk.card.write("waypost.toml", UNREADABLE);
     let mut machine = kiosk.boot(true);
     machine.wait_for("Mounted data.mount", BOOT);
-    machine.cut(&mut kiosk.card);
+    kiosk.cut(machine);
 
     // Right after a document was taken; what was configured before still holds.
     let mut machine = kiosk.boot(true);
@@ -131,7 +188,7 @@ fn a_kiosk_takes_one_file_and_documents_and_delivers_them_after_three_power_cuts
     wait_until_transferred(&phone, 1);
     let errors = kiosk.card.read("waypost-errors.txt").expect("what is wrong is said beside the file");
     assert!(errors.contains("not TOML") && errors.contains("runs as it did before"), "{errors}");
-    machine.cut(&mut kiosk.card);
+    kiosk.cut(machine);
 
     // What was acknowledged is there, and goes out when a way out is there.
     let good = format!("{good}\n[[network]]\nmobile = \"internet\"\n");
@@ -148,12 +205,14 @@ fn a_kiosk_takes_one_file_and_documents_and_delivers_them_after_three_power_cuts
     machine.wait_for(IS_UP, BOOT);
     machine.wait_for_ssh(&kiosk.admin, &kiosk.reach, BOOT);
     assert_eq!(kiosk.run(&machine, MANAGES_MODEMS).trim(), "active", "a mobile network is configured");
+    let connections = kiosk.run(&machine, "nmcli --terse --fields TYPE connection show");
+    assert!(connections.contains("gsm"), "{connections}");
     let failed = kiosk.run(&machine, "systemctl --failed --no-legend --plain");
     assert_eq!(failed.trim(), "", "units have failed");
     its_card_tells_of_the_upload(&kiosk, &machine);
     let later: u64 = kiosk.run(&machine, "date +%s").trim().parse().unwrap();
     assert!(later >= time, "the clock went back with the power: {time} to {later}");
-    machine.cut(&mut kiosk.card);
+    kiosk.cut(machine);
     assert_eq!(kiosk.card.digest(2), root, "the root is as it was flashed");
     assert_eq!(kiosk.card.read("waypost-errors.txt"), None);
     assert_eq!(kiosk.card.read("waypost.toml"), Some(good));
@@ -168,7 +227,7 @@ fn it_comes_up_without_a_file(kiosk: &mut Kiosk) {
     let status = wait_for_text(&machine, &kiosk.card, "waypost-status.txt");
     let errors = wait_for_text(&machine, &kiosk.card, "waypost-errors.txt");
     has_no_failed_units(&mut machine);
-    machine.cut(&mut kiosk.card);
+    kiosk.cut(machine);
     for said in ["no documents are taken", "waypost-cdef01", SERIAL, "\r\nversion", "\r\nclock"] {
         assert!(status.contains(said), "{said}: {status}");
     }
@@ -179,13 +238,47 @@ fn it_comes_up_without_a_file(kiosk: &mut Kiosk) {
     assert!(grown > small * 4, "the data partition has grown: {small} to {grown}");
 }
 
+/// With cloud-init's files and no other, of which `user-data` stays on the card from then on.
+fn it_is_as_imager_has_set_it_up(kiosk: &mut Kiosk, folder: &Path) {
+    fs::create_dir(folder).unwrap();
+    let grace = Admin::make_as(folder, "grace");
+    let moses = Admin::with_password(folder, "moses", PASSWORD);
+    let user_data = IMAGERS_USER_DATA.replace("KEY", &grace.public).replace("HASH", HASH);
+    kiosk.card.write("user-data", &user_data);
+    kiosk.card.write("network-config", IMAGERS_NETWORK);
+    let mut machine = kiosk.boot(true);
+    machine.wait_for(SERVES, BOOT);
+    machine.wait_for_ssh(&grace, &kiosk.reach, BOOT);
+    // As root, by her right to use sudo.
+    let there = |command: &str| machine.run(&grace, &kiosk.reach, command);
+    assert_eq!(there("hostname").trim(), "clinic-lira");
+    assert!(there("date").contains("EAT"), "the time zone is Kampala's");
+    let address = there("ip -4 address show eth0");
+    assert!(address.contains("10.0.2.15/24") && !address.contains("dynamic"), "{address}");
+    let connections = there("nmcli --terse --fields TYPE connection show");
+    assert!(connections.contains("802-11-wireless"), "{connections}");
+    there("systemctl start waypost-kiosk-status.service");
+    assert!(there("cat /boot/firmware/waypost-status.txt").contains("clinic-lira"));
+    let typed = format!("echo '{PASSWORD}' | sudo --stdin id --user --name");
+    assert_eq!(machine.type_there(&moses, &kiosk.reach, &typed).trim(), "root");
+    let as_admin = machine.try_run(&kiosk.admin, &kiosk.reach, "true");
+    has_no_failed_units(&mut machine);
+    kiosk.cut(machine);
+    let why = String::from_utf8_lossy(&as_admin.stderr);
+    assert!(why.contains("Permission denied"), "there is nobody else: {why}");
+    let errors = kiosk.card.read("waypost-errors.txt").expect("that there is no destination is said");
+    assert!(!errors.contains("user-data"), "{errors}");
+    let notes: Vec<_> = errors.lines().filter(|line| line.contains("network-config")).collect();
+    assert!(matches!(notes[..], [note] if note.contains("stays readable on this card")), "{errors}");
+}
+
 fn it_comes_up_with_one_that_nobody_can_read(kiosk: &mut Kiosk) {
     kiosk.card.write("waypost.toml", UNREADABLE);
     let mut machine = kiosk.boot(true);
     machine.wait_for(SERVES, BOOT);
     machine.wait_for("Finished waypost-kiosk-status", BOOT);
     has_no_failed_units(&mut machine);
-    machine.cut(&mut kiosk.card);
+    kiosk.cut(machine);
     let errors = kiosk.card.read("waypost-errors.txt").expect("what is wrong is said beside the file");
     for said in ["line 1", "not TOML", "runs as it did before", SERIAL] {
         assert!(errors.contains(said), "{said}: {errors}");
@@ -243,6 +336,7 @@ fn it_pairs(kiosk: &Kiosk, machine: &Machine, guide: &Guide, phone: &Phone) {
 fn it_joins_the_wifi(kiosk: &Kiosk, machine: &Machine) {
     let joined = machine.run_script(&kiosk.admin, &kiosk.reach, &tool("access-point.sh"));
     assert!(joined.contains("SSID: ClinicNet") && joined.contains("address: 10.77.0."), "{joined}");
+    assert!(joined.contains("Power save: off"), "it is on the mains: {joined}");
     assert!(joined.contains("p2p-wlan0-0:unmanaged"), "Wi-Fi Direct is the gateway's: {joined}");
     let ask = |user: &str| {
         let ask = "busctl get-property fi.w1.wpa_supplicant1 /fi/w1/wpa_supplicant1 fi.w1.wpa_supplicant1 Interfaces";
@@ -257,8 +351,9 @@ fn it_joins_the_wifi(kiosk: &Kiosk, machine: &Machine) {
 
 /// The gateway does not know what the kiosk has kept: `waypost support` looks there.
 fn its_bundle_for_support_has_no_secrets(kiosk: &Kiosk, machine: &Machine, destination: &Destination) {
-    kiosk.run(machine, "waypost support /run/support.tar.gz");
-    let text = kiosk.run(machine, "tar -xzOf /run/support.tar.gz");
+    kiosk.run(machine, "waypost support help.tar.gz");
+    // Who asked for it may take it away.
+    let text = kiosk.typed(machine, "tar -xzOf help.tar.gz");
     for there in ["Clinic Mbale", "ministry", "ClinicNet", "waypost-kiosk"] {
         assert!(text.contains(there), "{there} is not in the bundle");
     }
@@ -335,6 +430,56 @@ fn what_is_beside_the_image_says_what_it_is() {
     }
 }
 
+/// Of its two sectors one is old, where the power went; or the card has lost a byte of it.
+#[test]
+#[ignore = "it needs an image: make test-image"]
+fn a_superblock_that_is_wrong_costs_no_file() {
+    let folder = folder();
+    let (old, new) = (folder.path().join("old"), folder.path().join("new"));
+    fs::write(folder.path().join("document"), content(1, 100_000)).unwrap();
+    let debugfs = |requests: &str, file: &Path| {
+        let ran = Command::new("debugfs")
+            .args(["-w", "-R", requests])
+            .arg(file)
+            .current_dir(folder.path())
+            .output()
+            .unwrap();
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        String::from_utf8(ran.stdout).unwrap()
+    };
+    let made =
+        Command::new("mke2fs").args(["-q", "-F", "-t", "ext4", "-b", "4096"]).arg(&old).arg("400M").status();
+    assert!(made.unwrap().success());
+    debugfs("write document first", &old);
+    fs::copy(&old, &new).unwrap();
+    for file in 0..10 {
+        debugfs(&format!("write document {file}"), &new);
+    }
+    let (old, new) = (fs::read(old).unwrap(), fs::read(new).unwrap());
+    let has_all = |file: &Path| {
+        let files = debugfs("ls -p /", file).lines().filter(|line| line.contains("/100644/")).count();
+        assert_eq!(files, 11);
+    };
+    let file = folder.path().join("data");
+    for sector in [2, 3] {
+        let mut torn = new.clone();
+        let sector = sector * 512..(sector + 1) * 512;
+        assert_ne!(torn[sector.clone()], old[sector.clone()]);
+        torn[sector.clone()].copy_from_slice(&old[sector]);
+        fs::write(&file, torn).unwrap();
+        let said = mend_data(&file);
+        assert!(said.contains("taken from the journal") && !said.contains("backup"), "{said}");
+        has_all(&file);
+    }
+    // How many blocks there are: with a checksum that fits, e2fsck would end.
+    let mut wrong = new;
+    wrong[1028] ^= 1;
+    fs::write(&file, wrong).unwrap();
+    let said = mend_data(&file);
+    assert!(said.contains("a backup is taken"), "{said}");
+    has_all(&file);
+}
+
 /// The folder that the image was built in.
 fn image() -> PathBuf {
     std::env::var_os("WAYPOST_IMAGE").expect("WAYPOST_IMAGE is the folder with the image").into()
@@ -362,9 +507,11 @@ fn flash(guide: &Guide, folder: &Path) -> Card {
 fn looks_as_it_should(there: &dyn Fn(&str) -> String) {
     assert_eq!(there("systemctl --failed --no-legend --plain").trim(), "", "units have failed");
     assert_eq!(there("hostname").trim(), "clinic-mbale");
-    for timer in ["waypost-kiosk-status.timer", "waypost-clock.timer"] {
+    for timer in ["waypost-kiosk-status.timer", "waypost-clock.timer", "waypost-wifi.timer"] {
         assert_eq!(there(&format!("systemctl is-active {timer}")).trim(), "active");
     }
+    // Once: every unit that is started wants it.
+    assert_eq!(there("systemctl is-active waypost-grow.service").trim(), "active");
     assert!(there("date").contains("CAT"), "the time zone is Lusaka's, by the kiosk's own section");
     let now: u64 = there("date +%s").trim().parse().unwrap();
     assert!(now >= BEGINNING, "the clock is not behind the image: {now}");
@@ -388,7 +535,7 @@ fn looks_as_it_should(there: &dyn Fn(&str) -> String) {
     let boots =
         there("journalctl --list-boots --no-pager").lines().filter(|line| !line.contains("IDX")).count();
     assert!(boots >= 3, "the journal has the boots before: {boots}");
-    assert!(there("nmcli --terse --fields STATE general").contains("connected"));
+    assert!(there("nmcli --terse --fields STATE general").starts_with("connected"));
     assert_eq!(there(MANAGES_MODEMS).trim(), "inactive", "no mobile network is configured");
     let screen = there("cat /dev/vcs1");
     assert!(screen.contains("Clinic Mbale") && screen.contains("eth0 10.0.2.15"), "{screen}");
@@ -408,6 +555,15 @@ fn has_no_failed_units(machine: &mut Machine) {
     for sign in [FAILED, "[FAILED]", "[DEPEND]", "[ TIME ]"] {
         assert!(!console.contains(sign), "{console}");
     }
+}
+
+/// How many lines of the boot partition, also where no file is any more, are like this.
+fn lines_like(pattern: &str, card: &Card, folder: &Path) -> u32 {
+    let partition = folder.join("boot");
+    card.copy_partition(1, &partition);
+    let ran = Command::new("grep").args(["--text", "--count", "--regexp", pattern]).arg(&partition).output();
+    fs::remove_file(partition).unwrap();
+    String::from_utf8(ran.unwrap().stdout).unwrap().trim().parse().unwrap()
 }
 
 /// A text on the card that the kiosk writes when it has come up.

@@ -2,6 +2,7 @@
 //! how soon after power-on phones see it. `make soak-image` builds the image and runs this, for hours.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -37,7 +38,7 @@ const STARTS_TO_DELIVERY: u32 = 3;
 /// How much later than a bare board is up the kiosk may advertise.
 const MOST: f64 = 1.5;
 /// What the image would start of ours.
-const OURS: [&str; 9] = [
+const OURS: [&str; 10] = [
     "waypost-clock.timer",
     "waypost.service",
     "waypost-grow.service",
@@ -47,6 +48,7 @@ const OURS: [&str; 9] = [
     "waypost-kiosk-status.timer",
     "waypost-modems.service",
     "waypost-ssh-key.service",
+    "waypost-wifi.timer",
 ];
 
 struct Soak {
@@ -80,7 +82,7 @@ fn soak(destination: &Destination, folder: &Path) -> Soak {
     std::fs::create_dir_all(&logs).unwrap();
     let card = Card::flash(&image().join("waypost-arm64.img"), CARD);
     let (reach, admin) = (Reach::to(destination.backhaul.address()), Admin::make(folder));
-    Guide::read().configure(&card, destination, &admin, &reach);
+    Guide::read().configure(&card, destination, &admin, &reach, "");
     Soak { folder: logs, card, reach, admin, boots: 0 }
 }
 
@@ -213,10 +215,7 @@ const TORN: &str = " was corrupt, replay was aborted.";
 fn has_all(card: &Card, told: &BTreeMap<String, String>) {
     let folder = folder();
     let data = folder.path().join("data");
-    card.copy_partition(4, &data);
-    let ran = Command::new("e2fsck").arg("-fy").arg(&data).output().unwrap();
-    let said = String::from_utf8_lossy(&ran.stdout);
-    assert!(ran.status.code().is_some_and(|code| code <= 1), "{said}");
+    let said = card.mended_data(&data);
     // The last transaction, whose commit block was being written: of eight sectors some were. Nobody was told that it is stored.
     let (torn, said): (Vec<&str>, Vec<&str>) =
         said.lines().partition(|line| line.starts_with("Journal transaction ") && line.ends_with(TORN));
@@ -225,9 +224,11 @@ fn has_all(card: &Card, told: &BTreeMap<String, String>) {
     for bad in ["INCONSISTENCY", "corrupt", "claimed", "nattached", "nvalid"] {
         assert!(!said.contains(bad), "{said}");
     }
-    let dump = format!("rdump /waypost {}", folder.path().display());
+    let dump = format!("rdump /waypost /kiosk {}", folder.path().display());
     let ran = Command::new("debugfs").arg("-R").arg(dump).arg(&data).output().unwrap();
     assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+    has_its_configuration(&folder.path().join("kiosk"));
+    is_a_sound_fat(card, folder.path());
     let look = |arguments: &[&str]| {
         let mut command = Command::new(program("waypost"));
         command.arg("--json").arg("--store").arg(folder.path().join("waypost/store")).args(arguments);
@@ -241,6 +242,32 @@ fn has_all(card: &Card, told: &BTreeMap<String, String>) {
     }
     let text = card.read("waypost.toml").expect("the file is there");
     assert!(text.contains("name = \"Clinic Mbale\"") && text.contains("\"(kept)\""), "{text}");
+}
+
+/// A whole generation holds, and what is not in the file any more is kept.
+fn has_its_configuration(kiosk: &Path) {
+    let read =
+        |path: &Path| fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+    let current = kiosk.join(fs::read_link(kiosk.join("current")).unwrap());
+    for name in ["settings.json", "made-of.json"] {
+        serde_json::from_str::<Value>(&read(&current.join(name))).unwrap();
+    }
+    assert!(fs::read_dir(current.join("gateway.d")).unwrap().count() > 0, "the gateway has its drop-in");
+    let secrets = read(&kiosk.join("secrets.toml"));
+    assert!(secrets.contains("the password"), "{secrets}");
+}
+
+/// It has no journal: what was being written may be clusters that are nobody's, never a file that has lost some, nor two that
+/// share one.
+fn is_a_sound_fat(card: &Card, folder: &Path) {
+    let partition = folder.join("boot");
+    card.copy_partition(1, &partition);
+    let ran = Command::new("fsck.fat").args(["-n", "-v"]).arg(&partition).output().unwrap();
+    let said = String::from_utf8_lossy(&ran.stdout);
+    assert!(said.contains("Checking for unused clusters"), "it came to its end: {said}");
+    for bad in ["share clusters", "Circular", "Contains a", "ad file name", "Truncating"] {
+        assert!(!said.contains(bad), "{said}");
+    }
 }
 
 /// What the phone was told is stored, by name, with its id.

@@ -5,10 +5,11 @@
 
 use std::fs::{self, OpenOptions};
 use std::io::{self, BufRead as _, BufReader, BufWriter, Read as _, Write as _};
-use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 
 use nix::sys::statfs::{FsType, MSDOS_SUPER_MAGIC, fstatfs};
+use nix::unistd::geteuid;
 use serde::{Deserialize, Serialize};
 use waypost_bundle::{Bundle, Folder};
 use waypost_node::{identity, secret_key};
@@ -291,7 +292,32 @@ fn put_key(path: &Path, digits: &str, key: &PeerKey) -> io::Result<()> {
     let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&beside)?;
     file.write_all(digits.as_bytes())?;
     file.write_all(b"\n")?;
+    // Root may do this for a gateway that has a user of its own.
+    if geteuid().is_root() {
+        let owner = fs::metadata(folder)?;
+        fchown(&file, Some(owner.uid()), Some(owner.gid()))?;
+    }
     file.sync_all()?;
     fs::rename(&beside, path)?;
     fs::File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::chown;
+
+    use super::*;
+
+    #[test]
+    fn a_key_that_root_puts_is_the_one_of_whose_folder_it_is_in() {
+        let folder = tempfile::tempdir().unwrap();
+        if geteuid().is_root() {
+            chown(folder.path(), Some(4_242), Some(4_243)).unwrap();
+        }
+        let (path, digits) = (folder.path().join("identity.key"), "01".repeat(32));
+        put_key(&path, &digits, &public(&digits).unwrap()).unwrap();
+        let (own, above) = (fs::metadata(&path).unwrap(), fs::metadata(folder.path()).unwrap());
+        assert_eq!((own.uid(), own.gid()), (above.uid(), above.gid()));
+        assert_eq!(own.mode() & 0o777, 0o600);
+    }
 }

@@ -5,7 +5,7 @@ use std::fs::{self, File};
 use std::io::{self, IsTerminal as _, Read as _, Seek as _, SeekFrom, Write as _};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use indicatif::{ProgressBar, ProgressStyle};
 use tempfile::TempDir;
 
@@ -26,12 +26,7 @@ impl Rescue {
     /// Copies the store in `store`, with its key, which lies beside it unless `key` says where.
     pub(super) fn copy(store: &Path, key: Option<&Path>, work: Option<&Path>) -> anyhow::Result<Self> {
         let database = store.join("data.mdb");
-        if !database.exists() {
-            bail!(
-                "there is no store in {}: name the folder that has data.mdb, on the card `waypost/store`",
-                store.display()
-            );
-        }
+        fs::metadata(&database).map_err(|error| not_there(store, &error))?;
         let key = key.map_or_else(|| beside(store, "store.key"), |key| Ok(key.to_owned()))?;
         let mut builder = tempfile::Builder::new();
         builder.prefix("waypost-store-");
@@ -69,6 +64,20 @@ impl Rescue {
     /// Its configuration.
     pub(super) fn config(&self) -> PathBuf {
         self.folder.path().join("gateway.toml")
+    }
+}
+
+/// Why a store cannot be read, and what to do. On a kiosk's card it is its gateway's alone.
+fn not_there(store: &Path, error: &io::Error) -> anyhow::Error {
+    let store = store.display();
+    match error.kind() {
+        io::ErrorKind::NotFound => anyhow!(
+            "there is no store in {store}: name the folder that has data.mdb, on the card `waypost/store`"
+        ),
+        io::ErrorKind::PermissionDenied => {
+            anyhow!("you may not look into {store}: run this as root, with sudo")
+        }
+        _ => anyhow!("{store} cannot be read: {error}; see whether the card is mounted"),
     }
 }
 
@@ -126,4 +135,18 @@ fn read_at(file: &mut File, at: u64, buffer: &mut [u8]) -> io::Result<()> {
 fn write_at(file: &mut File, at: u64, bytes: &[u8]) -> io::Result<()> {
     file.seek(SeekFrom::Start(at))?;
     file.write_all(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_store_that_is_not_there_is_told_from_one_that_may_not_be_read() {
+        let store = Path::new("/media/card/waypost/store");
+        let said = |kind: io::ErrorKind| not_there(store, &kind.into()).to_string();
+        assert!(said(io::ErrorKind::NotFound).contains("there is no store in /media/card/waypost/store"));
+        assert!(said(io::ErrorKind::PermissionDenied).ends_with("run this as root, with sudo"));
+        assert!(said(io::ErrorKind::InvalidData).contains("see whether the card is mounted"));
+    }
 }

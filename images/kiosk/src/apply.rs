@@ -27,8 +27,6 @@ const SECRETS: &str = "/var/lib/waypost-kiosk/secrets.toml";
 const MADE_OF: &str = "made-of.json";
 /// What Windows' editors make of the boot file's name.
 const HIDDEN_NAME: &str = "waypost.toml.txt";
-const GONE: &str =
-    "there is no waypost.toml any more; put it back, or one that holds only a # to start over with defaults";
 const BLANK: &str = "waypost.toml is empty, perhaps because the card was taken out too early; copy the file again and eject the \
                      card before it is taken out; to start over with defaults, write a file that holds only a #";
 const FORGETS: &str = "the card's data partition is not there, so that nothing can be kept: this start goes by the files as they \
@@ -69,13 +67,45 @@ pub struct Applied {
 pub struct Read {
     plan: Plan,
     kept: Kept,
-    has_boot_file: bool,
+    there: There,
     forgets: bool,
 }
 
-#[derive(serde::Serialize, serde::Deserialize)]
-struct MadeOf {
+/// Which of the boot partition's files there are, or were.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(default)]
+struct There {
     boot_file: bool,
+    user_data: bool,
+    network_config: bool,
+}
+
+impl There {
+    fn of(files: &Files) -> Self {
+        There {
+            boot_file: files.boot_file.is_some(),
+            user_data: files.user_data.is_some(),
+            network_config: files.network_config.is_some(),
+        }
+    }
+
+    /// The first file that was there and is missed now: a card that lost its file is not a kiosk that was meant to forget
+    /// everything. With a boot file, what it says and what is beside it is all there shall be.
+    fn missed(self, before: There) -> Option<&'static str> {
+        let pairs = [
+            (BOOT_FILE, self.boot_file, before.boot_file),
+            (USER_DATA, self.user_data, before.user_data),
+            (NETWORK_CONFIG, self.network_config, before.network_config),
+        ];
+        let gone = pairs.into_iter().find(|(_, is_there, was_there)| *was_there && !is_there);
+        gone.filter(|_| !self.boot_file).map(|(name, ..)| name)
+    }
+}
+
+#[derive(PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+struct MadeOf {
+    #[serde(flatten)]
+    there: There,
     digest: String,
 }
 
@@ -105,16 +135,22 @@ pub fn read(disk: &dyn Disk, boot: &BootPartition, machine: &Machine) -> Read {
     let beside = |name: &str| disk.read(&boot.path(name), MAX_FILE).map_err(|error| error.to_string());
     let mut plan = plan(&files, &beside, &kept, machine);
     let can_be_read = unreadable.iter().all(|problem: &Problem| !is_about(problem, BOOT_FILE));
-    let had_one = current_made_of(disk).is_some_and(|made_of| made_of.boot_file);
-    let is_missed = files.boot_file.is_none() && had_one && can_be_read;
-    if is_missed {
-        // A card that lost its file is not a kiosk that was meant to forget everything.
+    let there = There::of(&files);
+    let before = current_made_of(disk).map(|made_of| made_of.there).unwrap_or_default();
+    let missed = there.missed(before).filter(|_| can_be_read);
+    if missed.is_some() {
         plan.wanted = None;
         // Remarks are about what would be without it.
         plan.problems.retain(|problem| problem.severity > Severity::Warning);
     }
-    let missing = if is_blank { Some(BLANK) } else { is_missed.then_some(GONE) };
-    plan.problems.splice(..0, missing.map(|message| Problem::new(Severity::Error, None, None, message)));
+    let gone = |name: &str| {
+        let one = if name == BOOT_FILE { "one" } else { "a waypost.toml" };
+        format!(
+            "there is no {name} any more; put it back, or {one} that holds only a # to start over with defaults"
+        )
+    };
+    let missing = if is_blank { Some(BLANK.to_owned()) } else { missed.map(gone) };
+    plan.problems.splice(..0, missing.map(|message| Problem::new(Severity::Error, None, None, &message)));
     if !unreadable.is_empty() {
         plan.wanted = None;
         plan.problems.splice(..0, unreadable);
@@ -135,7 +171,7 @@ pub fn read(disk: &dyn Disk, boot: &BootPartition, machine: &Machine) -> Read {
     if forgets {
         plan.problems.insert(0, Problem::new(Severity::Error, None, None, FORGETS));
     }
-    Read { plan, kept, has_boot_file: files.boot_file.is_some(), forgets }
+    Read { plan, kept, there, forgets }
 }
 
 /// The secrets that are kept. Ones that cannot be read are another thing than none: a card that is dying may read them next time.
@@ -162,12 +198,12 @@ pub fn apply(
     machine: &Machine,
     read: Read,
 ) -> Result<Applied, ApplyError> {
-    let Read { plan: Plan { problems, mut wanted, .. }, kept, has_boot_file, forgets } = read;
+    let Read { plan: Plan { problems, mut wanted, .. }, kept, there, forgets } = read;
     if forgets {
         // The only place of what is in the file is the file.
         let holds = if wanted.is_some() { Holds::TheRest } else { Holds::Defaults };
-        let said = errors::text(&problems, holds, machine).map(String::into_bytes);
-        let unwritten = boot.change(disk, &[Change { name: ERRORS.to_owned(), content: said }]).err();
+        let said = errors::text(&problems, holds, machine);
+        let unwritten = boot.change(disk, &[Change::plain(ERRORS, said)]).err();
         return Ok(Applied { problems, holds, is_new: false, is_forgotten: true, unwritten });
     }
     disk.make_folder(STATE, Readers::All).map_err(failed(STATE))?;
@@ -187,7 +223,11 @@ pub fn apply(
             replace(disk, SECRETS, text.as_bytes(), Readers::Root).map_err(failed(SECRETS))?;
         }
         let without = wanted.without_secrets.take().map(String::into_bytes);
-        changes.extend(without.map(|content| Change { name: BOOT_FILE.to_owned(), content: Some(content) }));
+        changes.extend(without.map(|content| Change {
+            name: BOOT_FILE.to_owned(),
+            content: Some(content),
+            had_secrets: true,
+        }));
     }
     let wanted = match (wanted, &made_of) {
         (Some(wanted), _) => Some(wanted),
@@ -195,17 +235,15 @@ pub fn apply(
         (None, None) => defaults(machine),
     };
     if let Some(wanted) = wanted {
-        let new =
-            MadeOf { boot_file: has_boot_file && holds == Holds::TheRest, digest: wanted.digest.clone() };
-        let is_same = |old: &MadeOf| old.digest == new.digest && old.boot_file == new.boot_file;
-        if !made_of.as_ref().is_some_and(is_same) {
+        let there = if holds == Holds::TheRest { there } else { There::default() };
+        let new = MadeOf { there, digest: wanted.digest.clone() };
+        if made_of.as_ref() != Some(&new) {
             write_generation(disk, &wanted.files, &new).map_err(failed(GENERATIONS))?;
             is_new = true;
         }
     }
     tidy(disk).map_err(failed(GENERATIONS))?;
-    let said = errors::text(&problems, holds, machine).map(String::into_bytes);
-    changes.push(Change { name: ERRORS.to_owned(), content: said });
+    changes.push(Change::plain(ERRORS, errors::text(&problems, holds, machine)));
     let unwritten = boot.change(disk, &changes).err();
     Ok(Applied { problems, holds, is_new, is_forgotten: false, unwritten })
 }
@@ -297,13 +335,11 @@ fn write_generation(disk: &mut dyn Disk, files: &[File], made_of: &MadeOf) -> io
     disk.flush(STATE)
 }
 
-/// Removes generations but the one that holds and the one before it.
+/// Removes generations but the one that holds: what was before has secrets that may not hold any more.
 fn tidy(disk: &mut dyn Disk) -> io::Result<()> {
     let current = current_number(disk);
     for name in disk.list(GENERATIONS).unwrap_or_default() {
-        let number: Option<u32> = name.parse().ok();
-        let stays = number.is_some_and(|number| number == current || number.saturating_add(1) == current);
-        if !stays {
+        if name.parse() != Ok(current) {
             disk.remove(&format!("{GENERATIONS}/{name}"))?;
         }
     }

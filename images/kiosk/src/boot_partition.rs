@@ -7,7 +7,7 @@ use std::process::Command;
 
 use nix::fcntl::{Flock, FlockArg};
 
-use crate::disk::{Disk, Readers, read_if_there, replace};
+use crate::disk::{Disk, Readers, read_if_there, replace, replace_secrets};
 
 /// A change of a file at the top of the partition.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -16,6 +16,15 @@ pub struct Change {
     pub name: String,
     /// What shall be in it; absent: it shall be gone.
     pub content: Option<Vec<u8>>,
+    /// Whether what was in it shall not be found in the free space either.
+    pub had_secrets: bool,
+}
+
+impl Change {
+    /// A change of a file that never has secrets.
+    pub fn plain(name: &str, content: Option<String>) -> Self {
+        Change { name: name.to_owned(), content: content.map(String::into_bytes), had_secrets: false }
+    }
 }
 
 /// Where the partition is mounted, and how it is made writable.
@@ -50,6 +59,7 @@ impl BootPartition {
         for change in due {
             let path = self.path(&change.name);
             match &change.content {
+                Some(content) if change.had_secrets => replace_secrets(disk, &path, content, Readers::All)?,
                 Some(content) => replace(disk, &path, content, Readers::All)?,
                 None => {
                     disk.remove(&path)?;

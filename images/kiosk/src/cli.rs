@@ -191,7 +191,7 @@ fn write_status(args: &Args, waypost: &Path) -> anyhow::Result<()> {
     if !status::is_due(before.as_deref(), &text, since) {
         return Ok(());
     }
-    let change = Change { name: STATUS.to_owned(), content: Some(text.into_bytes()) };
+    let change = Change::plain(STATUS, Some(text));
     boot.change(&mut disk, &[change]).with_context(|| format!("{STATUS} cannot be written"))?;
     let Some(uptime) = uptime else { return Ok(()) };
     disk.make_folder(RUN, Readers::All)?;

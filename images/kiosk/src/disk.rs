@@ -55,6 +55,11 @@ pub trait Disk {
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()>;
     /// Removes a file, link, or folder with all that is in it; no error where nothing is.
     fn remove(&mut self, path: &str) -> io::Result<()>;
+    /// Puts a file in the place of another, durably, and then overwrites what the other had, where that is possible: it would
+    /// be found in the free space.
+    fn rename_over_secrets(&mut self, from: &str, to: &str) -> io::Result<()> {
+        rename_durably(self, from, to)
+    }
 }
 
 /// Whether something is there: absent is another thing than unreadable.
@@ -68,14 +73,29 @@ pub fn read_if_there(disk: &dyn Disk, path: &str, most: usize) -> io::Result<Opt
 
 /// Writes a file by way of a new one beside it, so that at every moment either the old content is there or the new.
 pub fn replace(disk: &mut dyn Disk, path: &str, content: &[u8], readers: Readers) -> io::Result<()> {
+    let new = write_beside(disk, path, content, readers)?;
+    rename_durably(disk, &new, path)
+}
+
+/// As [`replace`], of a file whose old content has secrets.
+pub fn replace_secrets(disk: &mut dyn Disk, path: &str, content: &[u8], readers: Readers) -> io::Result<()> {
+    let new = write_beside(disk, path, content, readers)?;
+    disk.rename_over_secrets(&new, path)
+}
+
+fn write_beside(disk: &mut dyn Disk, path: &str, content: &[u8], readers: Readers) -> io::Result<String> {
     let new = format!("{path}.new");
     disk.remove(&new)?;
     disk.write(&new, content, readers)?;
     disk.flush(&new)?;
-    disk.rename(&new, path)?;
+    Ok(new)
+}
+
+fn rename_durably<D: Disk + ?Sized>(disk: &mut D, from: &str, to: &str) -> io::Result<()> {
+    disk.rename(from, to)?;
     // On FAT the new name has no size until the file itself is flushed again.
-    disk.flush(path)?;
-    disk.flush(folder_of(path))
+    disk.flush(to)?;
+    disk.flush(folder_of(to))
 }
 
 /// The folder that a file is in.
@@ -187,6 +207,20 @@ impl Disk for RealDisk {
 
     fn rename(&mut self, from: &str, to: &str) -> io::Result<()> {
         fs::rename(self.path(from), self.path(to))
+    }
+
+    /// While somebody has a file open, what it takes of the disk stays its own.
+    fn rename_over_secrets(&mut self, from: &str, to: &str) -> io::Result<()> {
+        let old = fs::OpenOptions::new().write(true).open(self.path(to));
+        rename_durably(self, from, to)?;
+        let mut old = match old {
+            Ok(old) => old,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            Err(error) => return Err(error),
+        };
+        let size = old.metadata()?.len();
+        io::copy(&mut io::repeat(0).take(size), &mut old)?;
+        old.sync_all()
     }
 
     fn remove(&mut self, path: &str) -> io::Result<()> {

@@ -162,7 +162,8 @@ impl Overview {
             let adapters = status.bluetooth.iter().filter(|adapter| !adapter.why.is_empty());
             // Where BlueZ is not there, nor is an adapter's name.
             let told = adapters.map(|adapter| match adapter.name.as_str() {
-                "" => adapter.why.clone(),
+                "" if adapter.why.starts_with("Bluetooth") => adapter.why.clone(),
+                "" => format!("Bluetooth: {}", adapter.why),
                 name => format!("Bluetooth {name}: {}", adapter.why),
             });
             notices.extend(told.map(|text| printable(&text)));

@@ -131,6 +131,7 @@ mod tests {
             destinations: vec![destination],
             bluetooth: vec![
                 Adapter { why: "Bluetooth: no bluetoothd".into(), ..Adapter::default() },
+                Adapter { why: "it does not answer".into(), ..Adapter::default() },
                 Adapter { name: "hci0".into(), why: "off".into(), ..Adapter::default() },
             ],
             ..Status::default()
@@ -158,6 +159,7 @@ mod tests {
             "clock         2027-01-15, not set by a time server",
             "notice        2 mistakes in waypost.toml",
             "notice        Bluetooth: no bluetoothd\r\n",
+            "notice        Bluetooth: it does not answer\r\n",
             "notice        Bluetooth hci0: off\r\n",
         ] {
             assert!(text.contains(expected), "{expected}: {text}");

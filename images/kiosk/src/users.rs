@@ -1,6 +1,7 @@
 //! Users that may log in, as records of systemd's user database (nss-systemd(8), "Static drop-in JSON user/group records").
 
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use waypost_config::boot::SshKey;
 
 use crate::disk::Readers;
@@ -12,8 +13,9 @@ pub const DEFAULT_USER: &str = "admin";
 pub const ADMIN_GROUP: &str = "waypost-admin";
 /// Its number: above those that Debian gives to users by itself, below those that systemd has other uses for.
 const ADMIN_GID: u32 = 30_000;
-/// The number of [`DEFAULT_USER`]; others come after it.
+/// The number of [`DEFAULT_USER`]; others have one of the next, below [`ADMIN_GID`].
 const FIRST_UID: u32 = 1000;
+const OTHERS: u32 = 20_000;
 /// The folder of a generation with records for `/run/userdb`.
 pub const FOLDER: &str = "users";
 /// The folder of a generation with keys for the SSH server.
@@ -87,17 +89,23 @@ impl User {
     }
 }
 
-/// Users with their numbers: [`DEFAULT_USER`] always has the same, so that its files stay its own.
+/// Users with their numbers. Each has the number that its name comes to, so that its files stay its own whoever is beside it; of
+/// two whose names come to the same, the second has the next.
 pub fn numbers(users: &[User]) -> Vec<(String, u32)> {
-    let mut next = FIRST_UID;
-    let number = |user: &User| match user.name.as_str() {
-        DEFAULT_USER => (user.name.clone(), FIRST_UID),
-        _ => {
-            next += 1;
-            (user.name.clone(), next)
+    let mut taken = Vec::new();
+    let mut number = |user: &User| {
+        let mut number = 0;
+        if user.name != DEFAULT_USER {
+            let [first, second, third, ..] = <[u8; 32]>::from(Sha256::digest(&user.name));
+            number = 1 + u32::from_be_bytes([0, first, second, third]) % OTHERS;
+            while taken.contains(&number) {
+                number = 1 + number % OTHERS;
+            }
+            taken.push(number);
         }
+        (user.name.clone(), FIRST_UID + number)
     };
-    users.iter().map(number).collect()
+    users.iter().map(&mut number).collect()
 }
 
 /// Files for these users.
@@ -181,6 +189,23 @@ mod tests {
                 .iter()
                 .all(|name| !User::is_name(name))
         );
+    }
+
+    #[test]
+    fn a_user_keeps_its_number_whoever_is_beside_it() {
+        let number = |names: &[&str], whose: &str| {
+            let users: Vec<_> = names.iter().map(|name| User::new(name)).collect();
+            numbers(&users).into_iter().find(|(name, _)| name == whose).unwrap().1
+        };
+        let grace = number(&["grace"], "grace");
+        assert_eq!(number(&["moses", "admin", "grace"], "grace"), grace);
+        assert_eq!(number(&["grace", "admin"], "admin"), FIRST_UID);
+        let many: Vec<_> = (0..2_000).map(|at| User::new(&format!("user{at}"))).collect();
+        let mut all: Vec<_> = numbers(&many).into_iter().map(|(_, number)| number).collect();
+        assert!(all.iter().all(|number| (FIRST_UID + 1..ADMIN_GID).contains(number)));
+        all.sort_unstable();
+        all.dedup();
+        assert_eq!(all.len(), many.len());
     }
 
     #[test]

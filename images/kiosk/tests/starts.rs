@@ -247,7 +247,7 @@ fn what_is_kept_outlives_a_mistake_in_what_it_is_kept_for() {
     // What nothing is wrong about is forgotten with its entry.
     kiosk.put("waypost.toml", "name = \"Clinic\"\n");
     kiosk.start();
-    assert!(!kiosk.text("var/lib/waypost-kiosk/secrets.toml").contains("secret"));
+    assert_eq!(kiosk.kept("secret"), [""; 0]);
 }
 
 #[test]
@@ -365,7 +365,28 @@ fn a_file_that_is_gone_or_emptied_is_missed_and_a_comment_starts_over() {
     kiosk.start();
     assert_eq!(kiosk.settings()["host_name"], "waypost-cdef01");
     assert_eq!(kiosk.connections().len(), 1);
-    assert!(!kiosk.text("var/lib/waypost-kiosk/secrets.toml").contains("secret"));
+    assert_eq!(kiosk.kept("secret"), [""; 0]);
+}
+
+#[test]
+fn cloud_inits_files_that_are_gone_are_missed_too_and_a_comment_starts_over() {
+    let kiosk = Kiosk::new(MINE);
+    let network =
+        "version: 2\nwifis:\n  wlan0:\n    access-points:\n      ClinicNet:\n        password: wifi-secret\n";
+    kiosk.put("user-data", "#cloud-config\nhostname: from-cloud-init\n");
+    kiosk.put("network-config", network);
+    kiosk.start();
+    let before = (kiosk.current("settings.json"), kiosk.connections());
+    for name in ["network-config", "user-data"] {
+        fs::remove_file(kiosk.path(&format!("boot/firmware/{name}"))).unwrap();
+        kiosk.start();
+        assert_eq!((kiosk.current("settings.json"), kiosk.connections()), before);
+        assert!(kiosk.errors().contains(&format!("there is no {name} any more")), "{}", kiosk.errors());
+    }
+    kiosk.put("waypost.toml", "#");
+    kiosk.start();
+    assert_eq!(kiosk.settings()["host_name"], "waypost-cdef01");
+    assert_eq!(kiosk.kept("secret"), [""; 0]);
 }
 
 #[test]

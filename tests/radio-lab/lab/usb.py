@@ -28,9 +28,9 @@ class Usb:
         """A serial line as Waypost's own radios have it."""
         self.plug("radio", "acm", manufacturer="Waypost", product="Radio", serial=serial)
 
-    def modem(self):
+    def modem(self, name="modem"):
         """A stick for mobile networks that is a router."""
-        self.plug("modem", "rndis", manufacturer="Vendor", product="Modem", serial="1")
+        self.plug(name, "rndis", manufacturer="Vendor", product="Modem", serial=name)
 
     def stick(self, kind="vfat", files=()):
         """A stick with a file system and these empty files; answers the image that is on it."""

@@ -24,6 +24,27 @@ pub struct Card {
     cuts: u64,
 }
 
+/// Does to a data partition, in a file, what a kiosk does at its start. It must be sound then; answers what was said.
+#[track_caller]
+pub fn mend_data(file: &Path) -> String {
+    let mend =
+        Path::new(env!("CARGO_MANIFEST_DIR")).join("../images/overlay/usr/libexec/waypost/mend-superblock");
+    let run = |program: &Path, options: &[&str]| {
+        let ran = Command::new(program).args(options).arg(file).output();
+        let ran = ran.unwrap_or_else(|error| panic!("{}: {error}", program.display()));
+        let said = [ran.stdout, ran.stderr].concat();
+        (ran.status.code(), String::from_utf8_lossy(&said).into_owned())
+    };
+    let (mended, how) = run(&mend, &[]);
+    assert_eq!(mended, Some(0), "{how}");
+    let (checked, said) = run(Path::new("e2fsck"), &["-y"]);
+    // Sound, or mended.
+    assert!(matches!(checked, Some(0 | 1)), "{checked:?}: {how}{said}");
+    let (left, still) = run(Path::new("e2fsck"), &["-fn"]);
+    assert_eq!(left, Some(0), "{how}{said}{still}");
+    how + &said
+}
+
 /// Where a partition lies on the card, in bytes.
 #[derive(Debug, Clone, Copy)]
 pub struct Partition {
@@ -123,6 +144,13 @@ impl Card {
         to.set_len(size).unwrap();
     }
 
+    /// Copies the data partition to a file and [mends](mend_data) it; answers what was said.
+    #[track_caller]
+    pub fn mended_data(&self, to: &Path) -> String {
+        self.copy_partition(4, to);
+        mend_data(to)
+    }
+
     /// A file of the boot partition, as a laptop shows it; nothing where it is not there.
     pub fn read(&self, name: &str) -> Option<String> {
         let ran = self.mtools("mtype", &[&format!("::{name}")]);
@@ -134,6 +162,13 @@ impl Card {
         let mut file = tempfile::NamedTempFile::new().unwrap();
         file.write_all(text.as_bytes()).unwrap();
         let ran = self.mtools("mcopy", &["-o", file.path().to_str().unwrap(), &format!("::{name}")]);
+        assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
+        File::open(self.path()).unwrap().sync_all().unwrap();
+    }
+
+    /// Takes a file off the boot partition, as a laptop does before the card is taken out in order.
+    pub fn remove(&self, name: &str) {
+        let ran = self.mtools("mdel", &[&format!("::{name}")]);
         assert!(ran.status.success(), "{}", String::from_utf8_lossy(&ran.stderr));
         File::open(self.path()).unwrap().sync_all().unwrap();
     }

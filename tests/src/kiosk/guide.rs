@@ -46,8 +46,16 @@ impl Guide {
         rest.split_once('`').expect("code ends").0
     }
 
-    /// The second action: the guide's own file, with what is this destination's and this admin's, and short waits.
-    pub fn configure(&self, card: &Card, destination: &Destination, admin: &Admin, reach: &Reach) {
+    /// The second action: the guide's own file, with what is this destination's and this admin's, short waits, and `more` at its
+    /// end. It is written once, by a program that leaves nothing of it elsewhere.
+    pub fn configure(
+        &self,
+        card: &Card,
+        destination: &Destination,
+        admin: &Admin,
+        reach: &Reach,
+        more: &str,
+    ) {
         let mut text = self.block(2, "toml").to_owned();
         for (theirs, ours) in [
             ("ssh-ed25519 AAAA… grace@laptop", admin.public.as_str()),
@@ -59,7 +67,7 @@ impl Guide {
             text = text.replace(theirs, ours);
         }
         text += &format!(
-            "\n[gateway]\nlan.addresses = [\"{}\"]\nupload.probe_interval = \"5s\"\nupload.max_backoff = \"5s\"\n",
+            "\n[gateway]\nlan.addresses = [\"{}\"]\nupload.probe_interval = \"5s\"\nupload.max_backoff = \"5s\"\n{more}",
             reach.gateway
         );
         let certificate = fs::read(destination.certificate()).unwrap();

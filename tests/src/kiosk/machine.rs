@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{self, BufRead as _, BufReader, Write as _};
 use std::net::{SocketAddr, TcpListener};
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
@@ -41,14 +42,17 @@ pub struct Machine {
     /// QEMU's own socket, and a file for what is on the screen.
     control: PathBuf,
     screen: PathBuf,
-    /// Where the admin's SSH waits for the next command, once it is logged in.
-    session: PathBuf,
+    /// The folder where each user's SSH waits for the next command, once it is logged in.
+    sessions: PathBuf,
     begun: Instant,
 }
 
 /// Who logs in.
 pub struct Admin {
+    user: &'static str,
     key: PathBuf,
+    /// The program that says the password, where there is one in place of the key.
+    says: Option<PathBuf>,
     /// The line for `ssh_keys`.
     pub public: String,
 }
@@ -58,11 +62,12 @@ impl Machine {
     pub fn boot(card: &Card, board: &Board, reach: &Reach, folder: &Path, number: u32) -> Self {
         let path = |name: &str| folder.join(format!("{name}-{number}"));
         let (console, control, screen) = (path("console"), path("control"), path("screen"));
-        let session = std::env::temp_dir().join(format!("waypost-{}-ssh", reach.ssh.port()));
+        let sessions = std::env::temp_dir().join(format!("waypost-{}-ssh", reach.ssh.port()));
         // Not the last run's.
         for file in [&console, &control] {
             drop(fs::remove_file(file));
         }
+        fs::create_dir_all(&sessions).unwrap();
         let mut command = board.command(card, folder, &console);
         command.arg("-netdev").arg(format!(
             "user,id=network,restrict=on,hostfwd=tcp:{}-:4180,hostfwd=tcp:{}-:22,guestfwd=tcp:{DESTINATION}-cmd:socat - TCP:{}",
@@ -70,7 +75,7 @@ impl Machine {
         ));
         command.arg("-qmp").arg(format!("unix:{},server=on,wait=off", control.display()));
         let process = Process::start(command, path("qemu")).unwrap();
-        Machine { process, console, control, screen, session, begun: Instant::now() }
+        Machine { process, console, control, screen, sessions, begun: Instant::now() }
     }
 
     /// How long it has been running.
@@ -187,7 +192,16 @@ impl Machine {
 
     fn ssh_command(&self, admin: &Admin, reach: &Reach, words: &[&str]) -> Command {
         let mut ssh = Command::new("ssh");
-        ssh.arg("-i").arg(&admin.key).arg("-p").arg(reach.ssh.port().to_string());
+        ssh.arg("-p").arg(reach.ssh.port().to_string());
+        match &admin.says {
+            None => ssh.arg("-i").arg(&admin.key).args(["-o", "BatchMode=yes", "-o", "IdentitiesOnly=yes"]),
+            Some(says) => ssh.env("SSH_ASKPASS", says).env("SSH_ASKPASS_REQUIRE", "force").args([
+                "-o",
+                "PreferredAuthentications=password",
+                "-o",
+                "NumberOfPasswordPrompts=1",
+            ]),
+        };
         // The kiosk is known by being the only machine behind that port.
         ssh.args([
             "-o",
@@ -197,11 +211,11 @@ impl Machine {
             "-o",
             "LogLevel=ERROR",
         ]);
-        ssh.args(["-o", "BatchMode=yes", "-o", "ConnectTimeout=20", "-o", "IdentitiesOnly=yes"]);
+        ssh.args(["-o", "ConnectTimeout=20"]);
         // Logged in once: under emulation that takes seconds.
-        ssh.arg("-o").arg(format!("ControlPath={}", self.session.display()));
+        ssh.arg("-o").arg(format!("ControlPath={}", self.sessions.join(admin.user).display()));
         ssh.args(["-o", "ControlMaster=auto", "-o", "ControlPersist=yes", "-o", "ServerAliveInterval=30"]);
-        ssh.arg("admin@127.0.0.1").args(words);
+        ssh.arg(format!("{}@127.0.0.1", admin.user)).args(words);
         ssh
     }
 
@@ -238,11 +252,12 @@ impl Machine {
 
 impl Drop for Machine {
     fn drop(&mut self) {
-        let mut ssh = Command::new("ssh");
-        ssh.arg("-o").arg(format!("ControlPath={}", self.session.display())).args(["-O", "exit", "kiosk"]);
-        // There may be none.
-        drop(ssh.output());
-        drop(fs::remove_file(&self.session));
+        for session in fs::read_dir(&self.sessions).into_iter().flatten().flatten() {
+            let path = format!("ControlPath={}", session.path().display());
+            // It may have ended.
+            drop(Command::new("ssh").arg("-o").arg(path).args(["-O", "exit", "kiosk"]).output());
+        }
+        drop(fs::remove_dir_all(&self.sessions));
     }
 }
 
@@ -256,15 +271,28 @@ fn picture_of(ppm: &[u8]) -> Option<(usize, usize, &[u8])> {
 }
 
 impl Admin {
-    /// Makes a key in `folder`.
+    /// The user that a kiosk has by its own file, with a new key in `folder`.
     pub fn make(folder: &Path) -> Self {
-        let key = folder.join("admin");
+        Self::make_as(folder, "admin")
+    }
+
+    /// A user of this name, with a new key in `folder`.
+    pub fn make_as(folder: &Path, user: &'static str) -> Self {
+        let key = folder.join(user);
         let made = Command::new("ssh-keygen")
-            .args(["-q", "-t", "ed25519", "-N", "", "-C", "admin", "-f"])
+            .args(["-q", "-t", "ed25519", "-N", "", "-C", user, "-f"])
             .arg(&key)
             .status();
         assert!(made.unwrap().success());
         let public = fs::read_to_string(key.with_extension("pub")).unwrap().trim().to_owned();
-        Admin { key, public }
+        Admin { user, key, says: None, public }
+    }
+
+    /// A user of this name without a key, who types a password.
+    pub fn with_password(folder: &Path, user: &'static str, password: &str) -> Self {
+        let says = folder.join(format!("{user}-says"));
+        fs::write(&says, format!("#!/bin/sh\necho '{password}'\n")).unwrap();
+        fs::set_permissions(&says, fs::Permissions::from_mode(0o700)).unwrap();
+        Admin { user, key: folder.join(user), says: Some(says), public: String::new() }
     }
 }

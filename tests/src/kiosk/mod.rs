@@ -8,7 +8,7 @@ mod machine;
 mod tools;
 
 pub use board::{Board, FAILED, LOOKED_AT, SERIAL, extra_unit};
-pub use card::Card;
+pub use card::{Card, mend_data};
 pub use guide::Guide;
 pub use machine::{Admin, Machine, Reach};
 pub use tools::{python, tool};

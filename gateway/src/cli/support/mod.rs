@@ -6,7 +6,7 @@ mod sources;
 
 use std::fs::{self, File, OpenOptions};
 use std::io;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::SystemTime;
@@ -14,6 +14,7 @@ use std::time::SystemTime;
 use anyhow::{Context as _, bail};
 use flate2::Compression;
 use flate2::write::GzEncoder;
+use nix::unistd::geteuid;
 use serde_json::json;
 
 use self::redact::Redactor;
@@ -62,10 +63,23 @@ pub(super) fn support(config: &Path, json: bool, to: Option<PathBuf>) -> anyhow:
 }
 
 /// A new file: this runs as root, mostly in a folder that others may write to, so that nothing that is there is followed or
-/// overwritten. Whoever may look into it is the admin's choice.
+/// overwritten. It is whose who asked for it: whoever may look into it besides is the admin's choice.
 fn create(file: &Path) -> anyhow::Result<File> {
     match OpenOptions::new().write(true).create_new(true).mode(0o600).open(file) {
-        Ok(made) => Ok(made),
+        Ok(made) => {
+            let id = |name: &str| std::env::var(name).ok()?.parse().ok();
+            if let (true, Some(user)) = (geteuid().is_root(), id("SUDO_UID")) {
+                match fchown(&made, Some(user), id("SUDO_GID")) {
+                    // FAT has one owner for all.
+                    Err(error) if error.kind() != io::ErrorKind::PermissionDenied => {
+                        return Err(error)
+                            .with_context(|| format!("{} could not be given to you", file.display()));
+                    }
+                    _ => {}
+                }
+            }
+            Ok(made)
+        }
         Err(error) if error.kind() == io::ErrorKind::AlreadyExists => bail!(
             "{} is there already and is left as it is: name another file, or a folder for a new one",
             file.display()

@@ -74,6 +74,12 @@ fn read_wifi(device: &Node, out: &mut CloudInit, notes: &mut Notes<'_>) {
                 continue;
             }
         };
+        if password.is_some() {
+            notes.warn(
+                point.line,
+                "this password stays readable on this card; write the network in waypost.toml to have it moved off",
+            );
+        }
         let hidden = point.get("hidden").and_then(Node::truth) == Some(true);
         let mut network = Network::new(called, Kind::Wifi { ssid, password, hidden, wpa3: method == "sae" });
         read_addresses(device, &mut network, &["access-points", "regulatory-domain"], notes);

@@ -52,7 +52,7 @@ fn file(place: usize, network: &Network) -> File {
     if network.cost == Cost::Metered {
         line("metered=1");
     }
-    // Tried for ever: there is nobody who would ask for it.
+    // Tried for ever: there is nobody who would ask for it. Where a password was refused waypost-wifi.timer does so.
     line("autoconnect-retries=0");
     match &network.kind {
         Kind::Wifi { ssid, password, hidden, wpa3 } => {

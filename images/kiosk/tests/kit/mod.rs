@@ -87,6 +87,13 @@ impl Kiosk {
         serde_json::from_str(&self.current("settings.json")).unwrap()
     }
 
+    /// Files among what it keeps that have this word in them.
+    #[allow(dead_code, reason = "each test program has a part of it in use")]
+    pub(crate) fn kept(&self, word: &str) -> Vec<String> {
+        let ran = Command::new("grep").args(["-rla", word]).arg(self.path("var/lib/waypost-kiosk")).output();
+        String::from_utf8(ran.unwrap().stdout).unwrap().lines().map(str::to_owned).collect()
+    }
+
     #[allow(dead_code, reason = "each test program has a part of it in use")]
     pub(crate) fn mode(&self, path: &str) -> u32 {
         fs::metadata(self.path(path)).unwrap().permissions().mode() & 0o7777
