@@ -10,7 +10,7 @@
 #   make lint                          format, notices, clippy, documentation, all warnings denied
 #   make deny                          licences, bans and sources of all dependencies, by cargo-deny
 #   make bench [FIGURES="a b"]         the figures of docs/performance.md
-#   make bench-radio                   those of Bluetooth, in the radio lab
+#   make bench-radio                   those of Bluetooth and Wi-Fi, in the radio lab
 #   make build                         the programs, for use from target/debug
 
 SHELL := /bin/bash
@@ -26,9 +26,6 @@ endif
 BUILT := $${CARGO_TARGET_DIR:-target}
 PROGRAMS := -p waypost-gateway -p waypost-phone -p waypost-destination
 
-# Test programs that need root get it, or say how they would.
-AS_ROOT := --config "target.'cfg(unix)'.runner = [\"$$PWD/tests/tools/run-test.sh\"]"
-
 .PHONY: setup build demo test test-radio test-service deb test-deb image test-image soak-image bench-radio lint bench deny
 
 setup:
@@ -43,7 +40,7 @@ demo: setup
 
 test: setup
 	@tests/tools/step.sh "build" $(CARGO) build --locked --workspace --all-targets
-	@tests/tools/step.sh "unit tests and scenarios" $(CARGO) $(AS_ROOT) test --locked --workspace --no-fail-fast
+	@CARGO="$(CARGO)" tests/tools/step.sh "unit tests and scenarios" tests/tools/both-halves.sh
 	@tests/tools/step.sh "radio lab" tests/radio-lab/run.sh --built || [ $$? -eq 77 ]
 	@tests/tools/step.sh "service" tests/radio-lab/run.sh --service --built || [ $$? -eq 77 ]
 	@tests/tools/step.sh "Debian packages, tried" tests/packages/run.sh --built || [ $$? -eq 77 ]
@@ -61,6 +58,7 @@ test-service: setup
 deb: setup
 	@tests/tools/step.sh "Debian packages" images/packages.sh
 	@tests/tools/step.sh "packages for arm64, looked at" tests/packages/arm64.sh "$(BUILT)/debian"
+	@tests/tools/step.sh "packages, by lintian" tests/packages/run.sh --release lintian || [ $$? -eq 77 ]
 
 # BUILT=1 takes the programs as `make test` has just built them; ARM64=1 looks at the packages for arm64 besides, as
 # `make deb` has left them.

@@ -12,6 +12,7 @@ use crate::setting::section;
 use crate::value::{
     AccessMode, AdapterName, FileName, GroupList, HostPort, LogLevel, LogMode, LogPlace, Name,
 };
+use crate::wifi::{RadioName, WifiChannels, WifiJoin, WifiMode};
 
 section! {
     /// The configuration of a Waypost gateway.
@@ -30,6 +31,8 @@ section! {
         [] lan: Lan = Lan::default();
         /// Phones over Bluetooth.
         [] ble: Ble = Ble::default();
+        /// Phones over Wi-Fi Direct.
+        [] wifi_direct: WifiDirect = WifiDirect::default();
         /// How documents get to their destinations.
         [] upload: Upload = Upload::default();
         /// Documents on USB sticks.
@@ -163,6 +166,34 @@ section! {
         [restart] call_interval: Period = Period::secs(60), within Period::secs(2), Period::minutes(60);
         /// For how long. A phone that advertises as the reference phone does is heard within 2 seconds.
         [restart] call_window: Period = Period::secs(4), within Period::secs(1), Period::secs(10);
+    }
+}
+
+section! {
+    /// Phones over Wi-Fi Direct, by the system's wpa_supplicant: the gateway has a network of its own, which phones, laptops
+    /// and whatever else has Wi-Fi can join, and that leads to the gateway alone. Its name and passphrase are made once and
+    /// stay (`waypost wifi` shows them). docs/wifi.md has what the system needs for it.
+    pub struct WifiDirect {
+        /// "off": the radio is left alone. "always": the network is there. "on-demand": it comes when a phone that is here over
+        /// Bluetooth has so much to hand over that Wi-Fi is worth it, or when one asks for it, and goes again. Before it is
+        /// switched on, the firewall of docs/wifi.md should be: everybody near may be in the network.
+        [restart] mode: WifiMode = WifiMode::Off;
+        /// The radio, by the name of its network interface; "auto" is the first one. It may be in another network besides,
+        /// where its driver can do both; then both share a channel, if that is among `channels`.
+        #[schemars(with = "String")]
+        [restart] interface: RadioName = RadioName::auto();
+        /// Where the network may be: "auto" (5 GHz where the country allows it, since 2.4 GHz is what Bluetooth needs as well,
+        /// else 2.4 GHz), "5GHz", "2.4GHz", or channels such as [36, 6], of which the first that is allowed is used.
+        [restart] channels: WifiChannels = WifiChannels::Auto;
+        /// How phones join that do not know the passphrase. "button": whoever asks by Wi-Fi Direct is let in, as if somebody had
+        /// pressed a button here. "pin": whoever types the PIN that `waypost wifi` shows. "closed": nobody. Whoever is in the
+        /// network still has to prove who he is to the gateway.
+        [restart] join: WifiJoin = WifiJoin::Button;
+        /// "on-demand": how long the network stays that nobody is in. Longer costs power.
+        [restart] idle: Period = Period::minutes(5), within Period::secs(5), Period::days(1);
+        /// Phones that are served over it at the same time. Radios of Raspberry Pis hold 7 to 10 stations. More are told their
+        /// place in the queue.
+        [restart] links: u32 = 7, within 1, 64;
     }
 }
 

@@ -21,10 +21,13 @@ mod setting;
 mod source;
 mod tables;
 mod value;
+mod wifi;
 
 pub use annotated::annotated;
 pub use backhaul::{Backhaul, MAX_BACKHAULS, Pattern, Window};
-pub use config::{Access, Bundles, Config, Control, Identity, Lan, Limits, Log, RemoteLog, Store, Upload};
+pub use config::{
+    Access, Bundles, Config, Control, Identity, Lan, Limits, Log, RemoteLog, Store, Upload, WifiDirect,
+};
 pub use destination::{Collection, Credentials, Destination, MAX_DESTINATIONS};
 pub use diff::{Change, after_reload, reload_diff};
 pub use load::{Loaded, load, parse};
@@ -37,3 +40,4 @@ pub use value::{
     AccessMode, AdapterName, Cost, FileName, GroupList, HostPort, HttpsUrl, Keep, LogLevel, LogMode,
     LogPlace, Name,
 };
+pub use wifi::{RadioName, WifiChannels, WifiJoin, WifiMode};

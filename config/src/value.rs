@@ -42,6 +42,11 @@ macro_rules! text_value {
             pub fn as_str(&self) -> &str {
                 &self.0
             }
+
+            #[allow(dead_code, reason = "only some are made outside of this module")]
+            pub(crate) fn from_text(text: &str) -> Self {
+                $name(text.to_owned())
+            }
         }
 
         impl fmt::Display for $name {
@@ -51,6 +56,8 @@ macro_rules! text_value {
         }
     };
 }
+
+pub(crate) use text_value;
 
 text_value!(
     /// A name for people: 1 to 64 bytes of printable text. May be printed to a terminal as it is.
@@ -273,6 +280,8 @@ macro_rules! words {
     };
 }
 
+pub(crate) use words;
+
 words!(
     /// Which phones are served (design R4).
     AccessMode, "\"open\", \"paired\" or \"listed\"", {
@@ -390,7 +399,7 @@ words!(
     }
 );
 
-fn meant(found: &str, words: &[&str]) -> String {
+pub(crate) fn meant(found: &str, words: &[&str]) -> String {
     nearest(found, words.iter().copied()).map(|word| format!("did you mean \"{word}\"?")).unwrap_or_default()
 }
 

@@ -11,6 +11,7 @@ use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, Store
 use waypost_protocol::succession;
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Change, DocumentEntry, Filter, PeerClass, PeerEntry, State, Store};
+use waypost_wifi_direct::GroupStatus;
 
 use crate::bundle::{Job, Task};
 use crate::destinations::{chain_key, stored_chain, tag_key, without_learnt};
@@ -27,6 +28,8 @@ pub enum Request {
     Status,
     /// A new pairing code. Answered by the daemon only.
     Pair,
+    /// How to join the gateway's own Wi-Fi network. Answered by the daemon only.
+    Wifi,
     /// Reads the configuration again. Answered by the daemon only.
     Reload,
     /// What of the configuration files the running gateway has not taken up. Answered by the daemon only.
@@ -86,6 +89,8 @@ pub enum Answer {
         /// Seconds.
         valid: u64,
     },
+    /// To [`Request::Wifi`].
+    Wifi(WifiInvitation),
     /// To [`Request::Reload`] and [`Request::Changes`]: what is wrong, what has changed, what waits for a restart.
     Reloaded {
         /// Whether none of them is an error.
@@ -120,6 +125,25 @@ pub enum Answer {
     BundleJob(Box<Job>),
 }
 
+/// What it takes to join the gateway's own Wi-Fi network.
+#[derive(Clone, Serialize, Deserialize)]
+pub struct WifiInvitation {
+    /// Its name.
+    pub ssid: String,
+    /// Its passphrase.
+    pub passphrase: String,
+    /// The PIN for phones that join by Wi-Fi Direct; absent where they join otherwise.
+    pub pin: Option<String>,
+    /// How those join that do not know the passphrase, as in the configuration.
+    pub join: String,
+}
+
+impl std::fmt::Debug for WifiInvitation {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("WifiInvitation").field("ssid", &self.ssid).finish_non_exhaustive()
+    }
+}
+
 /// How the gateway is.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Status {
@@ -137,6 +161,9 @@ pub struct Status {
     pub listening: Vec<String>,
     /// Each Bluetooth adapter that is used; one entry without a name where none is there.
     pub bluetooth: Vec<AdapterStatus>,
+    /// The gateway's own Wi-Fi network; absent where Wi-Fi Direct is off.
+    #[serde(default)]
+    pub wifi: Option<GroupStatus>,
     /// Phones in conversation now.
     pub sessions: usize,
     /// Phones that wait for their turn on a radio that serves others.
@@ -320,6 +347,7 @@ pub fn answer(store: &Store, request: &Request) -> Result<Answer, String> {
     match request {
         Request::Status
         | Request::Pair
+        | Request::Wifi
         | Request::Reload
         | Request::Changes
         | Request::Bundle(_)

@@ -132,6 +132,7 @@ pub fn hello(config: &Config, store: &Store, destinations: &Destinations) -> Pee
         name: config.name.as_str().to_owned(),
         has_backhaul: false,
         is_gateway: true,
+        moves: false,
         advertising_key: None,
     }
 }
@@ -146,6 +147,7 @@ pub fn limits(config: &Config) -> Limits {
         handshake: config.limits.handshake_timeout.duration(),
         idle: config.limits.idle_timeout.duration(),
         lan: MediumLimits::none(),
+        wifi: MediumLimits { links: count(config.wifi_direct.links), ..MediumLimits::wifi_direct() },
         ble: MediumLimits { links: count(config.ble.links), ..MediumLimits::bluetooth() },
     }
 }

@@ -13,7 +13,9 @@ use crate::Phone;
 use crate::bluetooth::{Air, GLANCE, Who};
 use crate::contact::{SyncError, SyncOptions};
 use crate::gateway::Role;
+use crate::moving::Wifi;
 use crate::report::{Ending, SyncReport};
+use crate::wifi_direct::WIFI_LOOK;
 
 /// The first pause after something has changed; each further one is twice as long.
 const SHORTEST: Duration = Duration::from_secs(2);
@@ -23,6 +25,15 @@ const LONGEST_AWAY: Duration = Duration::from_secs(60);
 const LONGEST: Duration = Duration::from_secs(600);
 /// A contact for handing documents over lasts so much longer, in case the destination answers at once.
 const STAY: Duration = Duration::from_secs(5);
+
+/// By what kiosks are looked for besides known addresses and the local network.
+#[derive(Debug, Clone, Default)]
+pub struct Means {
+    /// The Bluetooth adapter, by its name or address, or `best`.
+    pub air: Option<String>,
+    /// Wi-Fi Direct, and moving from Bluetooth to it.
+    pub wifi: Option<Wifi>,
+}
 
 /// How long to sleep until the next look.
 struct Schedule {
@@ -112,16 +123,16 @@ impl Phone {
     }
 
     /// Meets known kiosks whenever they are there, and destinations over the internet when no kiosk is, for ever.
-    /// `contact` is told each contact that was one. `air`: the Bluetooth adapter over which kiosks are looked for as well.
+    /// `contact` is told each contact that was one. `means`: by what else kiosks are looked for.
     pub async fn attend(
         &self,
         bell: Option<&Bell>,
-        air: Option<&str>,
+        means: &Means,
         contact: &mut dyn FnMut(&SyncReport),
     ) -> Result<(), SyncError> {
         let mut schedule = Schedule::new();
         loop {
-            let reports = self.round(air).await?;
+            let reports = self.round(means).await?;
             // Refusals alone are no news: they are repeated at each contact.
             let moved = reports.iter().any(SyncReport::moved);
             let settled = !reports.is_empty() && !reports.iter().any(SyncReport::is_passing);
@@ -145,13 +156,18 @@ impl Phone {
     }
 
     /// Every known kiosk that is there; where none is, the destinations themselves.
-    async fn round(&self, air: Option<&str>) -> Result<Vec<SyncReport>, SyncError> {
+    async fn round(&self, means: &Means) -> Result<Vec<SyncReport>, SyncError> {
         // Confirmations alone are worth a look, but not a link that is held open.
         let wait = if self.has_ready()? { STAY } else { Duration::ZERO };
-        let options = SyncOptions { wait, ..SyncOptions::default() };
+        let options = SyncOptions { wait, wifi: means.wifi.as_ref(), ..SyncOptions::default() };
         let mut reports = self.sync_known(true, options, &mut |_| {}).await?;
-        if let (Some(adapter), false) = (air, reports.iter().any(|report| report.key.is_some())) {
+        let is_met = |reports: &[SyncReport]| reports.iter().any(|report| report.key.is_some());
+        if let (Some(adapter), false) = (&means.air, is_met(&reports)) {
             reports.push(self.glance(adapter, options).await?);
+        }
+        // Looking takes the radio for many seconds: only where there is something to hand over.
+        if let (Some(wifi), false, true) = (&means.wifi, is_met(&reports), self.has_ready()?) {
+            reports.push(self.look_by_wifi(wifi, options).await?);
         }
         reports.retain(|report| report.ending != Ending::NotReached);
         if reports.iter().any(|report| report.key.is_some()) || !self.has_waiting()? {
@@ -170,7 +186,7 @@ impl Phone {
     }
 
     /// Listens for a known kiosk on Bluetooth for a moment, and meets it.
-    async fn glance(&self, adapter: &str, options: SyncOptions) -> Result<SyncReport, SyncError> {
+    async fn glance(&self, adapter: &str, options: SyncOptions<'_>) -> Result<SyncReport, SyncError> {
         let mut kiosks = self.gateways()?;
         kiosks.retain(|gateway| gateway.role == Role::Kiosk);
         if kiosks.is_empty() {
@@ -183,6 +199,16 @@ impl Phone {
                 Ok(SyncReport::not_begun("", Ending::NotReached, error.to_string()))
             }
         }
+    }
+
+    /// Looks for a known kiosk by Wi-Fi Direct, and meets it.
+    async fn look_by_wifi(&self, wifi: &Wifi, options: SyncOptions<'_>) -> Result<SyncReport, SyncError> {
+        let mut kiosks = self.gateways()?;
+        kiosks.retain(|gateway| gateway.role == Role::Kiosk);
+        if kiosks.is_empty() || matches!(wifi, Wifi::Joined) {
+            return Ok(SyncReport::not_begun("", Ending::NotReached, ""));
+        }
+        self.sync_over_wifi(wifi, Who::Any(&kiosks), None, WIFI_LOOK, options, &mut |_| {}).await
     }
 
     /// Whether documents are here that no kiosk has: those that another phone carries may come by it or by this one.

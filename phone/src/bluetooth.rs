@@ -133,7 +133,7 @@ impl Phone {
         air: &Air,
         who: Who<'_>,
         window: Duration,
-        options: SyncOptions,
+        options: SyncOptions<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SyncReport, SyncError> {
         let label = match who {
@@ -194,7 +194,7 @@ impl Phone {
         air: &Air,
         near: &Nearby,
         gateway: &Gateway,
-        options: SyncOptions,
+        options: SyncOptions<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SyncReport, SyncError> {
         let mut psm = gateway.psm;
@@ -203,7 +203,20 @@ impl Phone {
             psm = found;
             Ok(opened)
         };
-        let report = self.meet_by(gateway, options, progress, open).await?;
+        let mut report = self.meet_by(gateway, options, progress, open).await?;
+        if report.over_wifi && report.ending == Ending::LinkLost {
+            // Where it came from, it goes on; and stays, as Wi-Fi has shown that it does not last.
+            progress(Progress::NotMoved { why: report.why.clone() });
+            let open = async || {
+                let (opened, found) = self.call(air, near, psm).await.map_err(|error| error.to_string())?;
+                psm = found;
+                Ok(opened)
+            };
+            let options = SyncOptions { wifi: None, ..options };
+            let back = self.meet_by(gateway, options, progress, open).await?;
+            // That it is out of reach by now does not undo what went before.
+            report = if back.key.is_some() { report.followed_by(back) } else { report };
+        }
         // One that led to nobody is asked for the next time.
         let psm = psm.filter(|_| report.key.is_some());
         if psm != gateway.psm {

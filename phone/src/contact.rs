@@ -13,6 +13,7 @@ use waypost_store::{PeerClass, StoreError};
 use crate::Phone;
 use crate::destination::Destination;
 use crate::host::PhoneHost;
+use crate::moving::{Moving, Wifi};
 use crate::report::{Ending, Progress, SyncReport};
 use crate::settings::SettingError;
 use crate::subscribe::{MAX_RECEIVED, Subscription};
@@ -48,7 +49,7 @@ pub enum SyncError {
 
 /// How a contact goes.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct SyncOptions {
+pub struct SyncOptions<'a> {
     /// After both sides have finished, how long to stay for confirmations of what was deposited.
     pub wait: Duration,
     /// The contact ends after so long, whatever is left. `None`: as long as something moves.
@@ -57,6 +58,8 @@ pub struct SyncOptions {
     pub carry: bool,
     /// The contact ends as soon as the peer has shown that it serves this phone: enough for pairing.
     pub until_accepted: bool,
+    /// Goes on over Wi-Fi where the kiosk offers that and much is left. `None`: stays on its link.
+    pub wifi: Option<&'a Wifi>,
 }
 
 impl Phone {
@@ -66,16 +69,21 @@ impl Phone {
         &self,
         link: Link,
         introduction: &Introduction,
-        options: SyncOptions,
+        options: SyncOptions<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SyncReport, SyncError> {
         let is_open = matches!(introduction, Introduction::Open);
         // An address on the air means nothing the next time.
-        let is_lasting = link.info.medium == Medium::Lan;
+        let is_lasting = link.info.medium == Medium::Lan && !link.info.address.contains('%');
         // Whoever is not known is not told what this phone reads.
         let wants = if options.carry || is_open { Vec::new() } else { self.subscriptions()? };
         let mut host = PhoneHost::new(self, options.carry, &wants, progress)?;
-        let mut node = self.node(options.carry, &wants, is_open, options.wait + IDLE)?;
+        // Moving is for those who know each other: the token is told to the key that has come.
+        let is_bluetooth = matches!(link.info.medium, Medium::BleL2cap | Medium::BleGatt);
+        let may_move = options.wifi.filter(|_| !is_open && is_bluetooth);
+        let options = SyncOptions { wifi: may_move, ..options };
+        let mut node = self.node(options.carry, &wants, is_open, options.wait + IDLE, may_move.is_some())?;
+        host.may_move = may_move.is_some();
         let id = node.open(link, introduction)?;
         converse(&mut node, &mut host, id, options, Duration::ZERO).await;
         let accepted = host.accepted;
@@ -100,7 +108,7 @@ impl Phone {
     ) -> Result<SyncReport, SyncError> {
         let options = SyncOptions { carry: true, ..SyncOptions::default() };
         let mut host = PhoneHost::new(self, true, &[], progress)?;
-        let mut node = self.node(true, &[], false, IDLE)?;
+        let mut node = self.node(true, &[], false, IDLE, false)?;
         let Some(id) = node.accept(link) else {
             return Ok(SyncReport::not_begun("", Ending::Failed, "too many links"));
         };
@@ -117,7 +125,7 @@ impl Phone {
         let wants = self.subscriptions()?;
         let mut host = PhoneHost::new(self, false, &wants, progress)?;
         host.admits = PeerClass::Gateway;
-        let mut node = self.node(false, &wants, false, IDLE)?;
+        let mut node = self.node(false, &wants, false, IDLE, false)?;
         let Some(id) = node.accept(link) else {
             return Ok(SyncReport::not_begun("", Ending::Failed, "too many links"));
         };
@@ -144,6 +152,7 @@ impl Phone {
         wants: &[Subscription],
         anonymous: bool,
         idle: Duration,
+        moves: bool,
     ) -> Result<Node, SyncError> {
         let serves = match carry {
             true => {
@@ -164,6 +173,7 @@ impl Phone {
             name: if anonymous { String::new() } else { self.name()? },
             has_backhaul: false,
             is_gateway: false,
+            moves,
             advertising_key: None,
         };
         let limits = Limits {
@@ -173,6 +183,7 @@ impl Phone {
             handshake: HANDSHAKE,
             idle: idle.max(IDLE),
             lan: MediumLimits::none(),
+            wifi: MediumLimits::none(),
             ble: MediumLimits::none(),
         };
         let (store, writer) = (self.store().clone(), self.writer().clone());
@@ -185,11 +196,21 @@ async fn converse(
     node: &mut Node,
     host: &mut PhoneHost<'_>,
     id: ConversationId,
-    options: SyncOptions,
+    options: SyncOptions<'_>,
     linger: Duration,
 ) {
+    host.current = Some(id);
+    let mut moving = Moving::default();
     let until = options.timeout.map(|timeout| Instant::now() + timeout);
     while host.ended.is_none() {
+        let id = host.current.unwrap_or(id);
+        if let Some(bytes) = host.waiting.take() {
+            node.say_waiting(id, bytes);
+        }
+        if let (Some(offer), Some(wifi)) = (host.offer.take(), options.wifi) {
+            host.joins();
+            moving.begin(wifi, offer);
+        }
         // News after both had finished is answered, and both finish again, before the link is closed.
         let finished = host.finished_at.filter(|_| node.is_settled(id));
         let patience = finished.map(|finished| match host.awaits_confirmations() {
@@ -216,7 +237,12 @@ async fn converse(
         tokio::select! {
             event = node.next_event() => node.handle(event, host),
             () = sleep => node.handle_deadline(host),
+            arrived = moving.arrived() => match arrived {
+                Ok((link, token)) => host.goes_on(node, link, token),
+                Err(why) => host.stays(why),
+            },
         }
     }
     node.settle(LAST_WORDS).await;
+    moving.end().await;
 }

@@ -1,15 +1,17 @@
 //! The phone's side of a conversation: who may come, what is verified, what its user is told, what is counted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::time::Duration;
 
 use tokio::time::Instant;
-use waypost_link::{LinkInfo, Medium};
-use waypost_node::{ContactSummary, ConversationId, Ending as NodeEnding, Grant, Host, StoredNow};
+use waypost_link::{Link as WireLink, LinkInfo, Medium};
+use waypost_node::{ContactSummary, ConversationId, Ending as NodeEnding, Grant, Host, Node, StoredNow};
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
+use waypost_protocol::invite::CodeSecret;
+use waypost_protocol::moving::WifiOffer;
 use waypost_protocol::refusal::{Goodbye, Reason};
-use waypost_protocol::session::Pattern;
+use waypost_protocol::session::{Introduction, Pattern};
 use waypost_protocol::succession::Link;
 use waypost_protocol::sync::{Accepts, Event, PeerHello, Served};
 use waypost_store::{Change, Filter, Freeing, PeerClass, State, Store};
@@ -46,8 +48,8 @@ pub(crate) struct PhoneHost<'p> {
     phones: Vec<PeerKey>,
     /// Verdicts on the phone's documents that were verified and are on their way into the store.
     awaited: Vec<(MessageId, Verdict)>,
-    /// Documents that the peer has acknowledged.
-    deposited: HashSet<MessageId>,
+    /// Documents that the peer has acknowledged, and the bytes of their bodies.
+    deposited: HashMap<MessageId, u64>,
     told: HashMap<MessageId, Instant>,
     counted: SyncReport,
     pub(crate) hello: Option<PeerHello>,
@@ -56,6 +58,21 @@ pub(crate) struct PhoneHost<'p> {
     pub(crate) accepted: bool,
     pub(crate) stopped: bool,
     pub(crate) ended: Option<ContactSummary>,
+    /// Whether the session may go on over another link.
+    pub(crate) may_move: bool,
+    /// The conversation that counts, and one over another link that takes its place once it stands.
+    pub(crate) current: Option<ConversationId>,
+    next: Option<ConversationId>,
+    /// Bytes that are left to send, where the peer is to be told.
+    pub(crate) waiting: Option<u64>,
+    /// Where the session can go on.
+    pub(crate) offer: Option<Box<WifiOffer>>,
+    /// Where it goes on is being joined.
+    joining: bool,
+    /// The current conversation, whose link was lost while it was about to go on elsewhere.
+    lost: Option<ContactSummary>,
+    /// The conversations before the current one.
+    before: Vec<ContactSummary>,
 }
 
 impl<'p> PhoneHost<'p> {
@@ -87,7 +104,7 @@ impl<'p> PhoneHost<'p> {
             destinations,
             progress,
             awaited: Vec::new(),
-            deposited: HashSet::new(),
+            deposited: HashMap::new(),
             told: HashMap::new(),
             counted: SyncReport::not_begun("", Ending::NotReached, ""),
             hello: None,
@@ -95,15 +112,19 @@ impl<'p> PhoneHost<'p> {
             accepted: false,
             stopped: false,
             ended: None,
+            may_move: false,
+            current: None,
+            next: None,
+            waiting: None,
+            offer: None,
+            joining: false,
+            lost: None,
+            before: Vec::new(),
         })
     }
 
     fn destination(&self, fingerprint: &Fingerprint) -> Option<&Destination> {
         self.destinations.iter().find(|one| one.fingerprint() == *fingerprint)
-    }
-
-    fn is_own(&self, id: &MessageId) -> bool {
-        matches!(self.store.document(id), Ok(Some(entry)) if entry.depositor.is_none())
     }
 
     /// Whether the peer holds documents of this phone that the destination has not spoken on.
@@ -112,7 +133,7 @@ impl<'p> PhoneHost<'p> {
         let mut any = false;
         let read = self.phone.each_document(Filter::Waiting, |entry| {
             // What the peer said a moment ago may not be written down yet.
-            any |= entry.held_by.contains(&peer) || self.deposited.contains(&entry.description.id);
+            any |= entry.held_by.contains(&peer) || self.deposited.contains_key(&entry.description.id);
         });
         read.is_ok() && any
     }
@@ -121,15 +142,19 @@ impl<'p> PhoneHost<'p> {
     fn compare(&mut self, hello: &PeerHello) {
         let mut unserved: HashMap<Fingerprint, u64> = HashMap::new();
         let mut too_large = Vec::new();
+        let mut waiting = 0u64;
         let read = self.phone.each_document(Filter::Waiting, |entry| {
             if entry.held_by.iter().any(|peer| !self.phones.contains(peer)) {
                 // It is at a kiosk already.
             } else if !hello.serves.contains(&entry.header.destination) {
                 *unserved.entry(entry.header.destination).or_default() += 1;
-            } else if entry.description.size > hello.max_document && entry.depositor.is_none() {
+            } else if entry.description.size <= hello.max_document {
+                waiting = waiting.saturating_add(entry.description.size);
+            } else if entry.depositor.is_none() {
                 too_large.push(entry.description.id);
             }
         });
+        self.waiting = Some(waiting).filter(|_| self.may_move && hello.moves);
         if let Err(error) = read {
             log::warn!("{error}");
         }
@@ -197,9 +222,22 @@ impl<'p> PhoneHost<'p> {
             (report.transferred, report.bytes) = (summary.theirs.stored, summary.theirs.bytes);
             report.already_held = summary.theirs.already_held;
         }
+        if !self.before.is_empty() && report.ending.is_whole() {
+            // The peer has only told what came over the last link.
+            report.bytes = self.deposited.values().sum();
+            let acknowledged = u64::try_from(self.deposited.len()).unwrap_or(u64::MAX);
+            report.transferred = acknowledged.saturating_sub(report.already_held);
+        }
         report.confirmations = summary.ours.confirmations.max(report.confirmations);
         (report.bytes_in, report.bytes_out) = (summary.bytes_in, summary.bytes_out);
-        report.set_span(summary.took);
+        let mut took = summary.took;
+        for before in &self.before {
+            report.bytes_in += before.bytes_in;
+            report.bytes_out += before.bytes_out;
+            // Both links were up for a moment.
+            took += before.took;
+        }
+        report.set_span(took);
         report
     }
 }
@@ -274,7 +312,7 @@ impl Host for PhoneHost<'_> {
         destination.map_or(Freeing::PHONE, Destination::freeing)
     }
 
-    fn event(&mut self, _: ConversationId, peer: &PeerKey, event: &Event) {
+    fn event(&mut self, id: ConversationId, peer: &PeerKey, event: &Event) {
         // A hello comes with the handshake, before the peer has decided; these come after.
         self.accepted |= matches!(
             event,
@@ -284,6 +322,7 @@ impl Host for PhoneHost<'_> {
                 | Event::Finished { .. }
         );
         match event {
+            Event::Hello(_) if self.next == Some(id) => self.has_moved(),
             Event::Hello(hello) => {
                 let (name, address) = (plain(&hello.name), self.counted.address.clone());
                 self.counted.with = name.clone();
@@ -297,8 +336,9 @@ impl Host for PhoneHost<'_> {
             }
             Event::HeldByPeer { id, .. } => {
                 self.counted.transferred += 1;
-                self.deposited.insert(*id);
-                if self.is_own(id) {
+                let entry = self.store.document(id).ok().flatten();
+                self.deposited.insert(*id, entry.as_ref().map_or(0, |entry| entry.description.size));
+                if entry.is_some_and(|entry| entry.depositor.is_none()) {
                     let held = match self.phones.contains(peer) {
                         true => Progress::WithPhone { id: *id },
                         false => Progress::AtKiosk { id: *id },
@@ -323,7 +363,12 @@ impl Host for PhoneHost<'_> {
                     (self.progress)(Progress::Progress { id: *id, done: *done, size: *size });
                 }
             }
-            Event::Finished { .. } => self.finished_at = Some(Instant::now()),
+            Event::Finished { .. } if self.current == Some(id) => self.finished_at = Some(Instant::now()),
+            Event::Wifi(offer) if self.may_move && self.next.is_none() => {
+                // Once: what comes after it was not worth it any more, or has been tried.
+                self.may_move = false;
+                self.offer = Some(offer.clone());
+            }
             Event::Unreadable { id, detail } => {
                 log::warn!("{id}: {detail}");
                 let refusal = Refusal { id: *id, reason: UNREADABLE.to_owned(), is_temporary: false };
@@ -343,7 +388,59 @@ impl Host for PhoneHost<'_> {
     }
 
     fn ended(&mut self, summary: ContactSummary) {
-        self.ended = Some(summary);
+        if self.next == Some(summary.id) {
+            self.next = None;
+            return self.stays(summary.ending.to_string());
+        }
+        let was_told = summary.ending == NodeEnding::HeardGoodbye(Goodbye::Moved);
+        if was_told && self.current == Some(summary.id) && self.next.is_some() {
+            self.has_moved();
+        }
+        if self.current != Some(summary.id) {
+            return self.before.push(summary);
+        }
+        // Two radios side by side disturb each other: the other one may still get there.
+        let is_lost = matches!(summary.ending, NodeEnding::LinkLost(_));
+        match is_lost && (self.joining || self.next.is_some()) {
+            true => self.lost = Some(summary),
+            false => self.ended = Some(summary),
+        }
+    }
+}
+
+impl PhoneHost<'_> {
+    /// The peer has told where it can go on, and that is tried.
+    pub(crate) fn joins(&mut self) {
+        self.joining = true;
+        (self.progress)(Progress::Joining);
+    }
+
+    /// There is another link to the peer: a conversation begins there that takes this one's place.
+    pub(crate) fn goes_on(&mut self, node: &mut Node, link: WireLink, token: CodeSecret) {
+        let Some(peer) = self.counted.key else { return };
+        self.joining = false;
+        self.counted.address = link.info.address.clone();
+        match node.open(link, &Introduction::Code(peer, token)) {
+            Ok(id) => self.next = Some(id),
+            Err(error) => self.stays(error.to_string()),
+        }
+    }
+
+    /// It goes on as it was.
+    pub(crate) fn stays(&mut self, why: String) {
+        log::info!("not over Wi-Fi: {why}");
+        self.joining = false;
+        match self.lost.take() {
+            Some(lost) => self.ended = Some(lost),
+            None => (self.progress)(Progress::NotMoved { why }),
+        }
+    }
+
+    fn has_moved(&mut self) {
+        (self.current, self.finished_at) = (self.next.take(), None);
+        self.before.extend(self.lost.take());
+        self.counted.over_wifi = true;
+        (self.progress)(Progress::Moved { address: self.counted.address.clone() });
     }
 }
 

@@ -43,7 +43,7 @@ impl Phone {
         &self,
         gateway: &Gateway,
         search: Search<'_>,
-        options: SyncOptions,
+        options: SyncOptions<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SyncReport, SyncError> {
         let known = match search {
@@ -77,7 +77,7 @@ impl Phone {
     pub async fn sync_known(
         &self,
         all: bool,
-        options: SyncOptions,
+        options: SyncOptions<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<Vec<SyncReport>, SyncError> {
         let mut kiosks = self.gateways()?;
@@ -113,7 +113,7 @@ impl Phone {
         &self,
         gateway: &Gateway,
         address: &str,
-        options: SyncOptions,
+        options: SyncOptions<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SyncReport, SyncError> {
         let open = async || match connect(address, CONNECT).await {
@@ -127,7 +127,7 @@ impl Phone {
     pub(crate) async fn meet_by(
         &self,
         gateway: &Gateway,
-        options: SyncOptions,
+        options: SyncOptions<'_>,
         progress: &mut dyn FnMut(Progress),
         mut open: impl AsyncFnMut() -> Result<Opened, String>,
     ) -> Result<SyncReport, SyncError> {
@@ -168,7 +168,7 @@ impl Phone {
     pub async fn sync_unverified(
         &self,
         address: &str,
-        options: SyncOptions,
+        options: SyncOptions<'_>,
         progress: &mut dyn FnMut(Progress),
     ) -> Result<SyncReport, SyncError> {
         let link: Link = match connect(address, CONNECT).await {

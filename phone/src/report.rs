@@ -47,6 +47,18 @@ pub enum Progress {
         #[serde(serialize_with = "verdict_words")]
         verdict: Verdict,
     },
+    /// Much is left, and the kiosk has told how it goes on over Wi-Fi, which is joined now.
+    Joining,
+    /// It goes on over Wi-Fi.
+    Moved {
+        /// Where the kiosk is there.
+        address: String,
+    },
+    /// It does not, and goes on over Bluetooth.
+    NotMoved {
+        /// Why.
+        why: String,
+    },
     /// The peer does not take it.
     Refused {
         /// Which.
@@ -177,8 +189,10 @@ pub struct SyncReport {
     pub key: Option<PeerKey>,
     /// Where it was reached.
     pub address: String,
-    /// `lan`, `memory`, or `https`.
+    /// `lan`, `ble`, `ble-gatt`, `wifi-direct`, `memory`, or `https`; the last one where there were several.
     pub medium: String,
+    /// Whether it went on over Wi-Fi in the middle.
+    pub over_wifi: bool,
     /// How it ended.
     pub ending: Ending,
     /// Why, where there is more to say than the word.
@@ -233,6 +247,7 @@ impl SyncReport {
             key: None,
             address: String::new(),
             medium: String::new(),
+            over_wifi: false,
             ending,
             why: why.into(),
             goodbye: None,
@@ -283,6 +298,7 @@ impl SyncReport {
             key: later.key,
             address: later.address,
             medium: later.medium,
+            over_wifi: self.over_wifi || later.over_wifi,
             why: later.why,
             goodbye: later.goodbye,
             place: later.place,

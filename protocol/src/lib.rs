@@ -11,6 +11,7 @@ pub mod document;
 pub mod envelope;
 pub mod ids;
 pub mod invite;
+pub mod moving;
 pub mod mvds;
 pub mod refusal;
 pub mod session;

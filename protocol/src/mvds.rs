@@ -52,6 +52,12 @@ pub struct Payload {
     /// Extension: what became of destinations' certificates; before confirmations that need them.
     #[prost(message, repeated, tag = "5111")]
     pub successions: Vec<Succession>,
+    /// Extension: how much the sender has to send in this session.
+    #[prost(message, optional, tag = "5112")]
+    pub waiting: Option<Waiting>,
+    /// Extension: where the session can go on.
+    #[prost(message, optional, tag = "5113")]
+    pub wifi: Option<Wifi>,
 }
 
 /// 2/MVDS "Message", with 4/MVDS-META's metadata.
@@ -103,7 +109,7 @@ pub struct Hello {
     /// A name for people, up to 64 bytes of UTF-8; not trusted for anything.
     #[prost(string, tag = "6")]
     pub name: String,
-    /// Bit 0: has a path to a destination now. Bit 1: is a gateway.
+    /// Bit 0: has a path to a destination now. Bit 1: is a gateway. Bit 2: can go on over Wi-Fi.
     #[prost(uint32, tag = "7")]
     pub flags: u32,
     /// With which this node's advertisements are recognised: 16 bytes, or empty. Told to peers that are known.
@@ -250,6 +256,51 @@ pub struct Goodbye {
     /// With reason "busy": seconds after which the receiver should come again; 0 where that is not said.
     #[prost(uint32, tag = "3")]
     pub again: u32,
+}
+
+/// What the sender has to send, so that the receiver can tell whether another link is worth it.
+#[derive(Clone, Copy, PartialEq, prost::Message)]
+pub struct Waiting {
+    /// Bytes of bodies.
+    #[prost(uint64, tag = "1")]
+    pub bytes: u64,
+}
+
+/// A network of the sender's, and what goes on there; see [`crate::moving::WifiOffer`].
+#[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
+pub struct Wifi {
+    /// The network's name: 1 to 32 bytes.
+    #[prost(bytes = "bytes", tag = "1")]
+    pub ssid: Bytes,
+    /// Its WPA2 passphrase: 8 to 63 characters of ASCII.
+    #[prost(bytes = "bytes", tag = "2")]
+    pub passphrase: Bytes,
+    /// The address of its access point: 6 bytes, or empty.
+    #[prost(bytes = "bytes", tag = "3")]
+    pub bssid: Bytes,
+    /// Its frequency in MHz, or 0.
+    #[prost(uint32, tag = "4")]
+    pub frequency: u32,
+    /// Where the sender is in it: 4 bytes of IPv4, or 16 of IPv6, link-local.
+    #[prost(bytes = "bytes", tag = "5")]
+    pub address: Bytes,
+    /// Its TCP port.
+    #[prost(uint32, tag = "6")]
+    pub port: u32,
+    /// The code secret of the handshake there: 16 bytes.
+    #[prost(bytes = "bytes", tag = "7")]
+    pub token: Bytes,
+    /// Seconds for which it can be used.
+    #[prost(uint32, tag = "8")]
+    pub valid: u32,
+}
+
+/// Shows neither passphrase nor token.
+impl std::fmt::Debug for Wifi {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Wifi")
+    }
 }
 
 /// A certificate of a destination's chain; see [`crate::succession`].

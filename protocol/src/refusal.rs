@@ -155,6 +155,8 @@ pub enum Goodbye {
     ProtocolError,
     /// Nothing happened for too long.
     Idle,
+    /// The session goes on over another link.
+    Moved,
     /// A reason that a newer version knows.
     Other(u32),
 }
@@ -170,6 +172,7 @@ impl Goodbye {
             Goodbye::Stopping => 5,
             Goodbye::ProtocolError => 6,
             Goodbye::Idle => 7,
+            Goodbye::Moved => 8,
             Goodbye::Other(code) => code,
         }
     }
@@ -184,6 +187,7 @@ impl Goodbye {
             5 => Goodbye::Stopping,
             6 => Goodbye::ProtocolError,
             7 => Goodbye::Idle,
+            8 => Goodbye::Moved,
             other => Goodbye::Other(other),
         }
     }
@@ -229,6 +233,7 @@ impl std::fmt::Display for Goodbye {
             Goodbye::Stopping => "it is shutting down; try again later",
             Goodbye::ProtocolError => "the two programs do not understand each other; update the older one",
             Goodbye::Idle => "nothing happened for too long",
+            Goodbye::Moved => "it goes on over another link",
             Goodbye::Other(code) => return write!(f, "ended for a reason of a newer version (code {code})"),
         })
     }

@@ -276,7 +276,7 @@ def check_codes_of_refusals(vectors):
     names = "destination-not-served collection-not-served too-large over-quota expired deleted malformed not-permitted storage-failed wrong-hash not-proven withdrawn"
     for code, (name, vector) in enumerate(zip(names.split(), vectors["refusals"], strict=True), 1):
         same(vector, {"code": code, "name": name, "temporary": code in NEXT_CONTACT}, "refusal")
-    names = "not-paired revoked bad-code busy stopping protocol-error idle"
+    names = "not-paired revoked bad-code busy stopping protocol-error idle moved"
     for code, (name, vector) in enumerate(zip(names.split(), vectors["goodbyes"], strict=True), 1):
         same(vector, {"code": code, "name": name}, "goodbye")
 

@@ -72,11 +72,13 @@ AGE = {1: ("id", "bytes"), 2: ("seconds", "int")}
 GOODBYE = {1: ("reason", "int"), 2: ("place", "int"), 3: ("again", "int")}
 SUCCESSION = {1: ("destination", "bytes"), 2: ("certificate", "bytes"), 3: ("signer", "bytes"), 4: ("time", "int"), 5: ("signature", "bytes")}
 SUCCESSIONS = {1: ("successions", [SUCCESSION])}
+WAITING = {1: ("bytes", "int")}
+WIFI = {1: ("ssid", "bytes"), 2: ("passphrase", "bytes"), 3: ("bssid", "bytes"), 4: ("frequency", "int"), 5: ("address", "bytes"), 6: ("port", "int"), 7: ("token", "bytes"), 8: ("valid", "int")}
 PAYLOAD = {
     5001: ("acks", "ids"), 5002: ("offers", "ids"), 5003: ("requests", "ids"), 5004: ("messages", [MESSAGE]), 5100: ("hello", HELLO),
     5101: ("starts", [START]), 5102: ("chunks", [CHUNK]), 5103: ("resumes", [RESUME]), 5104: ("refusals", [REFUSAL]),
     5105: ("confirmations", [CONFIRMATION]), 5106: ("queries", "ids"), 5107: ("report", REPORT), 5108: ("ages", [AGE]), 5109: ("goodbye", GOODBYE),
-    5111: ("successions", [SUCCESSION]),
+    5111: ("successions", [SUCCESSION]), 5112: ("waiting", WAITING), 5113: ("wifi", WIFI),
 }
 HEADER = {1: ("destination", "bytes"), 2: ("record", "bytes"), 3: ("revision", "int"), 4: ("replaces", "ids"), 5: ("parents", "ids"), 6: ("ephemeral", "bool"), 7: ("lifetime", "int"), 8: ("priority", "int")}
 DEFAULTS = {"int": 0, "signed": 0, "bytes": b"", "text": "", "bool": False}

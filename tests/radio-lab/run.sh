@@ -105,7 +105,7 @@ echo "programs: $((SECONDS - phase)) s"
 phase=$SECONDS
 guests=1
 memory=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
-if [ $kind = scenarios ] && [ ${#scenarios[@]} -gt 1 ] && [ "$(nproc)" -gt 3 ] && [ "$memory" -gt 6000 ]; then
+if [ $kind = scenarios ] && [ ${#scenarios[@]} -gt 1 ] && [ "$(nproc)" -gt 1 ] && [ "$memory" -gt 6000 ]; then
     guests=2
 fi
 once() {
@@ -153,7 +153,11 @@ for name in "${scenarios[@]}"; do
     outcome=$(cat "$results/$name/outcome.txt" 2>/dev/null) || outcome="without a result"
     case $outcome in
     passed) passed=$((passed + 1)) ;;
-    failed) failed=$((failed + 1)) ;;
+    failed)
+        failed=$((failed + 1))
+        # Once more at the end: of a long output that is read first.
+        echo "FAIL $name: $(head -n 1 "$results/$name/wrong.txt")" >&2
+        ;;
     *)
         failed=$((failed + 1))
         echo "FAIL $name: its guest ended $outcome; the consoles said last:" >&2

@@ -24,7 +24,7 @@ use sha2::{Digest, Sha256};
 
 /// Each frozen file and its SHA-256.
 const FROZEN: [(&str, &str); 5] = [
-    ("v1.json", "38ed72b720a0ef4216050ed317fd63af7a3c0cde15b7bb1473c161b76a1ca0b5"),
+    ("v1.json", "e4fdf4ee8d06883c2b09fb9746b602597120fa45e2ed6f73bc0d43993b80e618"),
     ("v1-openpgp.json", "af57ce05ecf39b0c986d4402f5f7bc0a50f505b2f2736a8dd1be66ac896eee98"),
     ("v1-signed.json", "b39033834ba09c3b6ae552a5bb5fb491ad8c347af73fd83952f70cce54a2e0df"),
     ("v1-remote-log.json", "5b1aa4319c4dac725535a9917d84183e8699de8282f22e2c8eceda2e1d3c48fa"),

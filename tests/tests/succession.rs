@@ -188,8 +188,12 @@ fn an_admin_can_have_a_gateway_forget_what_it_learnt_of_certificates_while_it_ru
     }
     site.gateway.stop();
     site.gateway.run(&["destinations", "reset", "test"]);
+    // It asks its destination as soon as it has started.
+    site.destination.backhaul.pause(true);
     site.gateway.start();
     assert_eq!(certificates(&site), [first.as_str()]);
+    site.destination.backhaul.pause(false);
+    wait_until("its answer", || (certificates(&site).len() == 2).then_some(()));
     // The server's answer is taken anew, also by a gateway that went on running.
     site.gateway.run(&["destinations", "reset", "test"]);
     phone.add(&[("form 3.xml", b"3")]);

@@ -68,6 +68,10 @@ impl Networks {
 impl Route {
     /// Link-local and multicast routes come with every link and lead nowhere else (RFC 3927, RFC 4291 §2.5.6).
     fn stays_on_its_link(&self) -> bool {
+        // A Wi-Fi Direct group of this machine leads to phones.
+        if self.interface.starts_with("p2p-") {
+            return true;
+        }
         match self.towards {
             Some((IpAddr::V4(address), _)) => {
                 address.is_link_local() || address.is_loopback() || address.is_multicast()
@@ -120,5 +124,11 @@ mod tests {
         let own = [("169.254.0.0", 16), ("fe80::", 64), ("ff00::", 8), ("127.0.0.0", 8)];
         let networks = Networks::new(own.map(|towards| route("eth0", Some(towards), 0)));
         assert!(networks.is_empty() && networks.outward().is_empty());
+    }
+
+    #[test]
+    fn the_gateways_own_wifi_is_no_way_out() {
+        let group = [Some(("172.29.77.0", 24)), None].map(|towards| route("p2p-wlan0-0", towards, 0));
+        assert!(Networks::new(group).is_empty());
     }
 }

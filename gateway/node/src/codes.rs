@@ -4,9 +4,11 @@ use waypost_protocol::ids::{CodeId, PeerKey};
 use waypost_protocol::invite::CodeSecret;
 use waypost_protocol::session::{Codes, Identity, Pattern};
 use waypost_protocol::sync::{Engine, PeerHello};
+use waypost_protocol::time::Monotonic;
 use waypost_store::Store;
 
 use crate::host::Host;
+use crate::node::Tokens;
 
 /// Looks codes up in the store, and asks the host who is known.
 pub(crate) struct Lookups<'a> {
@@ -16,10 +18,16 @@ pub(crate) struct Lookups<'a> {
     pub(crate) host: &'a dyn Host,
     /// Others may be before whoever comes over this link.
     pub(crate) is_crowded: bool,
+    /// Tokens of sessions that go on.
+    pub(crate) tokens: &'a Tokens,
+    pub(crate) now: Monotonic,
 }
 
 impl Codes for Lookups<'_> {
     fn secret(&self, id: &CodeId) -> Option<CodeSecret> {
+        if let Some(token) = self.tokens.secret(id, self.now) {
+            return Some(token);
+        }
         match self.store.code(id) {
             Ok(code) => code.map(|code| code.secret),
             Err(error) => {
@@ -30,6 +38,10 @@ impl Codes for Lookups<'_> {
     }
 
     fn hello(&self, peer: &PeerKey, pattern: Pattern) -> Option<Vec<u8>> {
+        let pattern = match pattern {
+            Pattern::Code(id) if self.tokens.secret(&id, self.now).is_some() => Pattern::Known,
+            other => other,
+        };
         let is_known = self.host.knows(peer, pattern);
         is_known.then(|| Engine::encode_hello(&told_to_known(self.hello, self.identity)))
     }

@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use waypost_link::LinkInfo;
+use waypost_link::{LinkInfo, Medium};
 use waypost_protocol::ids::{GroupId, PeerKey};
+use waypost_protocol::moving;
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Codes, FRAME_OVERHEAD, Pattern, Received, Session, SessionError};
 use waypost_protocol::succession;
@@ -21,6 +22,10 @@ const TURN: usize = 64;
 const LAST_WORDS: Duration = Duration::from_secs(2);
 /// So long it may take to make durable what a peer has brought whose turn is over.
 const WIND_UP: Duration = Duration::from_secs(2);
+/// What Bluetooth carries until it has been seen, in bytes per second: phones reach 25 to 125 kB/s over L2CAP.
+const L2CAP_RATE: u64 = 100_000;
+/// The same over GATT.
+const GATT_RATE: u64 = 20_000;
 /// What such a peer had on its way is taken for so long.
 const LAST_BYTES: Duration = Duration::from_secs(5);
 
@@ -50,6 +55,14 @@ pub(crate) struct Conversation {
     was_settled: bool,
     bytes_in: u64,
     bytes_out: u64,
+    /// Whether the peer can go on over Wi-Fi.
+    pub(crate) may_move: bool,
+    /// Whether it is somebody in particular: others are told of no network.
+    is_known: bool,
+    /// Bytes that it had to send, and when and after how many that came it said so.
+    waiting: Option<(u64, u64, Monotonic)>,
+    /// It was found once that Wi-Fi is worth it.
+    was_worth_moving: bool,
 }
 
 /// How a link ended.
@@ -101,6 +114,10 @@ impl Conversation {
             was_settled: false,
             bytes_in: 0,
             bytes_out: 0,
+            may_move: false,
+            is_known: false,
+            waiting: None,
+            was_worth_moving: false,
         }
     }
 
@@ -176,7 +193,7 @@ impl Conversation {
             log::error!(link:% = self.id, error:%; "cannot say hello");
         }
         let target = self.link.useful_frame.saturating_sub(FRAME_OVERHEAD).max(512);
-        (self.peer, self.reads) = (Some(peer), grant.reads);
+        (self.peer, self.reads, self.is_known) = (Some(peer), grant.reads, grant.is_known);
         self.told = (!grant.tells.is_empty()).then(|| succession::digest(&grant.tells));
         self.engine = Some(Engine::new(Parameters {
             hello,
@@ -205,6 +222,50 @@ impl Conversation {
         if let Err(error) = engine.handle_input(input, now, holdings) {
             log::warn!(link:% = self.id, error:%; "peer broke the protocol: {error}");
             self.say_goodbye(Goodbye::ProtocolError, now);
+        }
+    }
+
+    /// The peer has so many bytes to send.
+    pub(crate) fn waits(&mut self, bytes: u64, now: Monotonic) {
+        self.waiting = Some((bytes, self.bytes_in, now));
+    }
+
+    /// Whether Wi-Fi is worth it for what the peer still has to send, where it was not until now.
+    pub(crate) fn has_become_worth_moving(&mut self, now: Monotonic) -> bool {
+        let guess = match self.link.medium {
+            Medium::BleL2cap => L2CAP_RATE,
+            Medium::BleGatt => GATT_RATE,
+            Medium::Memory | Medium::Lan | Medium::WifiDirect => return false,
+        };
+        let Some((bytes, at, since)) = self
+            .waiting
+            .filter(|_| self.may_move && self.is_known && !self.is_settled() && !self.is_closing())
+        else {
+            return false;
+        };
+        let came = self.bytes_in.saturating_sub(at);
+        let rate = moving::rate(came, now.since(since), guess);
+        let is_new = !self.was_worth_moving && moving::is_worth(bytes.saturating_sub(came), rate);
+        self.was_worth_moving |= is_new;
+        is_new
+    }
+
+    /// Sends a payload that is not the engine's.
+    pub(crate) fn say(&mut self, payload: &[u8], now: Monotonic) {
+        if self.closing.is_some() {
+            return;
+        }
+        (self.active, self.unsettled) = (now, true);
+        if let Err(error) = self.session.seal(payload, self.link.useful_frame) {
+            log::error!(link:% = self.id, error:%; "cannot seal a payload");
+        }
+        self.send_frames();
+    }
+
+    /// What has come of bodies is kept as far as it has come: the conversation is about to end.
+    pub(crate) fn wind_up(&mut self) {
+        if let Some(engine) = &mut self.engine {
+            engine.wind_up();
         }
     }
 

@@ -21,6 +21,8 @@ pub struct Limits {
     pub idle: Duration,
     /// Of local networks.
     pub lan: MediumLimits,
+    /// Of each radio's Wi-Fi Direct group.
+    pub wifi: MediumLimits,
     /// Of each Bluetooth adapter, L2CAP and GATT together.
     pub ble: MediumLimits,
 }
@@ -49,6 +51,11 @@ impl MediumLimits {
         MediumLimits { links: 7, half_open: 3, turn: TurnLength::default() }
     }
 
+    /// A Wi-Fi Direct group of a board's radio, which keeps 7 to 10 stations: everybody may come, and 7 are served at once.
+    pub fn wifi_direct() -> Self {
+        MediumLimits { links: 7, half_open: 8, turn: TurnLength::default() }
+    }
+
     /// Whether links are counted at all.
     pub(crate) fn is_limited(&self) -> bool {
         self.links != usize::MAX
@@ -61,6 +68,7 @@ impl Limits {
         match medium {
             Medium::Memory => MediumLimits::none(),
             Medium::Lan => self.lan,
+            Medium::WifiDirect => self.wifi,
             Medium::BleL2cap | Medium::BleGatt => self.ble,
         }
     }

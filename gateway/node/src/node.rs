@@ -4,6 +4,7 @@
 //! [`Node::handle_deadline`]; both drain what the conversations have to say.
 
 mod admission;
+mod moving;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,7 +29,10 @@ use crate::host::{Ending, Host, StoredNow};
 use crate::io::LinkTasks;
 use crate::limits::Limits;
 
+pub use self::moving::OfferedNetwork;
+
 use self::admission::Radios;
+pub(crate) use self::moving::Tokens;
 
 /// Names a conversation within this process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -66,6 +70,9 @@ pub struct Node {
     /// Conversations whose turn ended before they did.
     again: BTreeSet<ConversationId>,
     radios: Radios,
+    tokens: Tokens,
+    /// Conversations that would be done sooner over Wi-Fi, and whose owner has not been told.
+    worth_moving: Vec<ConversationId>,
     next_id: u64,
     events: mpsc::Receiver<NodeEvent>,
     events_in: mpsc::Sender<NodeEvent>,
@@ -99,6 +106,8 @@ impl Node {
             conversations: BTreeMap::new(),
             again: BTreeSet::new(),
             radios: Radios::default(),
+            tokens: Tokens::default(),
+            worth_moving: Vec::new(),
             next_id: 1,
             events,
             events_in,
@@ -327,7 +336,8 @@ impl Node {
         let is_crowded = self.is_crowded(id);
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         let (store, hello, identity, host_here) = (&self.store, &self.hello, &self.identity, &*host);
-        let lookups = Lookups { store, hello, identity, host: host_here, is_crowded };
+        let tokens = &self.tokens;
+        let lookups = Lookups { store, hello, identity, host: host_here, is_crowded, tokens, now };
         match conversation.frame(frame, &lookups, now, &self.store) {
             Ok(Step::Nothing) => {}
             Ok(Step::Proven { peer, pattern, first }) => {
@@ -390,8 +400,11 @@ impl Node {
                     }
                 }
                 Output::Event(event) => {
-                    if let Event::Goodbye(reason) = event {
-                        end = Some(reason);
+                    match &event {
+                        Event::Goodbye(reason) => end = Some(*reason),
+                        Event::Hello(hello) => conversation.may_move = hello.moves,
+                        Event::Waiting(bytes) => conversation.waits(*bytes, now),
+                        _ => {}
                     }
                     self.note(peer, conversation.told, &event);
                     host.event(id, &peer, &event);
@@ -410,6 +423,7 @@ impl Node {
             self.again.insert(id);
         }
         self.conversations.insert(id, conversation);
+        self.consider_moving(id, now);
     }
 
     /// Hands something to the writer, after checking what can be checked without it.

@@ -88,6 +88,9 @@ pub(super) fn status(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     for one in &status.bluetooth {
         output::line(&format!("bluetooth    {}", bluetooth(one)));
     }
+    if let Some(one) = &status.wifi {
+        output::line(&format!("wifi direct  {}", super::wifi::words(one)));
+    }
     let in_line = if status.in_line == 0 { String::new() } else { format!(", {} in line", status.in_line) };
     output::line(&format!(
         "phones       {sessions} connected{in_line}; {} contacts and {} codes used since the start",

@@ -11,6 +11,7 @@ mod peers;
 mod rescue;
 mod store;
 mod support;
+mod wifi;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -55,6 +56,8 @@ enum Command {
     Status,
     /// Make a pairing code and show it as QR code and text.
     Pair,
+    /// Show name and passphrase of the gateway's own Wi-Fi network, and as a QR code that phones' cameras read.
+    Wifi,
     /// Make the running gateway read its configuration again.
     Reload,
     /// Documents that are here.
@@ -184,6 +187,7 @@ fn perform(Args { mut config, json, store, store_key, work, command }: Args) -> 
         Command::Check => check::check(&config, json),
         Command::Status => live::status(&config, json),
         Command::Pair => live::pair(&config, json),
+        Command::Wifi => wifi::show(&config, json),
         Command::Reload => live::reload(&config, json),
         Command::Documents { command: DocumentsCommand::List { waiting } } => {
             documents::list(&config, json, waiting)

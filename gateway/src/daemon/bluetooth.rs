@@ -23,6 +23,8 @@ const ROOM: u64 = 64 * 1024;
 pub(super) struct Facts {
     /// A path to a destination may be there.
     pub(super) has_backhaul: bool,
+    /// Phones may go on over the gateway's Wi-Fi.
+    pub(super) offers_wifi: bool,
     /// Bytes that the store takes.
     pub(super) room: u64,
 }
@@ -73,7 +75,7 @@ impl Bluetooth {
         if !config.ble.enabled {
             return None;
         }
-        let facts = Facts { has_backhaul: false, room: 0 };
+        let facts = Facts { has_backhaul: false, offers_wifi: false, room: 0 };
         let mut identifiers = Identifiers::new(key, rng, now);
         let (visible, seen) = watch::channel(said(config.name.as_str(), facts, identifiers.at(now)));
         let options =
@@ -106,7 +108,7 @@ impl Bluetooth {
 fn said(name: &str, facts: Facts, identifier: Identifier) -> Visible {
     let advertisement = Advertisement {
         has_backhaul: facts.has_backhaul,
-        offers_wifi: false,
+        offers_wifi: facts.offers_wifi,
         has_room: facts.room >= ROOM,
         is_gateway: true,
         identifier,

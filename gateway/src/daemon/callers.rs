@@ -13,9 +13,11 @@ use waypost_protocol::advertising::Advertisement;
 use waypost_protocol::ids::PeerKey;
 use waypost_store::Store;
 
-/// A phone that was called is left alone for so long at that address, whatever came of it: anybody can repeat what a phone
-/// advertises, but from elsewhere.
+/// A phone that was called is left alone for so long at that address, whatever came of it, but for one second try: anybody
+/// can repeat what a phone advertises, but from elsewhere.
 const AGAIN: Duration = Duration::from_secs(120);
+/// One that could not be called has a second try after so long: mostly that is the radio's fault.
+const SECOND_TRY: Duration = Duration::from_secs(10);
 /// Where there is no adapter, it is looked for again after so long.
 const NO_ADAPTER: Duration = Duration::from_secs(60);
 
@@ -35,18 +37,36 @@ pub(super) enum Calling {
     Called(Box<Link>, PeerKey),
 }
 
-/// Phones that were called, where and when.
+/// Phones that were called, and where.
 #[derive(Default)]
-struct Recent(HashMap<(PeerKey, String), Instant>);
+struct Recent(HashMap<(PeerKey, String), Attempt>);
+
+struct Attempt {
+    at: Instant,
+    /// For how long it is left alone from then on.
+    pause: Duration,
+    is_second: bool,
+}
 
 impl Recent {
     fn called(&mut self, peer: PeerKey, address: &str, now: Instant) {
-        self.0.retain(|_, at| now.duration_since(*at) < AGAIN);
-        self.0.insert((peer, address.to_owned()), now);
+        self.0.retain(|_, last| now.duration_since(last.at) < AGAIN);
+        let key = (peer, address.to_owned());
+        let is_second = self.0.get(&key).is_some_and(|last| last.pause == SECOND_TRY);
+        self.0.insert(key, Attempt { at: now, pause: AGAIN, is_second });
+    }
+
+    /// The call that was made last came to nothing.
+    fn failed(&mut self, peer: PeerKey, address: &str, now: Instant) {
+        if let Some(last) = self.0.get_mut(&(peer, address.to_owned()))
+            && !last.is_second
+        {
+            (last.at, last.pause) = (now, SECOND_TRY);
+        }
     }
 
     fn may_call(&self, peer: PeerKey, address: &str, now: Instant) -> bool {
-        self.0.get(&(peer, address.to_owned())).is_none_or(|at| now.duration_since(*at) >= AGAIN)
+        self.0.get(&(peer, address.to_owned())).is_none_or(|last| now.duration_since(last.at) >= last.pause)
     }
 }
 
@@ -106,7 +126,10 @@ async fn look_around(schedule: Schedule, store: Store, calling: mpsc::Sender<Cal
                     return;
                 }
             }
-            Err(error) => log::info!(peer:%, error:%; "a phone that waits could not be called: {error}"),
+            Err(error) => {
+                log::info!(peer:%, error:%; "a phone that waits could not be called: {error}");
+                recent.failed(peer, &sighting.address, Instant::now());
+            }
         }
     }
 }
@@ -155,5 +178,25 @@ mod tests {
         assert!(recent.may_call(phone, here, now + AGAIN));
         recent.called(other, here, now + AGAIN);
         assert_eq!(recent.0.len(), 1, "what is over is forgotten");
+    }
+
+    #[test]
+    fn one_that_could_not_be_called_has_a_second_try_soon_and_no_third() {
+        let (phone, here, now) = (PeerKey([1; 32]), "00:00:00:00:00:01", Instant::now());
+        let mut recent = Recent::default();
+        recent.called(phone, here, now);
+        let failed = now + Duration::from_secs(20);
+        recent.failed(phone, here, failed);
+        assert!(!recent.may_call(phone, here, failed + SECOND_TRY / 2));
+        let second = failed + SECOND_TRY;
+        assert!(recent.may_call(phone, here, second));
+        recent.called(phone, here, second);
+        recent.failed(phone, here, second);
+        assert!(!recent.may_call(phone, here, second + AGAIN / 2));
+        let third = second + AGAIN;
+        assert!(recent.may_call(phone, here, third));
+        recent.called(phone, here, third);
+        recent.failed(phone, here, third);
+        assert!(recent.may_call(phone, here, third + SECOND_TRY), "all that is long ago");
     }
 }

@@ -136,7 +136,7 @@ impl Host for GatewayHost {
         };
         log::log!(
             level,
-            peer = peer.as_str(), address = link.address.as_str(), stored = ours.stored, already_held = ours.already_held,
+            peer = peer.as_str(), address = link.address.as_str(), medium:% = link.medium, stored = ours.stored, already_held = ours.already_held,
             refused = ours.refused, confirmations = theirs.confirmations, bytes_in, bytes_out,
             milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             "contact over: {ending}"

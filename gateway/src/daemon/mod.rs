@@ -16,6 +16,7 @@ mod start;
 mod time;
 mod time_server;
 mod uploads;
+mod wifi;
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -27,7 +28,7 @@ use waypost_backhaul::{Networks, Watch};
 use waypost_config::{Config, Problem};
 use waypost_lan::Announcement;
 use waypost_link::Link;
-use waypost_node::{Node, NodeEvent};
+use waypost_node::{ConversationId, Node, NodeEvent};
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Identity, Introduction};
 use waypost_protocol::time::Monotonic;
@@ -42,6 +43,7 @@ use self::callers::Calling;
 use self::host::GatewayHost;
 use self::notifier::Notifier;
 use self::uploads::{Shared, Upload, UploadNews};
+use self::wifi::Wifi;
 use crate::bundle::Job;
 use crate::control::{Asked, ControlSocket};
 use crate::destinations::Destinations;
@@ -77,6 +79,7 @@ enum Event {
     Mounts,
     Minute,
     Visible,
+    Wifi,
     Sweep,
     Beat,
     Reload,
@@ -102,6 +105,9 @@ pub struct Daemon {
     /// Phones that are called over Bluetooth.
     calling: mpsc::Receiver<Calling>,
     bluetooth: Option<Bluetooth>,
+    wifi: Option<Wifi>,
+    /// Conversations that are told of the group as soon as it is up.
+    moving: Vec<ConversationId>,
     asked: mpsc::Receiver<Asked>,
     news: mpsc::Receiver<UploadNews>,
     /// Where the kernel tells of networks; nothing where it does not.
@@ -207,7 +213,7 @@ impl Daemon {
                 Event::Networks(networks) => self.networks_changed(networks),
                 Event::Bundle(job) => self.bundle_done(&job),
                 Event::Mounts => self.look_for_sticks(),
-                Event::Visible => self.tell_everyone(),
+                Event::Visible | Event::Wifi => self.tell_everyone(),
                 Event::Sweep => self.sweep(),
                 Event::Beat => self.notifier.beat(&self.in_a_line()),
                 Event::Reload => {
@@ -269,6 +275,12 @@ impl Daemon {
                 None => std::future::pending().await,
             }
         };
+        let wifi = async {
+            match &mut self.wifi {
+                Some(wifi) => wifi.changed().await,
+                None => std::future::pending().await,
+            }
+        };
         tokio::select! {
             biased;
             event = signals.next() => event,
@@ -282,6 +294,7 @@ impl Daemon {
             Some(link) = self.links.recv() => Event::Link(Box::new(link)),
             Some(calling) = self.calling.recv() => Event::Calling(calling),
             () = renew => Event::Visible,
+            () = wifi => Event::Wifi,
             () = wait => Event::Deadline,
             () = tokio::time::sleep_until(clock.instant(self.next_sweep)) => Event::Sweep,
         }
@@ -295,6 +308,7 @@ impl Daemon {
             self.node.documents_changed(&mut self.host);
             self.folder_log.iter().for_each(AtFolder::nudge);
         }
+        self.follow_moves();
         if std::mem::take(&mut self.host.look_again) {
             self.tell_everyone();
         }
@@ -349,6 +363,9 @@ impl Daemon {
         }
         self.node.settle(until.saturating_duration_since(tokio::time::Instant::now())).await;
         self.bluetooth = None;
+        if let Some(wifi) = self.wifi.take() {
+            wifi.stop().await;
+        }
         self.bundles.stop();
         // An uploader may be telling the loop something, which nobody reads any more.
         self.news.close();

@@ -1,9 +1,12 @@
 //! What ways out there are, and who is told.
 
+use std::net::SocketAddr;
+
 use waypost_backhaul::Networks;
 use waypost_protocol::sync::PeerHello;
 
 use super::bluetooth::Facts;
+use super::wifi::Wifi;
 use super::{Daemon, LOOK_EVERY};
 use crate::setup;
 
@@ -26,7 +29,9 @@ impl Daemon {
     /// Says how things stand: to peers that come, and over Bluetooth to everyone near.
     pub(super) fn tell_everyone(&mut self) {
         let has_backhaul = self.has_backhaul();
-        if self.node.hello().has_backhaul != has_backhaul {
+        let offers_wifi = self.offers_wifi();
+        let hello = self.node.hello();
+        if (hello.has_backhaul, hello.moves) != (has_backhaul, offers_wifi) {
             self.set_hello();
         }
         let Some(bluetooth) = &mut self.bluetooth else { return };
@@ -37,7 +42,11 @@ impl Daemon {
                 0
             }
         };
-        bluetooth.tell(Facts { has_backhaul, room }, self.config.name.as_str(), self.node.clock().now());
+        bluetooth.tell(
+            Facts { has_backhaul, offers_wifi, room },
+            self.config.name.as_str(),
+            self.node.clock().now(),
+        );
     }
 
     /// Whether a path to a destination may be there: a network with a way out. Where the kernel does not tell of networks,
@@ -48,8 +57,41 @@ impl Daemon {
 
     pub(super) fn set_hello(&mut self) {
         let hello = setup::hello(&self.config, &self.shared.store, &self.destinations);
-        let has_backhaul = self.has_backhaul();
-        self.node.set_hello(PeerHello { has_backhaul, ..hello });
+        let (has_backhaul, moves) = (self.has_backhaul(), self.offers_wifi());
+        self.node.set_hello(PeerHello { has_backhaul, moves, ..hello });
+    }
+
+    /// Whether phones that are here over Bluetooth may go on over the gateway's Wi-Fi.
+    fn offers_wifi(&self) -> bool {
+        self.wifi.as_ref().is_some_and(Wifi::is_offered) && self.group_port().is_some()
+    }
+
+    /// The port at which links come to the group's link-local address.
+    fn group_port(&self) -> Option<u16> {
+        let bound = self.listening.iter().filter_map(|text| text.parse::<SocketAddr>().ok());
+        bound
+            .filter(|address| address.is_ipv6() && address.ip().is_unspecified())
+            .map(|one| one.port())
+            .next()
+    }
+
+    /// Tells phones that would be done sooner over Wi-Fi how to get there, once the group is up.
+    pub(super) fn follow_moves(&mut self) {
+        let new = self.node.worth_moving();
+        let (Some(wifi), Some(port)) = (&self.wifi, self.group_port()) else { return };
+        if !new.is_empty() {
+            wifi.want();
+        }
+        self.moving.extend(new);
+        self.moving.retain(|id| self.node.may_move(*id));
+        if self.moving.is_empty() {
+            return;
+        }
+        let Some(network) = wifi.network(port) else { return };
+        for id in std::mem::take(&mut self.moving) {
+            let is_told = self.node.offer_wifi(id, &network);
+            log::info!(link:% = id, is_told; "a phone is told to go on over Wi-Fi");
+        }
     }
 
     /// Another backhaul may be used now.

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs, UdpSocket};
 use std::sync::PoisonError;
 
+use nix::ifaddrs::getifaddrs;
 use rand_core::RngCore;
 use waypost_config::{Problem, Severity};
 use waypost_node::system_rng;
@@ -16,6 +17,7 @@ use waypost_upload::PathState;
 use super::Daemon;
 use super::bluetooth::Bluetooth;
 use super::uploads::LAST_UPLOAD;
+use super::wifi::Wifi;
 use crate::admin::{self, Answer, DestinationStatus, Request, Status};
 use crate::control::Asked;
 use crate::destinations::stored_chain;
@@ -46,6 +48,10 @@ impl Daemon {
         match request {
             Request::Status => self.status().map(|status| Answer::Status(Box::new(status))),
             Request::Pair => self.pair(),
+            Request::Wifi => match &self.wifi {
+                Some(wifi) => Ok(Answer::Wifi(wifi.invitation())),
+                None => Err("Wi-Fi Direct is off: set wifi_direct.mode, and restart the gateway".into()),
+            },
             Request::Reload => {
                 let (problems, changes) = self.reload();
                 Ok(reloaded(&problems, &changes))
@@ -114,6 +120,7 @@ impl Daemon {
             running: self.node.clock().now().0.as_secs(),
             listening: self.listening.clone(),
             bluetooth: self.bluetooth.as_ref().map(Bluetooth::status).unwrap_or_default(),
+            wifi: self.wifi.as_ref().map(Wifi::status),
             sessions: self.node.sessions(),
             in_line: self.node.in_line(),
             contacts: self.host.contacts,
@@ -217,11 +224,24 @@ impl Daemon {
             }
             let own = ["192.0.2.1:9", "[2001:db8::1]:9"].into_iter().filter_map(outgoing_address);
             addresses.extend(own.map(|ip| SocketAddr::new(ip, address.port()).to_string()));
+            addresses.extend(self.group_address().map(|ip| SocketAddr::new(ip, address.port()).to_string()));
             if addresses.is_empty() {
                 addresses.push(SocketAddr::new(IpAddr::from([127, 0, 0, 1]), address.port()).to_string());
             }
         }
         addresses
+    }
+}
+
+impl Daemon {
+    /// Where it is reached in its own Wi-Fi network by those who speak IPv4: link-local addresses of IPv6 mean nothing
+    /// without the interface of whoever uses them.
+    fn group_address(&self) -> Option<IpAddr> {
+        let group = self.wifi.as_ref()?.status().group?;
+        getifaddrs().ok()?.find_map(|one| {
+            let address = one.address.as_ref()?.as_sockaddr_in()?.ip();
+            (one.interface_name == group.interface).then_some(address.into())
+        })
     }
 }
 

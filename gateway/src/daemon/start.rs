@@ -9,11 +9,12 @@ use tokio::sync::mpsc;
 use waypost_backhaul::{Networks, Watch};
 use waypost_config::{Config, LogPlace, Problem};
 use waypost_lan::{Announcement, Listener};
-use waypost_link::Link;
+use waypost_link::{Link, Medium};
 use waypost_node::{Node, system_rng};
 use waypost_protocol::session::Identity;
 use waypost_protocol::time::Monotonic;
 use waypost_store::{Store, Writer, WriterOptions};
+use waypost_wifi_direct::radio_of;
 
 use super::backhaul::Backhauls;
 use super::bluetooth::{self, Bluetooth};
@@ -24,6 +25,7 @@ use super::notifier::Notifier;
 use super::reload::{log_problems, unusable};
 use super::time::TrustedTime;
 use super::uploads::{self, Shared, Upload};
+use super::wifi::Wifi;
 use super::{Daemon, LOOK_EVERY, SWEEP_ON, stop_uploads, time_server};
 use crate::destinations::{Destinations, Served};
 use crate::remote_log::AtFolder;
@@ -82,6 +84,7 @@ impl Daemon {
         let caller = caller(&config, &shared.store, calling_in);
         let (key, now) = (identity.advertising_key(), node.clock().now());
         let bluetooth = Bluetooth::start(&config, key, system_rng()?, now, links_in, caller);
+        let wifi = Wifi::start(&config, &shared.store, &identity.public(), system_rng()?);
         let mut daemon = Daemon {
             path: path.to_owned(),
             config,
@@ -97,6 +100,8 @@ impl Daemon {
             links,
             calling,
             bluetooth,
+            wifi,
+            moving: Vec::new(),
             asked,
             news,
             watch: watch_networks(),
@@ -211,7 +216,10 @@ async fn listen(config: &Config, links: mpsc::Sender<Link>) -> (Vec<String>, Opt
 async fn accept(listener: Listener, links: mpsc::Sender<Link>) {
     loop {
         match listener.accept().await {
-            Ok(link) => {
+            Ok(mut link) => {
+                if let Some(radio) = radio_of(&link.info.group) {
+                    (link.info.medium, link.info.group) = (Medium::WifiDirect, radio.to_owned());
+                }
                 if links.send(link).await.is_err() {
                     return;
                 }

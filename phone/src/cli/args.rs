@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use crate::DeleteOn;
+use crate::{DeleteOn, Wifi};
 use clap::{Args as ClapArgs, Parser, Subcommand, ValueEnum};
+use waypost_wifi_direct::Pin;
 
 /// Listens on every address of this machine, on a port that is free.
 pub(crate) const ANYWHERE: &str = "[::]:0";
@@ -235,9 +236,52 @@ pub(crate) struct Pair {
     pub(crate) address: Option<String>,
     #[command(flatten)]
     pub(crate) bluetooth: Bluetooth,
+    /// By Wi-Fi Direct: joins the kiosk's network by its button, or by --pin
+    #[arg(long, conflicts_with_all = ["ble", "address"])]
+    pub(crate) wifi_direct: bool,
+    /// The PIN that the kiosk shows (`waypost wifi`)
+    #[arg(long, value_name = "DIGITS", requires = "wifi_direct", value_parser = pin)]
+    pub(crate) pin: Option<Pin>,
+    #[command(flatten)]
+    pub(crate) radio: WifiArgs,
     /// Only remembers it; the first sync pairs
     #[arg(long)]
     pub(crate) later: bool,
+}
+
+fn pin(text: &str) -> Result<Pin, String> {
+    Pin::new(text)
+        .ok_or_else(|| "a PIN has 8 digits, of which the last checks the others: look again".to_owned())
+}
+
+/// Which Wi-Fi radio.
+#[derive(ClapArgs)]
+pub(crate) struct WifiArgs {
+    /// The Wi-Fi radio, by the name of its interface (wlan0), or `joined`: this system is in the kiosk's network by itself
+    /// [default: the first]
+    #[arg(long, value_name = "RADIO", env = "WAYPOST_PHONE_RADIO")]
+    pub(crate) radio: Option<String>,
+    /// D-Bus address of the bus that wpa_supplicant is on, if it is not the system's
+    #[arg(long, value_name = "ADDRESS", env = "WAYPOST_PHONE_WIFI_BUS", hide = true)]
+    pub(crate) wifi_bus: Option<String>,
+}
+
+impl WifiArgs {
+    /// For what needs a radio of this program's.
+    pub(crate) fn of_radio(&self) -> anyhow::Result<Wifi> {
+        match self.use_of(true) {
+            Some(wifi @ Wifi::Radio { .. }) => Ok(wifi),
+            _ => anyhow::bail!("Wi-Fi Direct needs a radio; give --radio its interface's name"),
+        }
+    }
+
+    /// How it is used, if it is.
+    pub(crate) fn use_of(&self, is_used: bool) -> Option<Wifi> {
+        is_used.then(|| match self.radio.as_deref() {
+            Some("joined") => Wifi::Joined,
+            radio => Wifi::Radio { interface: radio.map(str::to_owned), bus: self.wifi_bus.clone() },
+        })
+    }
 }
 
 /// Which Bluetooth adapter, and how it is used.
@@ -259,6 +303,11 @@ pub(crate) struct Gateways {
     /// Also asks the local network
     #[arg(long)]
     pub(crate) lan: bool,
+    /// Also by Wi-Fi Direct; takes up to 30 seconds
+    #[arg(long)]
+    pub(crate) wifi_direct: bool,
+    #[command(flatten)]
+    pub(crate) radio: WifiArgs,
     #[command(flatten)]
     pub(crate) bluetooth: Bluetooth,
     /// For so long
@@ -322,6 +371,24 @@ pub(crate) struct Sync {
     pub(crate) address: Option<String>,
     #[command(flatten)]
     pub(crate) bluetooth: Bluetooth,
+    /// By whatever finds the kiosk: the local network, else Bluetooth, from where it goes on over the kiosk's Wi-Fi if much is
+    /// left, else Wi-Fi Direct
+    #[arg(long, conflicts_with_all = ["address", "ble", "direct", "phone", "unverified"])]
+    pub(crate) auto: bool,
+    /// Over the local network only
+    #[arg(long, conflicts_with_all = ["ble", "wifi_direct", "auto", "direct"])]
+    pub(crate) lan: bool,
+    /// By Wi-Fi Direct: joins the kiosk's network by its button, or by --pin
+    #[arg(long, conflicts_with_all = ["ble", "address", "auto", "direct", "phone"])]
+    pub(crate) wifi_direct: bool,
+    /// The PIN that the kiosk shows (`waypost wifi`)
+    #[arg(long, value_name = "DIGITS", requires = "wifi_direct", value_parser = pin)]
+    pub(crate) pin: Option<Pin>,
+    /// With --ble: goes on over the kiosk's Wi-Fi where much is left
+    #[arg(long, requires = "ble")]
+    pub(crate) wifi: bool,
+    #[command(flatten)]
+    pub(crate) radio: WifiArgs,
     /// Over GATT, also where an L2CAP channel is to be had
     #[arg(long, requires = "ble")]
     pub(crate) gatt: bool,
@@ -364,6 +431,15 @@ pub(crate) struct Listen {
 pub(crate) struct Run {
     #[command(flatten)]
     pub(crate) bluetooth: Bluetooth,
+    /// By Wi-Fi Direct as well, and from Bluetooth over the kiosk's Wi-Fi where much is left. Without this and --ble, whatever this
+    /// machine has is used
+    #[arg(long)]
+    pub(crate) wifi_direct: bool,
+    /// Over the local network, and the internet, only
+    #[arg(long, conflicts_with_all = ["ble", "wifi_direct"])]
+    pub(crate) lan: bool,
+    #[command(flatten)]
+    pub(crate) radio: WifiArgs,
     /// Other phones may come as well, to this address
     #[arg(long, value_name = "HOST:PORT", num_args = 0..=1, default_missing_value = ANYWHERE)]
     pub(crate) listen: Option<String>,

@@ -3,7 +3,7 @@
 use std::io::Read as _;
 use std::time::Duration;
 
-use crate::{Air, LOOK, Nearby, Phone, Role, Search, SyncOptions, Who, words};
+use crate::{Air, Gateway, LOOK, Nearby, Phone, Role, Search, SyncOptions, WIFI_LOOK, Who, words};
 use anyhow::Context as _;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
@@ -37,6 +37,11 @@ pub(super) fn pair(phone: &Phone, pair: &Pair, out: &Out) -> anyhow::Result<Done
     let mut view = View::new(phone, *out)?;
     let mut show = |event| view.show(event);
     let report = match pair.bluetooth.ble {
+        false if pair.wifi_direct => {
+            let wifi = pair.radio.of_radio()?;
+            let who = Who::Any(std::slice::from_ref(&gateway));
+            block_on(phone.sync_over_wifi(&wifi, who, pair.pin.as_ref(), WIFI_LOOK, options, &mut show))??
+        }
         true => block_on(async {
             let air = Air::open(&pair.bluetooth.adapter, false).await?;
             let who = Who::Any(std::slice::from_ref(&gateway));
@@ -100,9 +105,35 @@ pub(super) fn run(phone: &Phone, gateways: Gateways, out: &Out) -> anyhow::Resul
     if gateways.bluetooth.ble {
         near.extend(over_air(phone, &gateways, out)?);
     }
+    if gateways.wifi_direct {
+        near.extend(over_wifi(&known, &gateways, out)?);
+    }
     let known: Vec<_> = known.iter().map(show::gateway_object).collect();
     out.object(&json!({ "known": known, "near": near }));
     Ok(Done::Whole)
+}
+
+/// Who is near by Wi-Fi Direct.
+fn over_wifi(known: &[Gateway], gateways: &Gateways, out: &Out) -> anyhow::Result<Vec<Value>> {
+    let found = block_on(gateways.radio.of_radio()?.look(WIFI_LOOK))??;
+    let mut near = Vec::new();
+    for one in found {
+        let Some(service) = one.service else { continue };
+        let name = words::plain(&service.name);
+        let is_known = known.iter().any(|one| one.name == name);
+        let hint = if is_known { "" } else { ", not known here: scan its QR code to pair" };
+        let signal = one.peer.signal.map_or(String::new(), |signal| format!(", {signal} dBm"));
+        out.say(format!("near: {name} by Wi-Fi Direct{signal}{hint}"));
+        near.push(json!({
+            "medium": "wifi-direct", "name": name, "version": words::plain(&service.version), "address": one.peer.address,
+            "device": words::plain(&one.peer.name), "group": one.peer.is_owner, "signal": one.peer.signal,
+            "known_name": is_known,
+        }));
+    }
+    if near.is_empty() {
+        out.say("near: no kiosk answers by Wi-Fi Direct");
+    }
+    Ok(near)
 }
 
 /// Who is near on Bluetooth.

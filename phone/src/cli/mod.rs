@@ -45,8 +45,12 @@ pub fn main() -> ExitCode {
     let out = Out { json: args.json };
     let level = if args.verbose { log::LevelFilter::Debug } else { log::LevelFilter::Error };
     // It fails where a logger is there already, which is then as good.
-    let _ =
-        env_logger::Builder::new().filter_level(level).format_target(false).format_timestamp(None).try_init();
+    let _ = env_logger::Builder::new()
+        .filter_level(level.min(log::LevelFilter::Warn))
+        .filter_module("waypost", level)
+        .format_target(false)
+        .format_timestamp(None)
+        .try_init();
     match dispatch(args, &out) {
         Ok(Done::Whole) => ExitCode::SUCCESS,
         Ok(Done::Partly) => ExitCode::from(3),

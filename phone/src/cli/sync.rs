@@ -5,8 +5,8 @@ use std::io::IsTerminal as _;
 use std::time::{Duration, Instant};
 
 use crate::{
-    Air, Ending, Gateway, LOOK, Phone, Progress, Role, Search, SyncOptions, SyncReport, Who, rejection_words,
-    words,
+    Air, Ending, Gateway, LOOK, Phone, Progress, Role, Search, SyncOptions, SyncReport, WIFI_LOOK, Who,
+    rejection_words, words,
 };
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use serde_json::json;
@@ -25,8 +25,8 @@ const AGAIN: Duration = Duration::from_secs(1);
 const IN_LINE: Duration = Duration::from_secs(5 * 60);
 
 pub(super) fn run(phone: &Phone, sync: &Sync, out: &Out) -> anyhow::Result<Done> {
-    if sync.unverified && sync.address.is_none() && !sync.bluetooth.ble {
-        let message = "--unverified needs --address HOST:PORT, or --ble for whichever kiosk is nearest";
+    if sync.unverified && sync.address.is_none() && !sync.bluetooth.ble && !sync.wifi_direct {
+        let message = "--unverified needs --address HOST:PORT, or --ble or --wifi-direct for whichever kiosk is nearest";
         return Err(Usage(message.to_owned()).into());
     }
     let other = match &sync.phone {
@@ -39,9 +39,12 @@ pub(super) fn run(phone: &Phone, sync: &Sync, out: &Out) -> anyhow::Result<Done>
     let in_line = until.map_or(in_line, |until| until.max(in_line));
     let mut view = View::new(phone, *out)?;
     let mut report: Option<SyncReport> = None;
+    let wifi = sync.radio.use_of(sync.auto || sync.wifi);
+    let wifi = wifi.as_ref();
     loop {
         let left = until.map(|until| until.saturating_duration_since(Instant::now())).unwrap_or_default();
-        let options = SyncOptions { wait: left, timeout: sync.timeout, carry: false, until_accepted: false };
+        let options =
+            SyncOptions { wait: left, timeout: sync.timeout, carry: false, until_accepted: false, wifi };
         let contact = contact(phone, sync, other.as_ref(), options, &mut view)?;
         let may_go_on = !matches!(contact.ending, Ending::TurnedAway | Ending::Failed);
         let is_over = !may_go_on || awaited(phone, &contact)? == 0;
@@ -75,15 +78,21 @@ fn contact(
     phone: &Phone,
     sync: &Sync,
     other: Option<&Gateway>,
-    options: SyncOptions,
+    options: SyncOptions<'_>,
     view: &mut View,
 ) -> anyhow::Result<SyncReport> {
     let mut show = |event| view.show(event);
     if sync.direct {
         return deliver(phone, &mut show);
     }
+    if sync.auto {
+        return by_any(phone, sync, other, options, &mut show);
+    }
     if sync.bluetooth.ble {
         return over_air(phone, sync, other, options, &mut show);
+    }
+    if sync.wifi_direct {
+        return over_wifi(phone, sync, other, options, &mut show);
     }
     let search = sync.address.as_deref().map_or(Search::Everywhere, Search::At);
     match (other, &sync.address) {
@@ -112,6 +121,9 @@ fn contact(
                 true => "no known kiosk answers here; go nearer, or give --address",
                 false => "no kiosk is known yet; pair with one: waypost-phone pair TEXT",
             };
+            if sync.lan {
+                return Ok(SyncReport::not_begun("", Ending::NotReached, why));
+            }
             let can_deliver = phone.destinations()?.iter().any(|one| one.url.is_some());
             if !can_deliver || phone.store().counts()?.waiting == 0 {
                 return Ok(SyncReport::not_begun("", Ending::NotReached, why));
@@ -126,18 +138,75 @@ fn contact(
     }
 }
 
+/// One contact by whatever finds a kiosk: what costs least comes first.
+fn by_any(
+    phone: &Phone,
+    sync: &Sync,
+    other: Option<&Gateway>,
+    options: SyncOptions<'_>,
+    show: &mut dyn FnMut(Progress),
+) -> anyhow::Result<SyncReport> {
+    let on_network = match other {
+        Some(other) => Some(block_on(phone.sync_with(other, Search::Everywhere, options, show))??),
+        None => {
+            block_on(phone.sync_known(false, options, show))??.into_iter().reduce(SyncReport::followed_by)
+        }
+    };
+    let mut why = Vec::new();
+    let mut is_met = |report: &SyncReport| {
+        why.push(report.why.clone());
+        report.key.is_some()
+    };
+    if let Some(report) = on_network.filter(|report| is_met(report)) {
+        return Ok(report);
+    }
+    let over_bluetooth = over_air(phone, sync, other, options, show)?;
+    if is_met(&over_bluetooth) {
+        return Ok(over_bluetooth);
+    }
+    let mut last = over_wifi(phone, sync, other, options, show)?;
+    if !is_met(&last) {
+        why.retain(|one| !one.is_empty());
+        last.why = why.join("; ");
+    }
+    Ok(last)
+}
+
+/// Whom the command line names.
+fn wanted(phone: &Phone, other: Option<&Gateway>) -> anyhow::Result<Vec<Gateway>> {
+    Ok(match other {
+        Some(other) => vec![other.clone()],
+        None => phone.gateways()?.into_iter().filter(|one| one.role == Role::Kiosk).collect(),
+    })
+}
+
+/// One contact by Wi-Fi Direct.
+fn over_wifi(
+    phone: &Phone,
+    sync: &Sync,
+    other: Option<&Gateway>,
+    options: SyncOptions<'_>,
+    show: &mut dyn FnMut(Progress),
+) -> anyhow::Result<SyncReport> {
+    let wanted = wanted(phone, other)?;
+    let who = if sync.unverified { Who::Stranger } else { Who::Any(&wanted) };
+    if wanted.is_empty() && !sync.unverified {
+        let why = "no kiosk is known yet; pair with one: waypost-phone pair TEXT --wifi-direct, or give --unverified";
+        return Ok(SyncReport::not_begun("", Ending::NotReached, why));
+    }
+    let wifi = sync.radio.of_radio()?;
+    Ok(block_on(phone.sync_over_wifi(&wifi, who, sync.pin.as_ref(), WIFI_LOOK, options, show))??)
+}
+
 /// One contact over Bluetooth.
 fn over_air(
     phone: &Phone,
     sync: &Sync,
     other: Option<&Gateway>,
-    options: SyncOptions,
+    options: SyncOptions<'_>,
     show: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<SyncReport> {
-    let wanted = match other {
-        Some(other) => vec![other.clone()],
-        None => phone.gateways()?.into_iter().filter(|one| one.role == Role::Kiosk).collect(),
-    };
+    let wanted = wanted(phone, other)?;
     let who = if sync.unverified { Who::Stranger } else { Who::Any(&wanted) };
     if wanted.is_empty() && !sync.unverified {
         let why = "no kiosk is known yet; pair with one: waypost-phone pair TEXT --ble, or give --unverified";
@@ -272,6 +341,9 @@ impl View {
                 };
                 self.say(format!("{}: {words}", self.name(id)));
             }
+            Progress::Joining => self.say("much is left: joining the kiosk's Wi-Fi".to_owned()),
+            Progress::Moved { .. } => self.say("going on over Wi-Fi".to_owned()),
+            Progress::NotMoved { why } => self.say(format!("going on over Bluetooth, not Wi-Fi: {why}")),
             Progress::Refused { id, reason } => self.say(format!("{}: not taken: {reason}", self.name(id))),
             Progress::InLine { place, again } => {
                 let line = InLine { place: place.unwrap_or(0), again: *again };

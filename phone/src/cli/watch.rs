@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use crate::{Bell, CODE_VALID, Ending, OnAir, Phone, SyncReport, addresses_of};
+use crate::{Bell, CODE_VALID, Ending, Means, OnAir, Phone, SyncReport, addresses_of};
 use anyhow::Context as _;
 use qrcode::QrCode;
 use qrcode::render::unicode::Dense1x2;
@@ -83,7 +83,11 @@ pub(super) fn run(phone: &Phone, run: &Run, out: &Out) -> anyhow::Result<Done> {
             Some(address) => Some(lan(address).await?),
             None => None,
         };
-        let air = if run.bluetooth.ble { Some(run.bluetooth.adapter.as_str()) } else { None };
+        let is_any = !run.bluetooth.ble && !run.wifi_direct && !run.lan;
+        let means = Means {
+            air: (is_any || run.bluetooth.ble).then(|| run.bluetooth.adapter.clone()),
+            wifi: run.radio.use_of(is_any || run.wifi_direct),
+        };
         let news = RefCell::new(News::default());
         let contact = |report: &SyncReport| {
             if news.borrow_mut().is_in(report) {
@@ -103,7 +107,7 @@ pub(super) fn run(phone: &Phone, run: &Run, out: &Out) -> anyhow::Result<Done> {
         let mut told = &contact;
         out.say("running; stop with Ctrl-C");
         tokio::select! {
-            ended = phone.attend(bell.as_ref(), air, &mut told) => ended.map_err(anyhow::Error::from),
+            ended = phone.attend(bell.as_ref(), &means, &mut told) => ended.map_err(anyhow::Error::from),
             ended = serve => ended,
             stopped = told_to_stop() => stopped.map_err(anyhow::Error::from),
         }

@@ -240,7 +240,9 @@ impl Kiosk {
         let (far, relay) = tokio::io::duplex(4_096);
         let end = |stream: DuplexStream, outgoing| {
             let (reader, writer) = split(stream);
-            let (address, group) = (address.to_owned(), String::new());
+            // Links over TCP have their interface.
+            let group = if medium == Medium::Lan { "lo".to_owned() } else { String::new() };
+            let address = address.to_owned();
             let info = LinkInfo { medium, address, group, outgoing, useful_frame: 4_096 };
             Link::new(info, reader, writer)
         };
@@ -317,6 +319,7 @@ async fn serve(
         name: "Test kiosk".into(),
         has_backhaul: false,
         is_gateway: true,
+        moves: false,
         advertising_key: None,
     };
     let second = Duration::from_secs(1);
@@ -327,6 +330,7 @@ async fn serve(
         handshake: second * 10,
         idle: second * 30,
         lan: manners.links,
+        wifi: manners.links,
         ble: manners.links,
     };
     let mut node = Node::new(identity, hello, limits, store.clone(), writer, system_rng().unwrap());

@@ -1,5 +1,6 @@
 //! More phones than a radio has room for: real phones and a real kiosk, over links as slow as Bluetooth's.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use tempfile::TempDir;
@@ -57,12 +58,10 @@ struct Outcome {
 }
 
 /// Comes as often as it is told to, until everything is at the kiosk.
-async fn deliver(own: &Own, kiosk: &Kiosk, number: usize, began: Instant) -> Outcome {
+async fn deliver(own: &Own, kiosk: &Kiosk, number: usize, medium: Medium, began: Instant) -> Outcome {
     let mut outcome = Outcome { done: 0.0, bytes_out: 0, places: Vec::new(), contacts: 0 };
     let how = Introduction::Known(kiosk.key());
     loop {
-        // Both kinds of links of one adapter count together.
-        let medium = if number.is_multiple_of(2) { Medium::BleL2cap } else { Medium::BleGatt };
         let link = kiosk.slow_link(medium, &format!("phone {number}"), RATE);
         let report = own.phone.sync_over(link, &how, SyncOptions::default(), &mut |_| {}).await.unwrap();
         outcome.contacts += 1;
@@ -79,13 +78,35 @@ async fn deliver(own: &Own, kiosk: &Kiosk, number: usize, began: Instant) -> Out
 
 #[test]
 fn ten_phones_on_seven_links_are_done_within_twice_their_fair_share_and_send_nothing_twice() {
+    // Both kinds of links of one adapter count together.
+    share_out("fair_turns", 1, |number| match number.is_multiple_of(2) {
+        true => Medium::BleL2cap,
+        false => Medium::BleGatt,
+    });
+}
+
+#[test]
+fn phones_on_wifi_and_bluetooth_together_each_have_their_fair_share_of_their_radio() {
+    share_out("fair_turns_on_two_radios", 2, |number| match number.is_multiple_of(2) {
+        true => Medium::BleL2cap,
+        false => Medium::WifiDirect,
+    });
+}
+
+/// Ten phones on each of so many radios, of seven links each.
+#[allow(clippy::print_stdout, reason = "figures for whoever runs it")]
+fn share_out(figure: &str, radios: usize, medium: impl Fn(usize) -> Medium) {
+    // What one of them does is measured: not both at once.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
     let key = destination("Clinic");
     let manners = Manners { open: true, links: short_turns(SLOTS), ..Manners::serving(&key) };
     let kiosk = Kiosk::start(manners);
-    let phones: Vec<Own> = (0..PHONES).map(|number| Own::with_documents(&key, number)).collect();
+    let phones: Vec<Own> = (0..PHONES * radios).map(|number| Own::with_documents(&key, number)).collect();
     let began = Instant::now();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let all = phones.iter().enumerate().map(|(number, own)| deliver(own, &kiosk, number, began));
+    let all =
+        phones.iter().enumerate().map(|(number, own)| deliver(own, &kiosk, number, medium(number), began));
     let outcomes = runtime.block_on(futures_util::future::join_all(all));
 
     // All of the work, divided by the slots: what each would take if they were shared out equally at every moment.
@@ -102,10 +123,8 @@ fn ten_phones_on_seven_links_are_done_within_twice_their_fair_share_and_send_not
         assert!(one.bytes_out < most, "phone {number} sent {} bytes", one.bytes_out);
     }
     let worst = outcomes.iter().map(|one| one.done).fold(0.0, f64::max) / share;
-    println!(
-        "{{\"figure\": \"fair_turns\", \"value\": {worst:.2}, \"unit\": \"fair shares\", \"target\": 2}}"
-    );
-    assert_eq!(kiosk.documents().len(), 3 * PHONES);
+    println!("{{\"figure\": \"{figure}\", \"value\": {worst:.2}, \"unit\": \"fair shares\", \"target\": 2}}");
+    assert_eq!(kiosk.documents().len(), 3 * phones.len());
     for own in &phones {
         assert!(own.phone.list(true).unwrap().iter().all(|one| one.state == Standing::AtTheKiosk));
     }

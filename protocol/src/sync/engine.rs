@@ -17,6 +17,7 @@ use super::send::{Sender, Sent};
 use super::types::{Event, Input, Output, Parameters, PeerHello, ProtocolError, Ticket};
 use super::{Holdings, HoldingsError, Persist, Recipient, Standing};
 use crate::ids::{Fingerprint, GroupId, MessageId, StoreId};
+use crate::moving::WifiOffer;
 use crate::mvds;
 use crate::refusal::{Goodbye, Reason};
 use crate::time::Monotonic;
@@ -93,6 +94,16 @@ impl Engine {
     /// A payload that ends the session with a reason.
     pub fn encode_goodbye(reason: Goodbye) -> Vec<u8> {
         mvds::Payload { goodbye: Some(reason.to_wire()), ..Default::default() }.encode_to_vec()
+    }
+
+    /// A payload that says how many bytes of bodies this side has to send.
+    pub fn encode_waiting(bytes: u64) -> Vec<u8> {
+        mvds::Payload { waiting: Some(mvds::Waiting { bytes }), ..Default::default() }.encode_to_vec()
+    }
+
+    /// A payload that says where the session can go on.
+    pub fn encode_wifi(offer: &WifiOffer) -> Vec<u8> {
+        mvds::Payload { wifi: Some(offer.to_wire()), ..Default::default() }.encode_to_vec()
     }
 
     /// The peer's parameters, once they are known.
@@ -268,6 +279,15 @@ impl Engine {
             }
             (None, Some(_)) => {}
         }
+        if let Some(waiting) = payload.waiting {
+            self.outbound.event(Event::Waiting(waiting.bytes));
+        }
+        if let Some(wifi) = &payload.wifi {
+            match WifiOffer::from_wire(wifi) {
+                Some(offer) => self.outbound.event(Event::Wifi(Box::new(offer))),
+                None => self.outbound.event(Event::Malformed("an offer of Wi-Fi".into())),
+            }
+        }
         let store = self.peer.as_ref().map_or(StoreId([0; 16]), |peer| peer.store);
         self.reporting.heard(&payload);
         for ack in &payload.acks {
@@ -357,6 +377,7 @@ impl Engine {
             name: String::new(),
             has_backhaul: false,
             is_gateway: false,
+            moves: false,
             advertising_key: None,
         }
     }

@@ -9,6 +9,7 @@ use crate::advertising::AdvertisingKey;
 use crate::confirmation::Confirmation;
 use crate::envelope::Header;
 use crate::ids::{Fingerprint, GroupId, IdError, MessageId, PeerKey, Seq, StoreId};
+use crate::moving::WifiOffer;
 use crate::mvds;
 use crate::refusal::{Goodbye, Reason};
 use crate::succession::Link;
@@ -171,6 +172,10 @@ pub enum Event {
         /// What the peer received.
         theirs: Report,
     },
+    /// The peer has so many bytes of bodies to send.
+    Waiting(u64),
+    /// The session can go on over Wi-Fi.
+    Wifi(Box<WifiOffer>),
     /// The peer ends the session.
     Goodbye(Goodbye),
 }
@@ -194,12 +199,15 @@ pub struct PeerHello {
     pub has_backhaul: bool,
     /// Whether it is a gateway.
     pub is_gateway: bool,
+    /// Whether it can go on over Wi-Fi: a gateway has a network, a phone can join one.
+    pub moves: bool,
     /// With which its advertisements are recognised; `None` where it does not know this side.
     pub advertising_key: Option<AdvertisingKey>,
 }
 
 const FLAG_BACKHAUL: u32 = 1;
 const FLAG_GATEWAY: u32 = 2;
+const FLAG_MOVES: u32 = 4;
 /// At most so many destinations or collections in a hello.
 pub const MAX_HELLO_ENTRIES: usize = 64;
 /// The longest name in a hello, in bytes.
@@ -224,6 +232,7 @@ impl PeerHello {
             name,
             has_backhaul: wire.flags & FLAG_BACKHAUL != 0,
             is_gateway: wire.flags & FLAG_GATEWAY != 0,
+            moves: wire.flags & FLAG_MOVES != 0,
             advertising_key: match wire.advertising_key.is_empty() {
                 true => None,
                 false => Some(AdvertisingKey::from_slice(&wire.advertising_key)?),
@@ -246,7 +255,9 @@ impl PeerHello {
             max_document: self.max_document,
             window: self.receive_window(),
             name: self.name.clone(),
-            flags: flag(self.has_backhaul, FLAG_BACKHAUL) | flag(self.is_gateway, FLAG_GATEWAY),
+            flags: flag(self.has_backhaul, FLAG_BACKHAUL)
+                | flag(self.is_gateway, FLAG_GATEWAY)
+                | flag(self.moves, FLAG_MOVES),
             advertising_key: self
                 .advertising_key
                 .as_ref()

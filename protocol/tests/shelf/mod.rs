@@ -271,6 +271,7 @@ pub fn parameters(initiator: bool) -> Parameters {
             name: String::new(),
             has_backhaul: false,
             is_gateway: !initiator,
+            moves: false,
             advertising_key: None,
         },
         accepts: Accepts { destinations: vec![Served::all(DESTINATION)], max_document: 1 << 40 },

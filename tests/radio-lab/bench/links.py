@@ -1,12 +1,12 @@
 """The figures of `make bench-radio`: our links against bare ones in the same guest, medians of 5, taken in turns."""
 
-import json
 import statistics
 import subprocess
 import time
 
 from lab import Lab, forms, photos, wait_until
 from lab.capture import DATA_RECEIVED, DATA_SENT
+from lab.figures import tell
 
 CONTROLLERS = 2
 LIMIT = 2400
@@ -103,9 +103,3 @@ def round_trips(lab, since):
         elif sent:
             sent, turns = False, turns + 1
     return turns
-
-
-def tell(lab, figure, value, unit, target, more, beside):
-    holds = value >= target if more else value <= target
-    told = {"figure": figure, "value": round(value, 3), "unit": unit, "target": target, "more": more, "holds": holds, "beside": beside}
-    lab.note(json.dumps(told, ensure_ascii=False))

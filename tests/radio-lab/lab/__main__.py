@@ -12,7 +12,7 @@ import time
 import traceback
 from pathlib import Path
 
-from . import Lab, bluez
+from . import Lab, bluez, wifi
 
 SHARE, RESULTS, WORK = Path("/share"), Path("/results"), Path("/tmp/scenario")
 GROUP = (
@@ -42,6 +42,8 @@ def main():
         say(f"{'FAIL' if wrong else 'ok  '} {name:32} {took:6.1f} s")
         for line in notes(name) + (wrong or "").splitlines():
             say(f"     {line}")
+        if wrong:
+            (RESULTS / name / "wrong.txt").write_text(wrong)
         (RESULTS / name / "outcome.txt").write_text("failed\n" if wrong else "passed\n")
         failed += bool(wrong)
         passed += not wrong
@@ -78,6 +80,7 @@ def attempt(name):
     if ended is None:
         os.waitpid(child, 0)
     bluez.stop_and_forget()
+    wifi.forget()
     with os.fdopen(reading, "rb") as pipe:
         wrong = pipe.read().decode(errors="replace")
     if ended is None:
@@ -111,6 +114,8 @@ def perform(scenario):
             getattr(scenario, "CONTROLLERS", 4),
             getattr(scenario, "LEGACY", ()),
             getattr(scenario, "MAIN_CONF", None),
+            getattr(scenario, "RADIOS", 0),
+            getattr(scenario, "CHANNELS", 1),
         )
         scenario.run(lab)
         return None

@@ -4,10 +4,13 @@ import configparser
 import fcntl
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import time
 from pathlib import Path
+
+from jeepney import HeaderFields
 
 from .bus import Bus, BusError
 from .waiting import wait_until
@@ -61,6 +64,18 @@ def stop_and_forget():
     shutil.rmtree(STATE, ignore_errors=True)
 
 
+def wait_for_call(member, seconds=30):
+    """Returns at the moment at which somebody calls this method of BlueZ."""
+    monitor = Bus("org.freedesktop.DBus")
+    try:
+        rule = f"type='method_call',destination='org.bluez',member='{member}'"
+        monitor.call("/org/freedesktop/DBus", "org.freedesktop.DBus.Monitoring", "BecomeMonitor", "asu", [rule], 0)
+        while monitor.connection.receive(timeout=seconds).header.fields.get(HeaderFields.member) != member:
+            pass
+    finally:
+        monitor.close()
+
+
 class Bluez:
     """The running daemon."""
 
@@ -75,11 +90,14 @@ class Bluez:
         for adapter in adapters:
             adapter.wait_until_ready()
 
-    def restart(self, adapters, kill=False):
-        """Restarts it in order, or by `kill -9` of the daemon, after which systemd starts it again."""
+    def restart(self, adapters, kill=False, at=None):
+        """Restarts it in order, or by `kill -9` of the daemon, after which systemd starts it again; where `at` is the
+        name of one of its methods, as soon as somebody calls that."""
         if kill:
             before = self.pid()
-            systemctl("kill", "--signal=KILL", "--kill-whom=main", "bluetooth.service")
+            if at:
+                wait_for_call(at)
+            os.kill(before, signal.SIGKILL)
             wait_until("systemd starts bluetoothd again", lambda: self.pid() not in (0, before))
         else:
             systemctl("restart", "bluetooth.service")

@@ -11,12 +11,13 @@ from .programs import Destination, Kiosk, Phone
 from .radio import Radio
 from .service import Service
 from .waiting import wait_until
+from .wifi import PORT, Wifi
 
 
 class Lab:
     """Radios, BlueZ and programs of one scenario. Everything begins anew with each scenario and ends with it."""
 
-    def __init__(self, folder, controllers, legacy, main_conf):
+    def __init__(self, folder, controllers, legacy, main_conf, radios, channels):
         self.begun = time.time()
         self.state = folder / "state"
         self.results = folder / "results"
@@ -24,15 +25,21 @@ class Lab:
             each.mkdir(parents=True, exist_ok=True)
         self.legacy = set(legacy)
         self.controllers = controllers
-        self.start_capture()
-        air.fork(controllers, self.legacy, self.results / "controllers.log")
-        self.radio = Radio()
-        self.bluez = bluez.Bluez(self.radio)
-        self.adapters = {f"hci{number}": bluez.Adapter(self.bluez, f"hci{number}") for number in range(controllers)}
-        bluez.configure(main_conf)
-        self.bluez.start(self.adapters.values())
+        self.adapters = {}
+        if controllers:
+            self.start_bluetooth(main_conf)
+        self.wifi = Wifi(self, radios, channels) if radios else None
         self.servers = {}
         self.kiosks = 0
+
+    def start_bluetooth(self, main_conf):
+        self.start_capture()
+        air.fork(self.controllers, self.legacy, self.results / "controllers.log")
+        self.radio = Radio()
+        self.bluez = bluez.Bluez(self.radio)
+        self.adapters = {f"hci{number}": bluez.Adapter(self.bluez, f"hci{number}") for number in range(self.controllers)}
+        bluez.configure(main_conf)
+        self.bluez.start(self.adapters.values())
 
     # Radios and BlueZ
 
@@ -50,8 +57,8 @@ class Lab:
         bluez.configure(main_conf, arguments)
         self.bluez.restart(self.adapters.values())
 
-    def restart_bluetoothd(self, kill=False):
-        self.bluez.restart([one for one in self.adapters.values() if one.exists()], kill)
+    def restart_bluetoothd(self, kill=False, at=None):
+        self.bluez.restart([one for one in self.adapters.values() if one.exists()], kill, at)
 
     def independent(self, name="independent", address="00:AA:02:00:00:01"):
         """A controller for a host that is not BlueZ; answers the path of its H4 socket (see independent.py)."""
@@ -84,13 +91,24 @@ class Lab:
             kiosk.start()
         return kiosk
 
+    def wifi_kiosk(self, adapter=None, config="", destination=None, running=True, **wifi):
+        """A gateway with a Wi-Fi Direct group on `wlan0`, there always unless `wifi` says otherwise (keys of `[wifi_direct]`)."""
+        kiosk = Kiosk(self, adapter and self.adapter(adapter), destination or self.destination(), config, PORT)
+        keys = {"mode": '"always"', "interface": '"wlan0"', **wifi}
+        kiosk.configure("wifi", "".join(f"wifi_direct.{key} = {value}\n" for key, value in keys.items()))
+        kiosk.configure("lan", f'lan.listen = ["[::]:{PORT}"]\nlan.advertise = true\n')
+        if running:
+            kiosk.start()
+        return kiosk
+
     def service(self, adapter="hci0", config="", destination=None):
         """The gateway as waypost.service, not started yet: `with lab.service() as kiosk:`."""
         return Service(self, self.adapter(adapter), destination or self.destination(), config)
 
-    def phone(self, name, adapter="hci1", destination=None):
-        """A phone that has the destination, and no gateway yet."""
-        return Phone(self, name, self.adapter(adapter), destination or self.destination(running=False))
+    def phone(self, name, adapter="hci1", destination=None, radio=None, place=None):
+        """A phone that has the destination, and no gateway yet. `radio`: its Wi-Fi; `place`: the machine that it is."""
+        adapter = self.adapters.get(adapter) if place or radio else self.adapter(adapter)
+        return Phone(self, name, adapter, destination or self.destination(running=False), radio, place)
 
     def start(self, name, *command, **environment):
         """Any other program, with its log."""

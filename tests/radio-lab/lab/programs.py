@@ -8,6 +8,7 @@ from pathlib import Path
 
 from .processes import Process
 from .waiting import wait_until
+from .wifi import with_bus
 
 BIN = Path("/tmp/bin")
 TEMPLATES = Path("/tmp/templates")
@@ -17,8 +18,12 @@ class Ran:
     """What a command that ended has said: `said` its JSON objects, `status`, `errors` its standard error."""
 
     def __init__(self, command, log, seconds, check, environment=None):
+        words = list(map(str, command))
+        # Without its folder and the flags that each has, or the namespace that it runs in.
+        at = next(at for at, word in enumerate(words) if word.startswith(f"{BIN}/"))
+        shown = " ".join([Path(words[at]).name, *words[at + 4 :]])
         done = subprocess.run(
-            list(map(str, command)),
+            words,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=seconds,
@@ -28,7 +33,7 @@ class Ran:
         self.status, self.errors = done.returncode, done.stderr.decode(errors="replace")
         with log.open("ab") as file:
             file.write(
-                f"$ {' '.join(map(str, command[0:1] + command[3:]))}\n".encode()
+                f"$ {shown}\n".encode()
                 + done.stdout
                 + done.stderr
                 + f"= {done.returncode}\n".encode()
@@ -36,7 +41,7 @@ class Ran:
         self.said = [json.loads(line) for line in done.stdout.splitlines() if line.startswith((b"{", b"["))]
         if check and self.status != 0:
             raise AssertionError(
-                f"`{Path(command[0]).name} {' '.join(map(str, command[3:]))}` ended with status {self.status}: {self.errors.strip() or self.said[-1:]}"
+                f"`{shown}` ended with status {self.status}: {self.errors.strip() or self.said[-1:]}"
             )
 
     @property
@@ -146,6 +151,23 @@ class Kiosk:
     def status(self):
         return self.run("status").last
 
+    def wifi(self):
+        """The state of its group."""
+        return self.status()["wifi"]
+
+    def group(self, seconds=40):
+        """Waits until its group is up; answers it."""
+
+        def up():
+            wifi = self.wifi()
+            return wifi["state"] == "up" and wifi
+
+        return wait_until(f"the group of {self.name} is up", up, seconds)
+
+    def invitation(self):
+        """Name and passphrase of its network, and the PIN."""
+        return self.run("wifi").last
+
     def adapters(self):
         """The state of each of its adapters."""
         return {one["name"]: one["state"] for one in self.status()["bluetooth"]}
@@ -167,17 +189,22 @@ class Kiosk:
 class Phone:
     """A phone: nothing but its folder, each command a process of its own. It has an adapter of its own."""
 
-    def __init__(self, lab, name, adapter, destination):
-        self.lab, self.name, self.adapter = lab, name, adapter
+    def __init__(self, lab, name, adapter, destination, radio=None, place=None):
+        self.lab, self.name, self.adapter, self.place = lab, name, adapter, place
         self.home = lab.state / name
         self.log = lab.results / f"{name}.log"
-        self.environment = {"WAYPOST_PHONE_ADAPTER": adapter.address}
+        self.environment = {"WAYPOST_PHONE_ADAPTER": adapter.address} if adapter else {}
+        if radio:
+            # A wpa_supplicant of its own, as another machine has.
+            self.bus = place.with_bus() if place else with_bus(lab.state / f"{name}-wifi", self.beside)
+            self.environment |= {"WAYPOST_PHONE_RADIO": radio, "WAYPOST_PHONE_WIFI_BUS": self.bus}
         self.run("init", "--name", name)
         if destination:
             self.run("destination", "add", destination.code(), "--yes")
 
     def command(self, *arguments):
-        return [BIN / "waypost-phone", "--home", self.home, "--json", "--verbose", *arguments]
+        command = [BIN / "waypost-phone", "--home", self.home, "--json", "--verbose", *arguments]
+        return self.place.command(*command) if self.place else command
 
     def run(self, *arguments, seconds=90, check=True):
         """Runs a command, which must succeed unless `check=False`."""
@@ -186,6 +213,9 @@ class Phone:
     def start(self, *arguments):
         """Starts a command that goes on (`sync`, `run`, `listen`) while the scenario does something else."""
         return Process(self.log, self.command(*arguments), self.environment)
+
+    def beside(self, name, *command, environment):
+        return Process(self.lab.results / f"{self.name}-{name}.log", command, environment)
 
     def moved(self):
         """Bytes of the document that is under way, as the command that runs has said last."""
@@ -227,7 +257,8 @@ class Phone:
 
 def configuration(adapter, destination, port):
     """What every gateway of the lab is told, TOML; more tables may follow it."""
-    return CONFIGURATION.format(port=port, adapter=adapter.address, destination=destination.port)
+    bluetooth = f'ble.adapters = ["{adapter.address}"]' if adapter else "ble.enabled = false"
+    return CONFIGURATION.format(port=port, bluetooth=bluetooth, destination=destination.port)
 
 
 # Where a gateway that is no service keeps its things: in its own folder.
@@ -240,7 +271,7 @@ CONFIGURATION = """name = "Lab kiosk"
 store.reserve = "16MiB"
 lan.listen = ["127.0.0.1:{port}"]
 lan.advertise = false
-ble.adapters = ["{adapter}"]
+{bluetooth}
 upload.probe_interval = "1s"
 upload.max_backoff = "1s"
 log.level = "debug"

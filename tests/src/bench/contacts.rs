@@ -190,6 +190,7 @@ impl Party {
             name: if self.is_phone { "Ann's phone".into() } else { "Clinic kiosk".into() },
             has_backhaul: false,
             is_gateway: !self.is_phone,
+            moves: false,
             advertising_key: None,
         };
         let limits = Limits {
@@ -199,6 +200,7 @@ impl Party {
             handshake: PATIENCE,
             idle: PATIENCE,
             lan: MediumLimits::none(),
+            wifi: MediumLimits::none(),
             ble: MediumLimits::none(),
         };
         let (store, writer) = (self.store.clone(), self.writer.clone());

@@ -162,6 +162,7 @@ pub async fn converse(
         name: String::new(),
         has_backhaul: false,
         is_gateway: !serves.is_empty(),
+        moves: false,
         advertising_key: None,
     };
     let encoded = Engine::encode_hello(&hello);

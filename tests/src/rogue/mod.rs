@@ -39,6 +39,7 @@ pub fn hello(name: &str, serves: &[Fingerprint]) -> PeerHello {
         name: name.to_owned(),
         has_backhaul: false,
         is_gateway: !serves.is_empty(),
+        moves: false,
         advertising_key: None,
     }
 }

@@ -65,6 +65,7 @@ impl ContactEnd<'_> {
                 name: String::new(),
                 has_backhaul: false,
                 is_gateway: !initiator,
+                moves: false,
                 advertising_key: None,
             },
             may_want: Vec::new(),

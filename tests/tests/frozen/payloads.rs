@@ -5,6 +5,8 @@ use prost::Message as _;
 use serde_json::{Value, json};
 use waypost_protocol::document::Document;
 use waypost_protocol::envelope::{self, Header};
+use waypost_protocol::invite::CodeSecret;
+use waypost_protocol::moving::WifiOffer;
 use waypost_protocol::mvds;
 use waypost_protocol::refusal::{Goodbye, InLine, Reason};
 use waypost_protocol::succession::Link;
@@ -84,6 +86,14 @@ fn describe(payload: &mvds::Payload) -> Value {
             .map(|g| json!({ "reason": g.reason, "place": g.place, "again": g.again }))
             .into(),
     );
+    let wifi = |w: &mvds::Wifi| {
+        json!({
+            "ssid": hex(&w.ssid), "passphrase": hex(&w.passphrase), "bssid": hex(&w.bssid), "frequency": w.frequency,
+            "address": hex(&w.address), "port": w.port, "token": hex(&w.token), "valid": w.valid,
+        })
+    };
+    put("waiting", payload.waiting.as_ref().map(|waiting| json!({ "bytes": waiting.bytes })).into());
+    put("wifi", payload.wifi.as_ref().map(wifi).into());
     fields.into()
 }
 
@@ -201,6 +211,8 @@ fn sample_payloads() -> Vec<(&'static str, mvds::Payload)> {
                 ..empty()
             },
         ),
+        ("waiting", mvds::Payload { waiting: Some(mvds::Waiting { bytes: 20_000_000 }), ..empty() }),
+        ("an offer of Wi-Fi", mvds::Payload { wifi: Some(wifi_offer().to_wire()), ..empty() }),
         (
             "several",
             mvds::Payload {
@@ -212,6 +224,19 @@ fn sample_payloads() -> Vec<(&'static str, mvds::Payload)> {
             },
         ),
     ]
+}
+
+fn wifi_offer() -> WifiOffer {
+    WifiOffer {
+        ssid: b"DIRECT-ab-Kiosk am Markt".to_vec(),
+        passphrase: "abcdefgh2345".to_owned().into(),
+        bssid: Some([0x02, 0, 0, 0, 0xab, 0]),
+        frequency: 5_180,
+        address: "fe80::abcd".parse().unwrap(),
+        port: 4_180,
+        token: CodeSecret::new(counting::<16>(0x40)),
+        valid: 60,
+    }
 }
 
 pub(super) fn make() -> Vec<Value> {
@@ -242,7 +267,7 @@ pub(super) fn reasons() -> Vec<Value> {
 }
 
 pub(super) fn goodbyes() -> Vec<Value> {
-    let names = ["not-paired", "revoked", "bad-code", "busy", "stopping", "protocol-error", "idle"];
+    let names = ["not-paired", "revoked", "bad-code", "busy", "stopping", "protocol-error", "idle", "moved"];
     let named = (1..).zip(names);
     named.map(|(code, name)| json!({ "code": Goodbye::from_code(code).code(), "name": name })).collect()
 }
@@ -254,6 +279,9 @@ pub(super) fn check(frozen: &Value) {
         assert_eq!(describe(&payload), vector["fields"]);
         if let Some(goodbye) = payload.goodbye {
             assert_eq!(Goodbye::from_wire(&goodbye).to_wire(), goodbye);
+        }
+        if let Some(wifi) = payload.wifi {
+            assert_eq!(WifiOffer::from_wire(&wifi).unwrap().to_wire(), wifi);
         }
     }
 }

@@ -96,7 +96,7 @@ impl Advertiser {
                     return Ok(Stopped::Off);
                 }
                 if call("read what is advertised", self.adapter.active_advertising_instances()).await? == 0 {
-                    return Ok(Stopped::Restarted);
+                    return Ok(Stopped::Silent);
                 }
                 self.advertise().await?;
                 again = self.next();
@@ -147,9 +147,9 @@ impl Advertiser {
         self.advertised.clear();
         for _ in 0..40 {
             tokio::time::sleep(Duration::from_millis(25)).await;
-            let now = self.adapter.active_advertising_instances().await;
-            if now.is_ok_and(|now| now <= before.saturating_sub(own)) {
-                return;
+            match self.adapter.active_advertising_instances().await {
+                Ok(now) if now > before.saturating_sub(own) => {}
+                _ => return,
             }
         }
     }

@@ -5,7 +5,7 @@ use std::io::Write as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use bluer::{ErrorKind, InternalErrorKind};
+use bluer::{ErrorKind, InternalErrorKind, Session};
 
 /// Longer than the kernel waits for a controller's answer to a few commands, each 2 s.
 pub(crate) const CALL: Duration = Duration::from_secs(10);
@@ -60,6 +60,14 @@ pub(crate) async fn call<T>(
     call: impl Future<Output = bluer::Result<T>>,
 ) -> Result<T, BleError> {
     within(CALL, doing, call).await
+}
+
+/// A connection to the service.
+pub(crate) async fn session() -> Result<Session, BleError> {
+    call("reach the Bluetooth service", Session::new()).await.map_err(|error| match error {
+        BleError::Failed { why, .. } => BleError::NoService(why),
+        other => other,
+    })
 }
 
 /// Makes a call that ends within `limit`.

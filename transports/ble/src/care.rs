@@ -101,8 +101,8 @@ impl Life {
         match stopped? {
             Stopped::Off => Ok(()),
             Stopped::Gone => Err(BleError::NoAdapter(self.name.clone())),
-            Stopped::Restarted => {
-                log::warn!(adapter = self.name.as_str(); "the Bluetooth service was restarted; the adapter is set up again");
+            Stopped::Silent => {
+                log::warn!(adapter = self.name.as_str(); "nothing is advertised any more; the adapter is set up again");
                 Ok(())
             }
         }

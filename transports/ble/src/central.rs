@@ -17,7 +17,7 @@ use tokio::runtime::Handle;
 use waypost_link::{Link, LinkInfo, Medium};
 
 use crate::adapter::{self, Which};
-use crate::bluez::{BleError, call, is_blocked, within};
+use crate::bluez::{self, BleError, call, is_blocked, within};
 use crate::info::{INFO, Info, RX, SERVICE, TX};
 use crate::links::{Links, Up};
 use crate::{COMPANY, USEFUL_FRAME, channel, gatt_stream};
@@ -147,11 +147,7 @@ pub struct Radio {
 impl Radio {
     /// Opens an adapter; it is switched on where it is off. Of several, the first by name.
     pub async fn open(which: &Which) -> Result<Self, BleError> {
-        let session =
-            call("reach the Bluetooth service", Session::new()).await.map_err(|error| match error {
-                BleError::Failed { why, .. } => BleError::NoService(why),
-                other => other,
-            })?;
+        let session = bluez::session().await?;
         let chosen = adapter::choose(&session, std::slice::from_ref(which), &BTreeSet::new()).await?;
         let name = chosen.there.into_iter().next().ok_or_else(|| BleError::NoAdapter(which.to_string()))?;
         let adapter = session.adapter(&name).map_err(|_| BleError::NoAdapter(name.clone()))?;

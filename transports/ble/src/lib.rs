@@ -17,6 +17,7 @@ mod guests;
 mod info;
 mod links;
 mod peripheral;
+mod presence;
 mod read_ahead;
 mod serve;
 mod status;

@@ -2,10 +2,10 @@
 //! long as the adapter works, and again when it works again.
 
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
-use bluer::Session;
 use futures_util::StreamExt;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
@@ -13,15 +13,16 @@ use tokio::time::Instant;
 use waypost_link::Link;
 
 use crate::adapter::{self, Which};
-use crate::bluez::{BleError, call};
+use crate::bluez::{self, BleError, call};
 use crate::care::{self, Ended};
+use crate::presence::Presence;
 use crate::status::{AdapterStatus, Board, State};
 
 /// How soon adapters are looked for again where none is there, at first.
 const LOOK_AT_ONCE: Duration = Duration::from_secs(1);
 /// What is missing for longer is said.
 const MOMENT: Duration = Duration::from_secs(3);
-/// How soon where all is well. Adapters that come or go are noticed at once, unless the service is killed.
+/// How soon where all is well. Adapters that come or go are noticed at once.
 const LOOK: Duration = Duration::from_secs(60);
 
 /// What everyone near is told.
@@ -100,30 +101,31 @@ impl Drop for Tasks {
 async fn attend(shared: Shared) {
     let mut told = Told::default();
     loop {
-        let trouble = match call("reach the Bluetooth service", Session::new()).await {
-            Ok(session) => with_session(&session, &shared, &mut told).await,
-            Err(BleError::Failed { why, .. } | BleError::NoService(why)) => BleError::NoService(why),
-            Err(other) => other,
+        let trouble = match with_service(&shared, &mut told).await {
+            Err(trouble) => trouble,
+            Ok(never) => match never {},
         };
+        // However it was noticed first. Not where it has not been there yet.
+        let had_adapters = shared.board.all().iter().any(|one| !one.name.is_empty());
+        if had_adapters && matches!(trouble, BleError::NoService(_)) {
+            log::warn!("the Bluetooth service has ended; adapters are set up again when it is back");
+        }
         told.missing(&trouble, &shared.board);
         tokio::time::sleep(told.pause()).await;
     }
 }
 
-/// Has a task for each adapter that is meant and there, until the service does not answer.
-async fn with_session(session: &Session, shared: &Shared, told: &mut Told) -> BleError {
-    let events = match call("watch the adapters", session.events()).await {
-        Ok(events) => events,
-        Err(error) => return error,
-    };
+/// Has a task for each adapter that is meant and there, until the service ends or does not answer.
+async fn with_service(shared: &Shared, told: &mut Told) -> Result<Infallible, BleError> {
+    // Begun first: one that ends meanwhile is noticed.
+    let mut presence = Presence::watch().await?;
+    let session = bluez::session().await?;
+    let events = call("watch the adapters", session.events()).await?;
     tokio::pin!(events);
     let mut tasks = Tasks::default();
     loop {
         let current = tasks.0.keys().cloned().collect();
-        let chosen = match adapter::choose(session, &shared.options.adapters, &current).await {
-            Ok(chosen) => chosen,
-            Err(error) => return error,
-        };
+        let chosen = adapter::choose(&session, &shared.options.adapters, &current).await?;
         let names = chosen.there;
         tasks.0.retain(|name, task| {
             let stays = !task.is_finished() && names.contains(name);
@@ -155,13 +157,14 @@ async fn with_session(session: &Session, shared: &Shared, told: &mut Told) -> Bl
         };
         tokio::select! {
             ended = ended => match ended {
-                Some(Ended::Service(why)) => return BleError::NoService(why),
+                Some(Ended::Service(why)) => return Err(BleError::NoService(why)),
                 // It comes back under the same name: not in a tight loop.
                 Some(Ended::Gone) | None => tokio::time::sleep(Duration::from_millis(500)).await,
             },
             event = events.next() => if event.is_none() {
-                return BleError::NoService("it has ended".into());
+                return Err(BleError::NoService("it has ended".into()));
             },
+            () = presence.ended() => return Err(BleError::NoService("it has ended".into())),
             () = tokio::time::sleep(again) => {}
         }
     }

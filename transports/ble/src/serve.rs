@@ -40,8 +40,8 @@ pub(crate) enum Stopped {
     Off,
     /// It is not there.
     Gone,
-    /// The service knows nothing of it any more.
-    Restarted,
+    /// Nothing is advertised any more.
+    Silent,
 }
 
 pub(crate) struct Service {

@@ -1,10 +1,10 @@
 //! DNS-SD: gateways announce `_waypost._tcp`, phones look for it (RFC 6763 over RFC 6762, through `mdns-sd`).
 
 use std::collections::BTreeMap;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
-use mdns_sd::{ServiceDaemon, ServiceEvent, ServiceInfo};
+use mdns_sd::{ScopedIp, ServiceDaemon, ServiceEvent, ServiceInfo};
 
 /// The service type.
 pub const SERVICE: &str = "_waypost._tcp.local.";
@@ -33,18 +33,23 @@ impl Drop for Announcement {
 /// Announces a gateway on every interface. `tag` tells two gateways of one name apart and is no secret.
 pub fn announce(name: &str, tag: &[u8], port: u16) -> Result<Announcement, DiscoveryError> {
     let daemon = ServiceDaemon::new()?;
-    let tag = data_encoding::HEXLOWER.encode(tag);
-    let mut instance = name.to_owned();
-    let room = MAX_INSTANCE - tag.len() - 3;
-    while instance.len() > room {
-        instance.pop();
-    }
-    let instance = format!("{instance} ({tag})");
-    let host = format!("waypost-{tag}.local.");
+    let instance = instance(name, tag);
+    let host = format!("waypost-{}.local.", data_encoding::HEXLOWER.encode(tag));
     let properties = [("v", "1"), ("n", name)];
     let info = ServiceInfo::new(SERVICE, &instance, &host, "", port, &properties[..])?.enable_addr_auto();
     daemon.register(info)?;
     Ok(Announcement { daemon })
+}
+
+/// What a gateway's service is called: its name, as far as there is room, and the tag.
+pub fn instance(name: &str, tag: &[u8]) -> String {
+    let tag = data_encoding::HEXLOWER.encode(tag);
+    let room = MAX_INSTANCE.saturating_sub(tag.len() + 3);
+    let mut instance = name.to_owned();
+    while instance.len() > room {
+        instance.pop();
+    }
+    format!("{instance} ({tag})")
 }
 
 /// A gateway that answered.
@@ -54,7 +59,7 @@ pub struct Found {
     pub name: String,
     /// Highest protocol version that it says it speaks.
     pub version: String,
-    /// Where it listens, IPv4 first.
+    /// Where it listens, IPv4 first; link-local addresses of IPv6 with the interface that they are on.
     pub addresses: Vec<SocketAddr>,
 }
 
@@ -68,7 +73,7 @@ pub async fn browse(span: Duration) -> Result<Vec<Found>, DiscoveryError> {
         if let ServiceEvent::ServiceResolved(service) = event {
             let port = service.get_port();
             let mut addresses: Vec<SocketAddr> =
-                service.get_addresses().iter().map(|ip| SocketAddr::new(ip.to_ip_addr(), port)).collect();
+                service.get_addresses().iter().map(|ip| socket_address(ip, port)).collect();
             addresses.sort_by_key(|address| (address.is_ipv6(), is_loopback(address.ip()), *address));
             let text = |key| service.get_property_val_str(key).unwrap_or_default().to_owned();
             let gateway = Found { name: text("n"), version: text("v"), addresses };
@@ -79,6 +84,15 @@ pub async fn browse(span: Duration) -> Result<Vec<Found>, DiscoveryError> {
         log::debug!("DNS-SD: {error}");
     }
     Ok(found.into_values().collect())
+}
+
+fn socket_address(ip: &ScopedIp, port: u16) -> SocketAddr {
+    match ip {
+        ScopedIp::V6(v6) if v6.addr().is_unicast_link_local() => {
+            SocketAddrV6::new(*v6.addr(), port, 0, v6.scope_id().index).into()
+        }
+        other => SocketAddr::new(other.to_ip_addr(), port),
+    }
 }
 
 fn is_loopback(address: IpAddr) -> bool {

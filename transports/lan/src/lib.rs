@@ -3,8 +3,8 @@
 mod discovery;
 mod tcp;
 
-pub use discovery::{Announcement, DiscoveryError, Found, SERVICE, announce, browse};
-pub use tcp::{LanError, Listener, USEFUL_FRAME, connect};
+pub use discovery::{Announcement, DiscoveryError, Found, SERVICE, announce, browse, instance};
+pub use tcp::{LanError, Listener, USEFUL_FRAME, connect, connect_while_near};
 
 /// The port of a gateway's LAN links unless its configuration says otherwise.
 pub const DEFAULT_PORT: u16 = 4180;

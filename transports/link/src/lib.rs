@@ -27,6 +27,8 @@ pub enum Medium {
     Memory,
     /// TCP on a local network.
     Lan,
+    /// TCP within a gateway's own Wi-Fi Direct group.
+    WifiDirect,
     /// Bluetooth LE, a connection-oriented L2CAP channel.
     BleL2cap,
     /// Bluetooth LE, a GATT characteristic.
@@ -38,6 +40,7 @@ impl std::fmt::Display for Medium {
         f.write_str(match self {
             Medium::Memory => "memory",
             Medium::Lan => "lan",
+            Medium::WifiDirect => "wifi-direct",
             Medium::BleL2cap => "ble",
             Medium::BleGatt => "ble-gatt",
         })
@@ -51,8 +54,8 @@ pub struct LinkInfo {
     pub medium: Medium,
     /// The other end, as the medium names it, for logs and limits; proves nothing.
     pub address: String,
-    /// What it shares with other links that are limited together: the Bluetooth adapter, for example `hci0`. Empty where
-    /// nothing is shared.
+    /// What it shares with other links that are limited together: the Bluetooth adapter, for example `hci0`, or the network
+    /// interface. Empty where nothing is shared.
     pub group: String,
     /// Whether this side opened it.
     pub outgoing: bool,
@@ -73,7 +76,9 @@ impl LinkInfo {
     /// The other end without what differs between two of its links: on IP, without the port.
     pub fn host(&self) -> &str {
         match self.medium {
-            Medium::Lan => self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host),
+            Medium::Lan | Medium::WifiDirect => {
+                self.address.rsplit_once(':').map_or(self.address.as_str(), |(host, _)| host)
+            }
             Medium::Memory | Medium::BleL2cap | Medium::BleGatt => &self.address,
         }
     }

@@ -133,8 +133,11 @@ impl Node {
         let established = self.conversations.values().filter(|one| one.is_established()).count();
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.peer = Some(peer);
-        let granted = match established < self.limits.sessions {
-            true => host.admit(&peer, pattern, &conversation.link),
+        let link = conversation.link.clone();
+        let redeemed = self.redeem(&peer, pattern, now);
+        let before = redeemed.as_ref().ok().and_then(|(_, before)| *before);
+        let granted = match established < self.limits.sessions || before.is_some() {
+            true => redeemed.and_then(|(pattern, _)| host.admit(&peer, pattern, &link)),
             false => Err(Goodbye::Busy(None)),
         };
         // Who would not be served anyway waits for nothing.
@@ -142,6 +145,9 @@ impl Node {
             let is_known = grant.is_known;
             self.take_turn(id, peer, is_known, now, host).map(|()| grant)
         });
+        if let Some(before) = before.filter(|_| granted.is_ok()) {
+            self.end_moved(before, now);
+        }
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         match granted {
             Ok(grant) => conversation.begin(peer, first, grant, self.hello.clone(), now, &self.store),

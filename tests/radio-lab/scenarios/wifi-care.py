@@ -1,0 +1,69 @@
+"""The group comes back, whatever it was that ended it: somebody else, wpa_supplicant killed, the radio blocked, pulled out and plugged
+in again. A kiosk that was killed leaves one behind, and ends it at its next start."""
+
+import os
+import signal
+
+from lab import Lab, wait_until
+from lab.bus import busctl
+
+CONTROLLERS, RADIOS = 0, 2
+LIMIT = 240
+
+
+def run(lab: Lab):
+    # A stick: radios that are there from the start have a second address besides.
+    stick = lab.wifi.pull("wlan0")
+    lab.wifi.plug(stick)
+    kiosk = lab.wifi_kiosk()
+    first = kiosk.group()["group"]
+    amina = lab.wifi.place("amina", "wlan1")
+    invitation = kiosk.invitation()
+    amina.join(invitation["ssid"], invitation["passphrase"])
+    wait_until("amina is in it", amina.is_in)
+
+    def comes_back(what, seconds=40):
+        group = kiosk.group(seconds)["group"]
+        assert group["bssid"] == first["bssid"], (what, group)
+        assert lab.wifi.groups() == [group["interface"]], (what, lab.wifi.groups())
+        wait_until(f"amina is in it again after {what}", lambda: amina.is_in() and kiosk.wifi()["stations"] == 1, 60)
+
+    # Somebody else ends it.
+    end_group()
+    wait_until("the kiosk sees that", lambda: kiosk.wifi()["state"] != "up", 10)
+    comes_back("it was ended")
+
+    # wpa_supplicant is killed, which D-Bus starts again.
+    pid = int(lab.run("systemctl", "show", "--property=MainPID", "--value", "wpa_supplicant.service"))
+    os.kill(pid, signal.SIGKILL)
+    kiosk.process.wait_for("Wi-Fi Direct is missing: wpa_supplicant does not run")
+    comes_back("wpa_supplicant was killed")
+
+    lab.wifi.rfkill("wlan0", True)
+    kiosk.process.wait_for("Wi-Fi Direct is blocked: .*rfkill unblock wifi", 20)
+    assert kiosk.wifi()["state"] == "blocked", kiosk.wifi()
+    lab.wifi.rfkill("wlan0", False)
+    comes_back("it was blocked")
+
+    # The radio goes, as it does with a stick that is pulled out.
+    lab.wifi.pull("wlan0")
+    kiosk.process.wait_for("Wi-Fi Direct is missing: no Wi-Fi radio wlan0 is there", 20)
+    lab.wifi.plug(stick)
+    comes_back("it was plugged in again", 60)
+
+    # A kiosk that is killed.
+    kiosk.kill9()
+    left = lab.wifi.groups()
+    assert len(left) == 1, left
+    kiosk.start()
+    comes_back("the kiosk was killed")
+    kiosk.stop()
+    assert lab.wifi.groups() == []
+
+
+def end_group():
+    """As anyone could with `wpa_cli`."""
+    for path in busctl("get-property", "fi.w1.wpa_supplicant1", "/fi/w1/wpa_supplicant1", "fi.w1.wpa_supplicant1", "Interfaces"):
+        name = busctl("get-property", "fi.w1.wpa_supplicant1", path, "fi.w1.wpa_supplicant1.Interface", "Ifname")
+        if name.startswith("p2p-wlan0-"):
+            busctl("call", "fi.w1.wpa_supplicant1", path, "fi.w1.wpa_supplicant1.Interface.P2PDevice", "Disconnect")

@@ -1,0 +1,58 @@
+"""Our phone by Wi-Fi alone: it finds the kiosk by Wi-Fi Direct, pairs and syncs in its group by button, finds it on the network once it
+is in that, and uses whatever is there with `--auto` and `run`. Who has the wrong passphrase does not get in, and who is in but not
+paired gets nothing."""
+
+from lab import Lab, forms, photos, wait_until
+
+CONTROLLERS, RADIOS = 0, 4
+LIMIT = 360
+
+
+def run(lab: Lab):
+    kiosk = lab.wifi_kiosk()
+    group, invitation = kiosk.group(), kiosk.invitation()
+    amina = lab.phone("amina", radio="wlan1", place=lab.wifi.place("amina", "wlan1"))
+
+    near = amina.run("gateways", "--wifi-direct").last["near"]
+    assert [(one["name"], one["medium"], one["group"], one["known_name"]) for one in near] == [
+        ("Lab kiosk", "wifi-direct", True, False)
+    ], near
+    amina.pair(kiosk, "--wifi-direct")
+    amina.add(contents := forms(5) + photos(1))
+    report = amina.sync("--wifi-direct", "--wait", "30s")
+    assert (report["transferred"], report["unconfirmed"], report["medium"]) == (6, 0, "wifi-direct"), report
+    assert lab.destination().inbox() == dict(contents)
+    wait_until("it has left", lambda: kiosk.wifi()["stations"] == 0, 10)
+
+    # Whatever is there: nothing but this.
+    amina.add(forms(1, 2))
+    report = amina.sync("--auto", seconds=120)
+    assert (report["transferred"], report["medium"]) == (1, "wifi-direct"), report
+
+    # By itself, once there is something.
+    amina.start("run", "--wifi-direct")
+    amina.add(forms(1, 3))
+    wait_until("it has handed it over by itself", lambda: "form-3-0000.txt" in lab.destination().inbox(), 60)
+
+    # On the network: a laptop that has joined it by name and passphrase.
+    bakari = lab.wifi.place("bakari", "wlan2")
+    bakari.join(invitation["ssid"], invitation["passphrase"], group["group"]["frequency"])
+    wait_until("bakari is in it", bakari.is_in)
+    bakari.address()
+    phone = lab.phone("bakari", place=bakari)
+    near = phone.run("gateways", "--lan", "--seconds", "8").last["near"]
+    assert [one["name"] for one in near] == ["Lab kiosk"], near
+    assert any("172.29.77.1" in one for one in near[0]["addresses"]) and any("fe80::" in one for one in near[0]["addresses"]), near
+    # In the network, and not paired.
+    phone.add(forms(1, 4))
+    refused = phone.run("sync", "--unverified", "--address", "172.29.77.1:4180", check=False)
+    assert refused.status == 1 and refused.last["ending"] == "turned away", refused.last
+    phone.pair(kiosk)
+    phone.add(forms(1, 5))
+    report = phone.sync("--lan")
+    assert (report["transferred"], report["medium"]) == (1, "lan"), report
+
+    chiku = lab.wifi.place("chiku", "wlan3")
+    chiku.join(invitation["ssid"], invitation["passphrase"][::-1], group["group"]["frequency"])
+    chiku.wait_for(r"reason=WRONG_KEY|pre-shared key may be incorrect", 40)
+    assert not chiku.is_in() and "02:00:00:00:03:00 stations" not in kiosk.log.read_text()

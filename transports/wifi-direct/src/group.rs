@@ -1,0 +1,452 @@
+//! One radio's group as wpa_supplicant has it, from when it is taken until either is lost.
+
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+use tokio::time::Instant;
+use zbus::Message;
+use zbus::zvariant::{ObjectPath, OwnedObjectPath};
+
+use crate::bonjour;
+use crate::channel::{Megahertz, Tries, channel};
+use crate::error::WifiError;
+use crate::owner::{Ask, Join, Options};
+use crate::radio;
+use crate::said::{self, Said, Told};
+use crate::status::{Board, State, Up};
+use crate::supplicant::{GROUP, Heard, INTERFACE, News, P2P, PERSISTENT, Supplicant, WPS, member};
+use crate::wish::Wish;
+
+/// How long a frequency may take to show whether a group can be there. One that has to be free of radar takes a minute,
+/// and is none of those that are tried.
+const START: Duration = Duration::from_secs(10);
+/// How long wpa_supplicant may take to end a group.
+const END: Duration = Duration::from_secs(3);
+/// How often it is looked whether the radio is still there and not blocked.
+const LOOK: Duration = Duration::from_secs(5);
+/// A group that was up for so long has lasted.
+const LASTING: Duration = Duration::from_secs(30);
+/// While there is no group, phones hear the radio on a social channel for so long, so often, in milliseconds.
+const LISTEN: (i32, i32) = (500, 2_000);
+
+/// Why it is attended no more.
+pub(crate) enum Ended {
+    /// Somebody said so.
+    Told,
+}
+
+pub(crate) struct Group<'a> {
+    radio: &'a str,
+    options: &'a Options,
+    board: &'a Board,
+    supplicant: Supplicant,
+    news: News,
+    /// wpa_supplicant's object of the radio.
+    device: OwnedObjectPath,
+    /// The group as it remembers it.
+    persistent: OwnedObjectPath,
+    up: Option<Running>,
+    tries: Tries,
+    /// Nothing is begun before.
+    not_before: Instant,
+}
+
+/// A group that is up.
+struct Running {
+    interface: OwnedObjectPath,
+    name: String,
+    object: OwnedObjectPath,
+    since: Instant,
+}
+
+impl<'a> Group<'a> {
+    /// Takes the radio, and leaves nothing of an earlier group.
+    pub(crate) async fn prepare(
+        radio: &'a str,
+        options: &'a Options,
+        board: &'a Board,
+    ) -> Result<Self, WifiError> {
+        let supplicant = Supplicant::connect(options.bus.as_deref(), radio).await?;
+        let device = supplicant.interface().await?;
+        let news = supplicant.news().await?;
+        let told = said::device(&options.device_name);
+        supplicant.set("name the device", &device, P2P, "P2PDeviceConfig", told.into()).await?;
+        let methods = "virtual_push_button physical_display keypad";
+        if let Err(error) =
+            supplicant.set("say how phones join", &device, WPS, "ConfigMethods", methods.into()).await
+        {
+            log::debug!("{error}");
+        }
+        clear(&supplicant, radio).await?;
+        forget_ours(&supplicant, &device, options).await?;
+        let told = said::persistent_group(&options.credentials);
+        let persistent =
+            supplicant.call("describe the group", &device, P2P, "AddPersistentGroup", &told).await?;
+        let group = Group {
+            radio,
+            options,
+            board,
+            supplicant,
+            news,
+            device,
+            persistent,
+            up: None,
+            tries: Tries::new(options.channels.clone()),
+            not_before: Instant::now(),
+        };
+        group.announce().await;
+        Ok(group)
+    }
+
+    /// Says what there is to those who ask before they join. A group without that can be joined all the same.
+    async fn announce(&self) {
+        let flush: Result<(), _> =
+            self.supplicant.call("forget services", &self.device, P2P, "FlushService", &()).await;
+        let mut done = flush;
+        for record in bonjour::records(&self.options.service) {
+            let told = Told::from([
+                ("service_type", "bonjour".into()),
+                ("query", record.query.into()),
+                ("response", record.response.into()),
+            ]);
+            done = done.and(
+                self.supplicant.call("announce the service", &self.device, P2P, "AddService", &told).await,
+            );
+        }
+        if let Err(error) = done {
+            log::warn!(radio = self.radio, error:%; "phones do not see before they join that this is a Waypost: {error}");
+        }
+    }
+
+    /// Keeps the group as it is wished, until something ends that.
+    pub(crate) async fn attend(
+        &mut self,
+        wish: &mut Wish,
+        asks: &mut mpsc::Receiver<Ask>,
+    ) -> Result<Ended, WifiError> {
+        self.rest(wish).await;
+        loop {
+            let now = Instant::now();
+            match (wish.is_up(now), &self.up) {
+                (true, None) if self.not_before <= now => self.begin(wish).await?,
+                (false, Some(_)) => {
+                    self.end().await?;
+                    self.rest(wish).await;
+                }
+                _ => {}
+            }
+            let mut wake = Instant::now() + LOOK;
+            let begins = (self.up.is_none() && wish.is_up(Instant::now())).then_some(self.not_before);
+            let due = [begins, wish.ends().filter(|_| self.up.is_some())];
+            wake = due.into_iter().flatten().fold(wake, Instant::min);
+            tokio::select! {
+                heard = self.news.next() => match heard {
+                    Heard::Said(message) => self.heard(&message, wish).await,
+                    Heard::Ended => return Err(WifiError::NoService("it has ended".into())),
+                },
+                asked = asks.recv() => match asked {
+                    Some(Ask::Want) => wish.wanted(Instant::now()),
+                    None => return Ok(Ended::Told),
+                },
+                () = tokio::time::sleep_until(wake) => {
+                    radio::check(self.radio)?;
+                    self.look().await;
+                }
+            }
+        }
+    }
+
+    /// While there is no group, phones that look for devices find this one.
+    async fn rest(&self, wish: &Wish) {
+        if wish.is_up(Instant::now()) {
+            return;
+        }
+        self.board.set(self.radio, State::Waiting, "");
+        let (period, interval) = LISTEN;
+        let told = Told::from([("period", period.into()), ("interval", interval.into())]);
+        let done: Result<(), _> =
+            self.supplicant.call("listen", &self.device, P2P, "ExtendedListen", &told).await;
+        if let Err(error) = done {
+            log::info!(radio = self.radio, error:%; "phones do not find the radio while there is no group: {error}");
+        }
+    }
+
+    /// Begins the group on the first frequency that is allowed.
+    async fn begin(&mut self, wish: &mut Wish) -> Result<(), WifiError> {
+        self.board.set(self.radio, State::Starting, "");
+        let shared = self.frequency_of_station().await;
+        self.tries.begin(shared);
+        let mut last = None;
+        while let Some(frequency) = self.tries.next() {
+            let told = said::start(&self.persistent, frequency);
+            let asked: Result<(), _> =
+                self.supplicant.call("start the group", &self.device, P2P, "GroupAdd", &told).await;
+            match asked {
+                Ok(()) => {}
+                // That frequency is not allowed, or the radio cannot be on it besides the one that it is on.
+                Err(error @ WifiError::Failed { .. }) => {
+                    log::debug!(radio = self.radio, frequency, error:%; "no group on {frequency} MHz: {error}");
+                    last = Some(error);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            }
+            if self.has_begun(frequency, wish).await? {
+                return self.is_up(frequency, shared).await;
+            }
+            clear(&self.supplicant, self.radio).await?;
+            last = Some(WifiError::Failed {
+                doing: "start the group",
+                why: "the driver has ended it at once".into(),
+            });
+        }
+        let pause = self.tries.failed();
+        self.not_before = Instant::now() + pause;
+        let why = match (shared, last) {
+            (Some(shared), Some(error)) => format!(
+                "the radio is in a network on {shared} MHz, and cannot have a group there or on another frequency ({error}); \
+                 use another radio for one of the two, or move the network's access point to {}",
+                words(&self.options.channels)
+            ),
+            (None, Some(error)) => format!(
+                "no frequency is allowed ({error}); set the country of the Wi-Fi (`iw reg set`), or choose other channels"
+            ),
+            (_, None) => "no frequency is configured; choose channels".to_owned(),
+        };
+        self.board.set(self.radio, State::Failed, &why);
+        Ok(())
+    }
+
+    /// Waits for the group; what else is said meanwhile is heard as ever.
+    async fn has_begun(&mut self, frequency: Megahertz, wish: &mut Wish) -> Result<bool, WifiError> {
+        let until = Instant::now() + START;
+        loop {
+            match tokio::time::timeout_at(until, self.news.next()).await {
+                Ok(Heard::Said(message)) => {
+                    self.heard(&message, wish).await;
+                    if self.up.is_some() {
+                        return Ok(true);
+                    }
+                    if matches!(member(&message).as_str(), "GroupFinished" | "GroupFormationFailure") {
+                        return Ok(false);
+                    }
+                }
+                Ok(Heard::Ended) => return Err(WifiError::NoService("it has ended".into())),
+                Err(_) => {
+                    log::debug!(radio = self.radio, frequency; "no group on {frequency} MHz within {} s", START.as_secs());
+                    return Ok(false);
+                }
+            }
+        }
+    }
+
+    /// The group is there: what is known of it is told, and whoever may is let in.
+    async fn is_up(&mut self, asked: Megahertz, shared: Option<Megahertz>) -> Result<(), WifiError> {
+        let Some(running) = &self.up else { return Ok(()) };
+        let bssid: Vec<u8> =
+            self.supplicant.get("ask for the group's address", &running.object, GROUP, "BSSID").await?;
+        let frequency = self.frequency(running).await.unwrap_or(asked);
+        let up = Up {
+            interface: running.name.clone(),
+            bssid: said::mac(&bssid).unwrap_or_default(),
+            frequency,
+            address: radio::link_local(&running.name).await,
+        };
+        let why = match shared {
+            Some(shared) if shared != frequency => format!(
+                "The radio is on two channels, and half as fast on each: its network is on {shared} MHz"
+            ),
+            _ => String::new(),
+        };
+        self.board.up(self.radio, up, &why);
+        if let Join::Pin(_) = &self.options.join {
+            self.let_in().await;
+        }
+        Ok(())
+    }
+
+    /// Whether the group is where it was.
+    async fn look(&mut self) {
+        let Some(running) = &self.up else { return };
+        if running.since.elapsed() >= LASTING {
+            self.tries.lasted();
+        }
+        if let Some(frequency) = self.frequency(running).await {
+            self.board.moved(frequency);
+        }
+    }
+
+    async fn frequency(&self, running: &Running) -> Option<Megahertz> {
+        let asked =
+            self.supplicant.get("ask for the group's frequency", &running.object, GROUP, "Frequency").await;
+        asked.ok().filter(|frequency| *frequency > 0)
+    }
+
+    /// The frequency of the network that the radio has joined, if it has joined one.
+    async fn frequency_of_station(&self) -> Option<Megahertz> {
+        let state: String =
+            self.supplicant.get("ask for the radio's state", &self.device, INTERFACE, "State").await.ok()?;
+        if state != "completed" {
+            return None;
+        }
+        let bss: OwnedObjectPath =
+            self.supplicant.get("ask for the network", &self.device, INTERFACE, "CurrentBSS").await.ok()?;
+        let frequency = self
+            .supplicant
+            .get("ask for its frequency", &bss, "fi.w1.wpa_supplicant1.BSS", "Frequency")
+            .await;
+        frequency.ok().filter(|frequency| *frequency > 0)
+    }
+
+    async fn heard(&mut self, message: &Message, wish: &mut Wish) {
+        let now = Instant::now();
+        let path = message.header().path().map(|path| path.to_string()).unwrap_or_default();
+        let of_group = self.up.as_ref().is_some_and(|up| up.interface.as_str() == path);
+        match member(message).as_str() {
+            "GroupStarted" => self.started(message).await,
+            "GroupFinished" => self.finished(message, wish, now),
+            name @ ("StaAuthorized" | "StaDeauthorized") if of_group => {
+                let Ok(address) = message.body().deserialize::<String>() else { return };
+                let is_in = name == "StaAuthorized";
+                wish.station(&address, is_in, now);
+                log::info!(address = address.as_str(), stations = wish.stations(); "a device has {} the Wi-Fi Direct group", if is_in { "joined" } else { "left" });
+                self.board.stations(wish.stations());
+                if is_in && matches!(self.options.join, Join::Pin(_)) {
+                    // A PIN is good for one.
+                    self.let_in().await;
+                }
+            }
+            "ProvisionDiscoveryPBCRequest" if self.options.join == Join::Button => {
+                wish.wanted(now);
+                self.let_in().await;
+            }
+            "ProvisionDiscoveryRequestDisplayPin" if matches!(self.options.join, Join::Pin(_)) => {
+                wish.wanted(now);
+                self.let_in().await;
+            }
+            // It wants to make a group with this device: there is one in a moment, which it can join.
+            "GONegotiationRequest" if self.options.join != Join::Closed => wish.wanted(now),
+            _ => {}
+        }
+    }
+
+    async fn started(&mut self, message: &Message) {
+        let body = message.body();
+        let Ok(said) = body.deserialize::<Said>() else { return };
+        let news = said::group_news(&said);
+        let (Some(interface), Some(object), true) = (news.interface, news.group, news.is_owner) else {
+            return;
+        };
+        match self.supplicant.name(&interface).await {
+            Ok(name) if radio::radio_of(&name) == Some(self.radio) => {
+                self.up = Some(Running { interface, name, object, since: Instant::now() });
+            }
+            Ok(name) => log::debug!("a group on {name} is somebody else's"),
+            Err(error) => log::warn!("{error}"),
+        }
+    }
+
+    fn finished(&mut self, message: &Message, wish: &mut Wish, now: Instant) {
+        let body = message.body();
+        let news = body.deserialize::<Said>().map(|said| said::group_news(&said));
+        let finished = news.ok().and_then(|news| news.interface);
+        let Some(running) = self.up.take_if(|up| finished.as_ref() == Some(&up.interface)) else { return };
+        wish.ended(now);
+        if running.since.elapsed() >= LASTING {
+            self.tries.lasted();
+        }
+        self.not_before = now + self.tries.failed();
+        self.board.set(self.radio, State::Failed, "the group has ended by itself; it is begun again");
+    }
+
+    /// Lets somebody into the group who does not know its passphrase.
+    async fn let_in(&self) {
+        let Some(running) = &self.up else { return };
+        let pin = match &self.options.join {
+            Join::Button => None,
+            Join::Pin(pin) => Some(pin),
+            Join::Closed => return,
+        };
+        let told = said::let_in(pin);
+        let done: Result<Said, _> =
+            self.supplicant.call("let a phone in", &running.interface, WPS, "Start", &told).await;
+        match done {
+            Ok(_) => {
+                log::debug!(interface = running.name.as_str(), by_pin = pin.is_some(); "a phone may join")
+            }
+            Err(error) => log::warn!(error:%; "a phone that asks could not be let in: {error}"),
+        }
+    }
+
+    /// The radio is gone.
+    pub(crate) async fn forget(&self) {
+        if let Err(error) = self.supplicant.remove(&self.device).await {
+            log::debug!("{error}");
+        }
+    }
+
+    /// Ends the group, if there is one.
+    pub(crate) async fn end(&mut self) -> Result<(), WifiError> {
+        let Some(running) = self.up.take() else { return Ok(()) };
+        disconnect(&self.supplicant, &running.interface).await?;
+        let until = Instant::now() + END;
+        while let Ok(heard) = tokio::time::timeout_at(until, self.news.next()).await {
+            match heard {
+                Heard::Said(message) if member(&message) == "GroupFinished" => break,
+                Heard::Said(_) => {}
+                Heard::Ended => return Err(WifiError::NoService("it has ended".into())),
+            }
+        }
+        log::info!(radio = self.radio; "the Wi-Fi Direct group has ended");
+        Ok(())
+    }
+}
+
+/// Has wpa_supplicant forget what an earlier life of this program has told it of the group. Others' groups stay.
+async fn forget_ours(
+    supplicant: &Supplicant,
+    device: &ObjectPath<'_>,
+    options: &Options,
+) -> Result<(), WifiError> {
+    let doing = "list groups";
+    let known: Vec<OwnedObjectPath> = supplicant.get(doing, device, P2P, "PersistentGroups").await?;
+    for group in known {
+        let Ok(said) = supplicant.get_all(doing, &group, PERSISTENT).await else { continue };
+        if said::is_group_of(&said, &options.credentials.ssid) {
+            let () =
+                supplicant.call("forget the group", device, P2P, "RemovePersistentGroup", &group).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Ends groups that an earlier life of this program has left on this radio.
+async fn clear(supplicant: &Supplicant, radio: &str) -> Result<(), WifiError> {
+    for interface in supplicant.interfaces().await? {
+        let Ok(name) = supplicant.name(&interface).await else { continue };
+        if radio::radio_of(&name) == Some(radio) {
+            log::info!(interface = name.as_str(); "a Wi-Fi Direct group that was left is ended");
+            disconnect(supplicant, &interface).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn disconnect(supplicant: &Supplicant, interface: &ObjectPath<'_>) -> Result<(), WifiError> {
+    supplicant.call("end the group", interface, P2P, "Disconnect", &()).await
+}
+
+/// Channels, for people.
+fn words(channels: &crate::channel::Channels) -> String {
+    use crate::channel::Channels;
+    match channels {
+        Channels::Auto => "a channel of 2.4 GHz, or 36 to 48".to_owned(),
+        Channels::FiveGigahertz => "channel 36, 40, 44 or 48".to_owned(),
+        Channels::TwoGigahertz => "channel 1, 6 or 11".to_owned(),
+        Channels::These(these) => {
+            let numbers: Vec<String> =
+                these.iter().filter_map(|one| channel(*one)).map(|one| one.to_string()).collect();
+            format!("channel {}", numbers.join(", "))
+        }
+    }
+}

@@ -1,0 +1,316 @@
+//! A phone's side: who is near, and joining a group, as a station that knows its passphrase or as a client by button or PIN.
+
+use std::collections::BTreeMap;
+use std::net::Ipv6Addr;
+use std::time::Duration;
+
+use nix::net::if_::if_nametoindex;
+use tokio::time::Instant;
+use zbus::zvariant::{ObjectPath, OwnedObjectPath};
+
+use crate::bonjour::{self, Service};
+use crate::channel::Megahertz;
+use crate::credentials::{Credentials, Pin};
+use crate::error::WifiError;
+use crate::radio;
+use crate::said::{self, Peer, Said, Told};
+use crate::supplicant::{Heard, INTERFACE, P2P, PEER, Supplicant, member};
+
+/// How often all channels are looked at: in between it is those where devices without a group listen, and a group is mostly
+/// elsewhere.
+const ALL_CHANNELS: Duration = Duration::from_secs(8);
+/// How long is looked for more, once a Waypost has answered.
+const MORE: Duration = Duration::from_secs(5);
+/// How often it is looked whether a network is joined.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// A radio that this program uses to find and join groups.
+pub struct Station {
+    radio: String,
+    supplicant: Supplicant,
+    device: OwnedObjectPath,
+}
+
+/// Somebody near.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// The device.
+    pub peer: Peer,
+    /// What it says of itself as a Waypost, where it has answered.
+    pub service: Option<Service>,
+}
+
+/// A network that was joined.
+pub struct Joined {
+    /// The interface that is in it.
+    pub interface: String,
+    /// The kernel's number of that, which link-local addresses need.
+    pub index: u32,
+    /// This side's address in it.
+    pub address: Ipv6Addr,
+    supplicant: Supplicant,
+    end: End,
+}
+
+/// What has to be undone.
+enum End {
+    /// A group that was joined as its client, by its interface.
+    Group(OwnedObjectPath),
+    /// A network of the radio, which was in others before.
+    Network { device: OwnedObjectPath, network: OwnedObjectPath, before: Vec<OwnedObjectPath> },
+}
+
+impl Station {
+    /// Takes a radio: the one of that name, else the first. `bus` is the D-Bus address of wpa_supplicant's bus, if it is not
+    /// the system's.
+    pub async fn open(radio: Option<&str>, bus: Option<&str>) -> Result<Self, WifiError> {
+        let radio = radio::find(radio)?;
+        radio::check(&radio)?;
+        let supplicant = Supplicant::connect(bus, &radio).await?;
+        let device = supplicant.interface().await?;
+        Ok(Station { radio, supplicant, device })
+    }
+
+    /// Who is near, for so long or until somebody is enough; once there is a Waypost, for a moment more in case there are two.
+    /// Those who say that they are one come first.
+    pub async fn look(
+        &self,
+        window: Duration,
+        mut enough: impl FnMut(&Found) -> bool + Send,
+    ) -> Result<Vec<Found>, WifiError> {
+        let mut news = self.supplicant.news().await?;
+        // Whoever was found before may be gone by now.
+        let () = self.supplicant.call("forget devices", &self.device, P2P, "Flush", &()).await?;
+        let mut until = Instant::now() + window;
+        let seconds = i32::try_from(window.as_secs()).unwrap_or(i32::MAX).saturating_add(1);
+        let query = Told::from([("tlv", bonjour::ask_for_all().into())]);
+        let query: u64 = self
+            .supplicant
+            .call("ask for services", &self.device, P2P, "ServiceDiscoveryRequest", &query)
+            .await?;
+        let told = Told::from([("Timeout", seconds.into()), ("DiscoveryType", "start_with_full".into())]);
+        let mut found = BTreeMap::new();
+        let mut all_channels = Instant::now();
+        while Instant::now() < until {
+            if all_channels <= Instant::now() {
+                all_channels = Instant::now() + ALL_CHANNELS;
+                // A second one would be refused while the first goes on.
+                let _: Result<(), _> =
+                    self.supplicant.call("end looking", &self.device, P2P, "StopFind", &()).await;
+                let () = self.supplicant.call("look for devices", &self.device, P2P, "Find", &told).await?;
+            }
+            let Ok(heard) = tokio::time::timeout_at(until.min(all_channels), news.next()).await else {
+                continue;
+            };
+            let Heard::Said(message) = heard else {
+                return Err(WifiError::NoService("it has ended".into()));
+            };
+            let body = message.body();
+            let peer = match member(&message).as_str() {
+                "DeviceFound" => body.deserialize::<OwnedObjectPath>().ok().map(|path| (path, None)),
+                "ServiceDiscoveryResponse" => {
+                    body.deserialize::<Said>().ok().and_then(|said| service_of(&said))
+                }
+                _ => None,
+            };
+            let Some((path, service)) = peer else { continue };
+            let Some(one) = self.found(&path, service, &mut found).await else { continue };
+            if enough(one) {
+                break;
+            }
+            if one.service.is_some() {
+                until = until.min(Instant::now() + MORE);
+            }
+        }
+        for (method, undo) in [("StopFind", None), ("ServiceDiscoveryCancelRequest", Some(query))] {
+            let done: Result<(), _> = match undo {
+                Some(query) => self.supplicant.call("end looking", &self.device, P2P, method, &query).await,
+                None => self.supplicant.call("end looking", &self.device, P2P, method, &()).await,
+            };
+            if let Err(error) = done {
+                log::debug!("{error}");
+            }
+        }
+        let mut found: Vec<Found> = found.into_values().collect();
+        found.sort_by_key(|one| (one.service.is_none(), std::cmp::Reverse(one.peer.signal)));
+        Ok(found)
+    }
+
+    async fn found<'f>(
+        &self,
+        path: &ObjectPath<'_>,
+        service: Option<Service>,
+        found: &'f mut BTreeMap<String, Found>,
+    ) -> Option<&'f Found> {
+        let said = self.supplicant.get_all("ask for a device", path, PEER).await.ok()?;
+        let peer = said::peer(&said)?;
+        let before = found.remove(&peer.address).and_then(|one| one.service);
+        let address = peer.address.clone();
+        Some(found.entry(address).or_insert(Found { peer, service: service.or(before) }))
+    }
+
+    /// Joins a group whose passphrase is known. The radio leaves the network that it is in, until [`Joined::leave`].
+    pub async fn join(
+        &self,
+        credentials: &Credentials,
+        bssid: Option<&str>,
+        frequency: Option<Megahertz>,
+        within: Duration,
+    ) -> Result<Joined, WifiError> {
+        let until = Instant::now() + within;
+        let mut before = Vec::new();
+        let networks: Vec<OwnedObjectPath> =
+            self.supplicant.get("list networks", &self.device, INTERFACE, "Networks").await?;
+        for network in networks {
+            if self.supplicant.is_enabled(&network).await.unwrap_or(false) {
+                before.push(network);
+            }
+        }
+        let told = said::network(credentials, bssid, frequency);
+        let network: OwnedObjectPath = self
+            .supplicant
+            .call("describe the network", &self.device, INTERFACE, "AddNetwork", &told)
+            .await?;
+        let end = End::Network { device: self.device.clone(), network: network.clone(), before };
+        let joined = async {
+            let () = self
+                .supplicant
+                .call("join the network", &self.device, INTERFACE, "SelectNetwork", &network)
+                .await?;
+            self.completed(credentials, until).await?;
+            address(&self.radio, credentials).await
+        };
+        match joined.await {
+            Ok((index, address)) => {
+                let (interface, supplicant) = (self.radio.clone(), self.supplicant.clone());
+                Ok(Joined { interface, index, address, supplicant, end })
+            }
+            Err(error) => {
+                undo(&self.supplicant, &end).await;
+                Err(error)
+            }
+        }
+    }
+
+    async fn completed(&self, credentials: &Credentials, until: Instant) -> Result<(), WifiError> {
+        let mut was_close = false;
+        loop {
+            let state: String =
+                self.supplicant.get("ask for the radio's state", &self.device, INTERFACE, "State").await?;
+            match state.as_str() {
+                "completed" => return Ok(()),
+                "4way_handshake" => was_close = true,
+                _ => {}
+            }
+            if Instant::now() >= until {
+                let why = match was_close {
+                    true => "it does not take the passphrase",
+                    false => "it does not answer; go nearer",
+                };
+                return Err(WifiError::NotJoined(credentials.ssid.to_string(), why));
+            }
+            tokio::time::sleep(LOOK).await;
+        }
+    }
+
+    /// Joins the group of a device that [`Station::look`] has found, by its button or by its PIN.
+    pub async fn join_unknown(
+        &self,
+        peer: &Peer,
+        pin: Option<&Pin>,
+        within: Duration,
+    ) -> Result<Joined, WifiError> {
+        let until = Instant::now() + within;
+        let mut news = self.supplicant.news().await?;
+        let path = format!("{}/Peers/{}", self.device.as_str(), peer.address.replace(':', ""));
+        let failed = |why| WifiError::NotJoined(peer.name.clone(), why);
+        let path = ObjectPath::try_from(path).map_err(|_| failed("it is not near any more"))?;
+        let mut told =
+            Told::from([("peer", path.into()), ("join", true.into()), ("persistent", true.into())]);
+        match pin {
+            None => told.insert("wps_method", "pbc".into()),
+            Some(pin) => {
+                told.insert("pin", pin.expose().to_owned().into());
+                told.insert("wps_method", "keypad".into())
+            }
+        };
+        let _: String = self.supplicant.call("join the group", &self.device, P2P, "Connect", &told).await?;
+        while let Ok(heard) = tokio::time::timeout_at(until, news.next()).await {
+            let Heard::Said(message) = heard else { return Err(WifiError::NoService("it has ended".into())) };
+            match member(&message).as_str() {
+                "GroupStarted" => {}
+                "GroupFormationFailure" | "ProvisionDiscoveryFailure" => {
+                    return Err(failed("it did not let this device in"));
+                }
+                _ => continue,
+            }
+            let body = message.body();
+            let Some(interface) =
+                body.deserialize::<Said>().ok().and_then(|said| said::group_news(&said).interface)
+            else {
+                continue;
+            };
+            let end = End::Group(interface.clone());
+            let name = self.supplicant.name(&interface).await?;
+            return match address_of(&name).await {
+                Some((index, address)) => {
+                    Ok(Joined { interface: name, index, address, supplicant: self.supplicant.clone(), end })
+                }
+                None => {
+                    undo(&self.supplicant, &end).await;
+                    Err(failed("it gave this side no address"))
+                }
+            };
+        }
+        let cancelled: Result<(), _> =
+            self.supplicant.call("give up joining", &self.device, P2P, "Cancel", &()).await;
+        if let Err(error) = cancelled {
+            log::debug!("{error}");
+        }
+        Err(failed("it did not let this device in"))
+    }
+}
+
+impl Joined {
+    /// Leaves the network; the radio goes back to those that it was in before.
+    pub async fn leave(self) {
+        undo(&self.supplicant, &self.end).await;
+    }
+}
+
+async fn undo(supplicant: &Supplicant, end: &End) {
+    let done: Result<(), WifiError> = match end {
+        End::Group(interface) => supplicant.call("leave the group", interface, P2P, "Disconnect", &()).await,
+        End::Network { device, network, before } => {
+            let removed =
+                supplicant.call("leave the network", device, INTERFACE, "RemoveNetwork", network).await;
+            for network in before {
+                if let Err(error) = supplicant.enable(network).await {
+                    log::warn!("a network that the radio was in is not used any more: {error}");
+                }
+            }
+            removed
+        }
+    };
+    if let Err(error) = done {
+        log::debug!("{error}");
+    }
+}
+
+async fn address(interface: &str, credentials: &Credentials) -> Result<(u32, Ipv6Addr), WifiError> {
+    let none =
+        || WifiError::NotJoined(credentials.ssid.to_string(), "the kernel gave this side no IPv6 address");
+    address_of(interface).await.ok_or_else(none)
+}
+
+async fn address_of(interface: &str) -> Option<(u32, Ipv6Addr)> {
+    let address = radio::link_local(interface).await?;
+    Some((if_nametoindex(interface).ok()?, address))
+}
+
+/// Who has answered, and what.
+fn service_of(said: &Said) -> Option<(OwnedObjectPath, Option<Service>)> {
+    let peer = OwnedObjectPath::try_from(said.get("peer_object")?.try_clone().ok()?).ok()?;
+    let service = bonjour::read(&said::bytes(said, "tlvs")?).into_iter().next();
+    Some((peer, service))
+}
