@@ -49,6 +49,8 @@ install -m 644 -D $given/chrony.conf "$root/etc/chrony/chrony.conf"
 install -m 644 -D $given/chrony.service.d/waypost.conf "$root/etc/systemd/system/chrony.service.d/waypost.conf"
 install -m 644 -D $given/bluetooth/main.conf "$root/etc/bluetooth/main.conf"
 install -m 644 -D $given/bluetooth.service.d/waypost.conf "$root/etc/systemd/system/bluetooth.service.d/waypost.conf"
+install -m 644 -D $given/nftables/waypost.nft "$root/etc/waypost/wifi.nft"
+install -m 644 $given/waypost-wifi-firewall.{service,timer} "$root/etc/systemd/system/"
 kiosk=$given/kiosk
 install -m 644 -D $kiosk/NetworkManager/waypost-kiosk.conf "$root/etc/NetworkManager/conf.d/waypost-kiosk.conf"
 install -m 644 -D $kiosk/ssh.service.d/waypost.conf "$root/etc/systemd/system/ssh.service.d/waypost.conf"

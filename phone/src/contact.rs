@@ -9,6 +9,7 @@ use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Introduction, SessionError};
 use waypost_protocol::sync::{MAX_HELLO_ENTRIES, PeerHello, WINDOW};
 use waypost_store::{PeerClass, StoreError};
+use waypost_wifi_direct::Network;
 
 use crate::Phone;
 use crate::destination::Destination;
@@ -85,7 +86,7 @@ impl Phone {
         let mut node = self.node(options.carry, &wants, is_open, options.wait + IDLE, may_move.is_some())?;
         host.may_move = may_move.is_some();
         let id = node.open(link, introduction)?;
-        converse(&mut node, &mut host, id, options, Duration::ZERO).await;
+        let network = converse(&mut node, &mut host, id, options, Duration::ZERO).await;
         let accepted = host.accepted;
         let (mut report, hello) = self.conclude(host);
         if accepted && options.until_accepted {
@@ -95,6 +96,9 @@ impl Phone {
         if let (Some(key), false) = (report.key, is_open) {
             let address = if is_lasting { report.address.as_str() } else { "" };
             self.met(&key, address, hello.as_ref(), accepted)?;
+            if let Some(network) = network {
+                self.remember_wifi(&key, &network)?;
+            }
         }
         Ok(report)
     }
@@ -191,14 +195,15 @@ impl Phone {
     }
 }
 
-/// Drives one conversation to its end. `linger`: how long the other side has for closing a finished one first.
+/// Drives one conversation to its end, and answers the network that it has moved to. `linger`: how long the other side has for
+/// closing a finished one first.
 async fn converse(
     node: &mut Node,
     host: &mut PhoneHost<'_>,
     id: ConversationId,
     options: SyncOptions<'_>,
     linger: Duration,
-) {
+) -> Option<Network> {
     host.current = Some(id);
     let mut moving = Moving::default();
     let until = options.timeout.map(|timeout| Instant::now() + timeout);
@@ -210,6 +215,9 @@ async fn converse(
         if let (Some(offer), Some(wifi)) = (host.offer.take(), options.wifi) {
             host.joins();
             moving.begin(wifi, offer);
+        }
+        if std::mem::take(&mut host.has_stayed) {
+            moving.give_up();
         }
         // News after both had finished is answered, and both finish again, before the link is closed.
         let finished = host.finished_at.filter(|_| node.is_settled(id));
@@ -225,6 +233,7 @@ async fn converse(
         if until.is_some_and(|until| until <= Instant::now()) && !host.stopped {
             host.stopped = true;
             node.end_all(Goodbye::Stopping);
+            host.stops();
         }
         let due = node.deadline().map(|at| node.clock().instant(at));
         let wake = [due, patience, until.filter(|_| !host.stopped)].into_iter().flatten().min();
@@ -244,5 +253,7 @@ async fn converse(
         }
     }
     node.settle(LAST_WORDS).await;
+    let network = moving.network().filter(|_| host.has_gone_on()).cloned();
     moving.end().await;
+    network
 }

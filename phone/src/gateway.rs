@@ -9,6 +9,7 @@ use waypost_protocol::session::Introduction;
 use waypost_protocol::sync::PeerHello;
 use waypost_protocol::time::UnixTime;
 use waypost_store::{Change, PeerClass};
+use waypost_wifi_direct::{Network, Ssid};
 
 use crate::Phone;
 use crate::settings::SettingError;
@@ -70,6 +71,8 @@ pub struct Gateway {
     pub advertising_key: Option<AdvertisingKey>,
     /// The PSM that it had the last time, over Bluetooth.
     pub psm: Option<u16>,
+    /// Its own Wi-Fi network, once this phone was let in.
+    pub wifi: Option<Network>,
 }
 
 impl Gateway {
@@ -85,6 +88,7 @@ impl Gateway {
             last_seen: None,
             advertising_key: None,
             psm: None,
+            wifi: None,
         })
     }
 
@@ -122,6 +126,29 @@ struct Row {
     advertising_key: Option<String>,
     #[serde(default)]
     psm: Option<u16>,
+    #[serde(default)]
+    wifi: Option<WifiRow>,
+}
+
+/// What is stored of a [`Network`].
+#[derive(Serialize, Deserialize)]
+struct WifiRow {
+    ssid: String,
+    key: String,
+}
+
+impl WifiRow {
+    fn network(&self) -> Option<Network> {
+        let bytes = |text: &str| BASE64.decode(text.as_bytes()).ok();
+        Some(Network::new(Ssid::new(&bytes(&self.ssid)?).ok()?, bytes(&self.key)?.try_into().ok()?))
+    }
+}
+
+impl From<&Network> for WifiRow {
+    fn from(network: &Network) -> Self {
+        let text = |bytes| BASE64.encode(bytes);
+        WifiRow { ssid: text(network.ssid.as_bytes()), key: text(network.expose_key()) }
+    }
 }
 
 impl From<Row> for Gateway {
@@ -136,6 +163,7 @@ impl From<Row> for Gateway {
             last_seen: row.last_seen,
             advertising_key: row.advertising_key.and_then(bytes).map(AdvertisingKey::new),
             psm: row.psm,
+            wifi: row.wifi.as_ref().and_then(WifiRow::network),
         }
     }
 }
@@ -151,6 +179,7 @@ impl From<&Gateway> for Row {
             last_seen: gateway.last_seen,
             advertising_key: gateway.advertising_key.as_ref().map(|key| BASE64.encode(key.expose())),
             psm: gateway.psm,
+            wifi: gateway.wifi.as_ref().map(WifiRow::from),
         }
     }
 }
@@ -165,6 +194,7 @@ impl Phone {
         if let Some(known) = self.gateway_by_key(&gateway.key)? {
             gateway.last_seen = known.last_seen;
             gateway.advertising_key = known.advertising_key;
+            gateway.wifi = known.wifi;
             for address in known.addresses {
                 if gateway.addresses.len() < MAX_ADDRESSES && !gateway.addresses.contains(&address) {
                     gateway.addresses.push(address);
@@ -220,6 +250,16 @@ impl Phone {
         match self.gateway_by_key(key)? {
             Some(gateway) => self.put_gateway(&Gateway { psm, ..gateway }),
             None => Ok(()),
+        }
+    }
+
+    /// Writes down how a peer's own Wi-Fi network is joined.
+    pub(crate) fn remember_wifi(&self, key: &PeerKey, network: &Network) -> Result<(), SettingError> {
+        match self.gateway_by_key(key)? {
+            Some(gateway) if gateway.wifi.as_ref() != Some(network) => {
+                self.put_gateway(&Gateway { wifi: Some(network.clone()), ..gateway })
+            }
+            _ => Ok(()),
         }
     }
 

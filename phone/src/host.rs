@@ -69,6 +69,8 @@ pub(crate) struct PhoneHost<'p> {
     pub(crate) offer: Option<Box<WifiOffer>>,
     /// Where it goes on is being joined.
     joining: bool,
+    /// It is not going on elsewhere after all.
+    pub(crate) has_stayed: bool,
     /// The current conversation, whose link was lost while it was about to go on elsewhere.
     lost: Option<ContactSummary>,
     /// The conversations before the current one.
@@ -118,6 +120,7 @@ impl<'p> PhoneHost<'p> {
             waiting: None,
             offer: None,
             joining: false,
+            has_stayed: false,
             lost: None,
             before: Vec::new(),
         })
@@ -314,15 +317,19 @@ impl Host for PhoneHost<'_> {
 
     fn event(&mut self, id: ConversationId, peer: &PeerKey, event: &Event) {
         // A hello comes with the handshake, before the peer has decided; these come after.
-        self.accepted |= matches!(
+        let shows_service = matches!(
             event,
             Event::HeldByPeer { .. }
                 | Event::RefusedByPeer { .. }
                 | Event::Progress { sending: true, .. }
                 | Event::Finished { .. }
         );
+        self.accepted |= shows_service;
+        if shows_service && self.next == Some(id) {
+            self.has_moved();
+        }
         match event {
-            Event::Hello(_) if self.next == Some(id) => self.has_moved(),
+            Event::Hello(_) if self.next == Some(id) => {}
             Event::Hello(hello) => {
                 let (name, address) = (plain(&hello.name), self.counted.address.clone());
                 self.counted.with = name.clone();
@@ -429,10 +436,24 @@ impl PhoneHost<'_> {
     /// It goes on as it was.
     pub(crate) fn stays(&mut self, why: String) {
         log::info!("not over Wi-Fi: {why}");
-        self.joining = false;
+        (self.joining, self.has_stayed) = (false, true);
         match self.lost.take() {
             Some(lost) => self.ended = Some(lost),
             None => (self.progress)(Progress::NotMoved { why }),
+        }
+    }
+
+    /// Whether the session has gone on over another link.
+    pub(crate) fn has_gone_on(&self) -> bool {
+        self.counted.over_wifi
+    }
+
+    /// It ends, whatever is under way; a conversation that is still open ends by itself.
+    pub(crate) fn stops(&mut self) {
+        if self.next.is_none()
+            && let Some(lost) = self.lost.take()
+        {
+            self.ended = Some(lost);
         }
     }
 

@@ -10,7 +10,7 @@ use waypost_lan::connect_while_near;
 use waypost_link::{Link, Medium};
 use waypost_protocol::invite::CodeSecret;
 use waypost_protocol::moving::WifiOffer;
-use waypost_wifi_direct::{Credentials, Joined, Passphrase, Ssid, Station};
+use waypost_wifi_direct::{Credentials, Joined, Network, Passphrase, Ssid, Station, leave_dropped};
 
 /// How long a network may take to be joined: a phone that is told where it is needs one to four seconds.
 const JOIN: Duration = Duration::from_secs(15);
@@ -56,7 +56,7 @@ impl Wifi {
                 };
                 let bssid = offer.bssid.map(|bytes| bytes.map(|byte| format!("{byte:02x}")).join(":"));
                 let frequency = u16::try_from(offer.frequency).ok().filter(|frequency| *frequency > 0);
-                let joined = station.join(&credentials, bssid.as_deref(), frequency, JOIN).await;
+                let joined = station.join(&credentials.network(), bssid.as_deref(), frequency, JOIN).await;
                 Some(joined.map_err(|error| words(&error))?)
             }
         };
@@ -109,12 +109,13 @@ async fn leave(network: Option<Joined>) {
 pub(crate) struct Moving {
     task: Option<JoinHandle<Result<Arrived, String>>>,
     network: Option<Joined>,
+    leaving: Option<JoinHandle<()>>,
 }
 
 impl Moving {
     /// Begins to join; the session goes on meanwhile where it is.
     pub(crate) fn begin(&mut self, wifi: &Wifi, offer: Box<WifiOffer>) {
-        if self.task.is_none() && self.network.is_none() {
+        if self.task.is_none() && self.network.is_none() && self.leaving.is_none() {
             self.task = Some(tokio::spawn(wifi.clone().join(offer)));
         }
     }
@@ -129,13 +130,29 @@ impl Moving {
         Ok((link, token))
     }
 
+    /// What it takes to join again what was joined.
+    pub(crate) fn network(&self) -> Option<&Network> {
+        self.network.as_ref()?.network.as_ref()
+    }
+
+    /// It was for nothing: leaves what was joined; the session goes on meanwhile where it is.
+    pub(crate) fn give_up(&mut self) {
+        if let Some(network) = self.network.take() {
+            self.leaving = Some(tokio::spawn(network.leave()));
+        }
+    }
+
     /// Leaves what was joined, or is about to be.
     pub(crate) async fn end(mut self) {
-        if let Some(task) = self.task.take()
-            && let Ok(Ok(arrived)) = task.await
-        {
-            leave(arrived.network).await;
+        self.give_up();
+        if let Some(task) = self.task.take() {
+            task.abort();
+            // What it had when it was told is dropped with it.
+            let _ = task.await;
+            leave_dropped().await;
         }
-        leave(self.network.take()).await;
+        if let Some(leaving) = self.leaving.take() {
+            let _ = leaving.await;
+        }
     }
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use waypost_lan::{browse, connect};
 use waypost_link::Medium;
 use waypost_protocol::session::Introduction;
-use waypost_wifi_direct::{Found, Joined, Pin, Station, WifiError};
+use waypost_wifi_direct::{Found, Joined, Network, Pin, Station, WifiError};
 
 use crate::Phone;
 use crate::bluetooth::Who;
@@ -20,6 +20,12 @@ use crate::report::{Ending, Progress, SyncReport};
 pub const WIFI_LOOK: Duration = Duration::from_secs(30);
 /// How long joining by button or PIN may take.
 const JOIN: Duration = Duration::from_secs(30);
+/// How long joining a network may take that is known and near.
+const KNOWN: Duration = Duration::from_secs(10);
+/// How long a network may take to come that was asked for, and how often it is looked for.
+const WAKE: Duration = Duration::from_secs(2);
+const WAKES: usize = 4;
+const WOKEN: Duration = Duration::from_secs(20);
 /// How long the group is asked for the kiosk's address, and how often.
 const BROWSE: Duration = Duration::from_secs(2);
 const BROWSES: usize = 4;
@@ -43,8 +49,8 @@ impl Wifi {
 }
 
 impl Phone {
-    /// Meets a kiosk by Wi-Fi Direct: joins its group by button, or by its PIN, and syncs. An error is of this phone itself;
-    /// that nobody was reached is in the report.
+    /// Meets a kiosk by Wi-Fi Direct: joins its group, by button or by its PIN where this phone was not let in before, and syncs.
+    /// An error is of this phone itself; that nobody was reached is in the report.
     pub async fn sync_over_wifi(
         &self,
         wifi: &Wifi,
@@ -59,17 +65,41 @@ impl Phone {
             Who::Any(_) | Who::Stranger => String::new(),
         };
         let failed = |why: String| SyncReport::not_begun(&label, Ending::NotReached, why);
-        let found = async {
-            let station = wifi.open().await?;
-            let found = station.look(window, |one| is_enough(one, who)).await?;
-            Ok::<_, WifiError>((station, found))
+        let station = match wifi.open().await {
+            Ok(station) => station,
+            Err(error) => return Ok(failed(error.to_string())),
         };
-        let (station, found) = match found.await {
+        if let Some(report) = self.sync_where_known(&station, wanted(who), options, progress).await? {
+            return Ok(report);
+        }
+        let found = match station.look(window, |one| is_enough(one, who)).await {
             Ok(found) => found,
             Err(error) => return Ok(failed(error.to_string())),
         };
         let mut last = failed(WifiError::Nobody.to_string());
         for one in candidates(&found, who) {
+            let is_it = |gateway: &&Gateway| {
+                one.service.as_ref().is_some_and(|service| service.name == gateway.name && gateway.wifi.is_some())
+            };
+            let known = wanted(who).iter().find(is_it);
+            if !one.peer.is_owner {
+                if let Err(error) = station.wake(&one.peer).await {
+                    log::info!("{error}");
+                }
+                match known {
+                    Some(known) => {
+                        if let Some(report) = self.sync_with_woken(&station, known, options, progress).await? {
+                            return Ok(report);
+                        }
+                    }
+                    None => {
+                        let is_up = |other: &Found| other.peer.is_owner && other.peer.address == one.peer.address;
+                        if let Err(error) = station.look(WOKEN, is_up).await {
+                            log::info!("{error}");
+                        }
+                    }
+                }
+            }
             let joined = match station.join_unknown(&one.peer, pin, JOIN).await {
                 Ok(joined) => joined,
                 Err(error) => {
@@ -77,14 +107,72 @@ impl Phone {
                     continue;
                 }
             };
+            let network = joined.network.clone();
             let report = self.sync_in_group(&joined, who, options, progress).await;
             joined.leave().await;
-            match report? {
-                report if report.key.is_some() => return Ok(report),
-                report => last = report,
+            let report = report?;
+            if let Some(key) = report.key {
+                if let Some(network) = network {
+                    self.remember_wifi(&key, &network)?;
+                }
+                return Ok(report);
             }
+            last = report;
         }
         Ok(last)
+    }
+
+    /// Syncs in the network of one of these kiosks that is near and has let this phone in before.
+    async fn sync_where_known(
+        &self,
+        station: &Station,
+        kiosks: &[Gateway],
+        options: SyncOptions<'_>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<SyncReport>, SyncError> {
+        let networks: Vec<Network> = kiosks.iter().filter_map(|kiosk| kiosk.wifi.clone()).collect();
+        if networks.is_empty() {
+            return Ok(None);
+        }
+        let near = station.hears(&networks).await.unwrap_or_else(|error| {
+            log::debug!("{error}");
+            Vec::new()
+        });
+        for one in near.into_iter().take(MOST_TRIED) {
+            let Some(network) = networks.iter().find(|network| network.ssid == one.ssid) else { continue };
+            let joined = match station.join(network, Some(&one.bssid), Some(one.frequency), KNOWN).await {
+                Ok(joined) => joined,
+                Err(error) => {
+                    log::info!("{error}");
+                    continue;
+                }
+            };
+            let report = self.sync_in_group(&joined, Who::Any(kiosks), options, progress).await;
+            joined.leave().await;
+            let report = report?;
+            if report.key.is_some() {
+                return Ok(Some(report));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Waits until a kiosk that has let this phone in before has its network up, and syncs there.
+    async fn sync_with_woken(
+        &self,
+        station: &Station,
+        kiosk: &Gateway,
+        options: SyncOptions<'_>,
+        progress: &mut dyn FnMut(Progress),
+    ) -> Result<Option<SyncReport>, SyncError> {
+        for _ in 0..WAKES {
+            tokio::time::sleep(WAKE).await;
+            let kiosk = std::slice::from_ref(kiosk);
+            if let Some(report) = self.sync_where_known(station, kiosk, options, progress).await? {
+                return Ok(Some(report));
+            }
+        }
+        Ok(None)
     }
 
     /// Syncs with the kiosk whose group this phone is in.

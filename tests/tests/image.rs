@@ -507,9 +507,13 @@ fn flash(guide: &Guide, folder: &Path) -> Card {
 fn looks_as_it_should(there: &dyn Fn(&str) -> String) {
     assert_eq!(there("systemctl --failed --no-legend --plain").trim(), "", "units have failed");
     assert_eq!(there("hostname").trim(), "clinic-mbale");
-    for timer in ["waypost-kiosk-status.timer", "waypost-clock.timer", "waypost-wifi.timer"] {
-        assert_eq!(there(&format!("systemctl is-active {timer}")).trim(), "active");
+    let units = ["waypost-kiosk-status.timer", "waypost-clock.timer", "waypost-wifi.timer"];
+    let of_wifi_direct = ["waypost-wifi-firewall.timer", "systemd-networkd.service"];
+    for unit in [&units[..], &of_wifi_direct].concat() {
+        assert_eq!(there(&format!("systemctl is-active {unit}")).trim(), "active", "{unit}");
     }
+    let rules = there("nft list table inet waypost");
+    assert!(rules.contains("tcp dport 4180 accept") && rules.contains("oifname \"p2p-*\" drop"), "{rules}");
     // Once: every unit that is started wants it.
     assert_eq!(there("systemctl is-active waypost-grow.service").trim(), "active");
     assert!(there("date").contains("CAT"), "the time zone is Lusaka's, by the kiosk's own section");

@@ -262,13 +262,6 @@ impl Conversation {
         self.send_frames();
     }
 
-    /// What has come of bodies is kept as far as it has come: the conversation is about to end.
-    pub(crate) fn wind_up(&mut self) {
-        if let Some(engine) = &mut self.engine {
-            engine.wind_up();
-        }
-    }
-
     /// Lets the engine put out what it has, as far as its turn and the link's room go. True where there may be more.
     pub(crate) fn drain(
         &mut self,

@@ -218,7 +218,7 @@ async fn accept(listener: Listener, links: mpsc::Sender<Link>) {
         match listener.accept().await {
             Ok(mut link) => {
                 if let Some(radio) = radio_of(&link.info.group) {
-                    (link.info.medium, link.info.group) = (Medium::WifiDirect, radio.to_owned());
+                    (link.info.medium, link.info.group) = (Medium::WifiDirect, radio);
                 }
                 if links.send(link).await.is_err() {
                     return;

@@ -135,7 +135,7 @@ impl Wifi {
 
     /// Whether phones may go on over it, now or in a moment.
     pub(super) fn is_offered(&self) -> bool {
-        matches!(self.status().state, State::Up | State::Waiting)
+        matches!(self.status().state, State::Up | State::Starting | State::Waiting)
     }
 
     /// The next time that something is different.

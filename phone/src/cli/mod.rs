@@ -16,14 +16,19 @@ mod watch;
 use std::future::Future;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::Phone;
 use anyhow::Context as _;
 use clap::{CommandFactory as _, Parser as _};
+use nix::sys::signal::{SigSet, Signal, raise};
 use tokio::signal::unix::{SignalKind, signal};
 
 use self::args::{Args, Command};
 use self::output::Out;
+
+/// How long leaving a network may hold up a program that was told to end.
+const LEAVE: Duration = Duration::from_secs(5);
 
 /// How a command ended, where it did not fail.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -92,6 +97,9 @@ fn dispatch(args: Args, out: &Out) -> anyhow::Result<Done> {
     );
     let open =
         || Phone::open(&home).with_context(|| format!("the phone in {} cannot be opened", home.display()));
+    if let Command::Sync(_) | Command::Pair(_) = args.command {
+        leave_wifi_on_signals()?;
+    }
     match args.command {
         Command::Init(init) => status::init(&open()?, is_new, &init, out),
         Command::Destination(command) => destination::run(&open()?, command, out),
@@ -125,10 +133,33 @@ fn default_home() -> anyhow::Result<PathBuf> {
 /// Runs what waits for links.
 pub(crate) fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let output = runtime.block_on(future);
+    let output = runtime.block_on(async {
+        let output = future.await;
+        // What was dropped half done, as where this was told to stop.
+        waypost_wifi_direct::leave_all().await;
+        output
+    });
     // The last words on a link have a moment to be written; an upload under way may be left.
-    runtime.shutdown_timeout(std::time::Duration::from_millis(200));
+    runtime.shutdown_timeout(Duration::from_millis(200));
     Ok(output)
+}
+
+/// Has SIGTERM, SIGINT and SIGHUP end this program only after it has left what it has joined by Wi-Fi. Called before there are
+/// other threads, which have the same signals blocked then.
+fn leave_wifi_on_signals() -> anyhow::Result<()> {
+    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    signals.thread_block()?;
+    std::thread::Builder::new().name("signals".into()).spawn(move || {
+        let Ok(signal) = signals.wait() else { return };
+        let leaving = async { tokio::time::timeout(LEAVE, waypost_wifi_direct::leave_all()).await };
+        if let Err(error) = block_on(leaving) {
+            log::warn!("{error}");
+        }
+        // As if this had never been here.
+        let ended = signals.thread_unblock().and_then(|()| raise(signal));
+        log::error!("this program does not end by a signal: {ended:?}");
+    })?;
+    Ok(())
 }
 
 /// Ends with SIGTERM, SIGINT or SIGHUP.

@@ -88,11 +88,10 @@ class Bus:
         self.connection.close()
 
 
-def busctl(*arguments):
-    """`busctl --json=short`, for what is easier to write down so."""
-    done = subprocess.run(
-        ["busctl", "--system", "--json=short", *arguments], capture_output=True, text=True, check=False
-    )
+def busctl(*arguments, bus=None):
+    """`busctl --json=short`, for what is easier to write down so. `bus`: an address, where it is not the system's."""
+    which = f"--address={bus}" if bus else "--system"
+    done = subprocess.run(["busctl", which, "--json=short", *arguments], capture_output=True, text=True, check=False)
     if done.returncode:
         raise BusError("busctl", done.stderr.strip())
     return json.loads(done.stdout)["data"] if done.stdout.strip() else None

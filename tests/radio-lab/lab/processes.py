@@ -57,6 +57,11 @@ class Process:
             self.child.send_signal(signal.SIGTERM)
         return self.child.wait(seconds)
 
+    def interrupt(self, seconds=30):
+        """As ctrl-C does; answers its status."""
+        self.child.send_signal(signal.SIGINT)
+        return self.child.wait(seconds)
+
     def kill9(self):
         self.child.kill()
         self.child.wait()

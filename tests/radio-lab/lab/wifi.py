@@ -177,6 +177,22 @@ def with_bus(folder, start):
     return address
 
 
+def join(radio, ssid, passphrase, bus=None):
+    """A radio joins a network, as a network manager has it joined by wpa_supplicant."""
+    service = "fi.w1.wpa_supplicant1"
+    root, interface = "/fi/w1/wpa_supplicant1", "fi.w1.wpa_supplicant1.Interface"
+    told = f"2 Ifname s {radio} Driver s nl80211".split()
+    path = busctl("call", service, root, service, "CreateInterface", "a{sv}", *told, bus=bus)[0]
+    told = ["3", "ssid", "s", ssid, "psk", "s", passphrase, "key_mgmt", "s", "WPA-PSK"]
+    network = busctl("call", service, path, interface, "AddNetwork", "a{sv}", *told, bus=bus)[0]
+    busctl("call", service, path, interface, "SelectNetwork", "o", network, bus=bus)
+
+
+def is_in(radio, ssid):
+    """Whether a radio that is in no place of its own is in a network."""
+    return f"SSID: {ssid}" in run("iw", "dev", radio, "link")
+
+
 class Router:
     """Somebody else's access point (hostapd), in a place of its own."""
 
@@ -190,20 +206,14 @@ class Router:
         )
         self.place.start("hostapd", "hostapd", configuration).wait_for("AP-ENABLED")
 
-    def admits(self, radio):
-        """The kiosk's radio joins it, as a network manager has it joined."""
-        service = "fi.w1.wpa_supplicant1"
-        root, interface = "/fi/w1/wpa_supplicant1", "fi.w1.wpa_supplicant1.Interface"
-        told = f"2 Ifname s {radio} Driver s nl80211".split()
-        path = busctl("call", service, root, service, "CreateInterface", "a{sv}", *told)[0]
-        told = ["3", "ssid", "s", self.ssid, "psk", "s", self.passphrase, "key_mgmt", "s", "WPA-PSK"]
-        network = busctl("call", service, path, interface, "AddNetwork", "a{sv}", *told)[0]
-        busctl("call", service, path, interface, "SelectNetwork", "o", network)
+    def admits(self, radio, bus=None):
+        """A radio that is in no place of its own joins it, such as the kiosk's."""
+        join(radio, self.ssid, self.passphrase, bus)
         wait_until(f"{radio} has joined {self.ssid}", lambda: self.has(radio), 30)
 
     def has(self, radio):
-        """Whether a radio of the kiosk's side is in it."""
-        return f"SSID: {self.ssid}" in run("iw", "dev", radio, "link")
+        """Whether such a radio is in it."""
+        return is_in(radio, self.ssid)
 
 
 class Place:

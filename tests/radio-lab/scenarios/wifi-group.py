@@ -4,6 +4,7 @@ hand over documents. They get nothing else: no other port, no way out, no other 
 from pathlib import Path
 
 from lab import Lab, forms, photos, wait_until
+from lab.bus import busctl
 from lab.wifi import LISTEN
 
 CONTROLLERS, RADIOS = 0, 4
@@ -69,6 +70,7 @@ def run(lab: Lab):
     # Another station, asked directly.
     bakari.listen(4180)
     assert bakari.reaches("127.0.0.1", 4180) and not amina.reaches(addresses[1], 4180)
+    assert reaches_where_they_are_not_kept_apart(kiosk, places[:2], addresses[1])
     # All of that would be there without the rules that admins are given.
     lab.run("nft", "delete", "table", "inet", "waypost")
     unreached = [each for each in refused if not amina.reaches(*each)]
@@ -76,6 +78,20 @@ def run(lab: Lab):
 
     kiosk.stop()
     assert lab.wifi.groups() == [], lab.wifi.groups()
+
+
+def reaches_where_they_are_not_kept_apart(kiosk, places, address):
+    """Whether the second can be reached by the first once another program has told wpa_supplicant to pass on what they send."""
+    service, device = "fi.w1.wpa_supplicant1", "fi.w1.wpa_supplicant1.Interface.P2PDevice"
+    interfaces = busctl("get-property", service, "/fi/w1/wpa_supplicant1", service, "Interfaces")
+    names = {busctl("get-property", service, path, f"{service}.Interface", "Ifname"): path for path in interfaces}
+    busctl("set-property", service, names["wlan0"], device, "P2PDeviceConfig", "a{sv}", "1", "IntraBss", "b", "true")
+    group = next(path for name, path in names.items() if name.startswith("p2p-wlan0-"))
+    busctl("call", service, group, device, "Disconnect")
+    kiosk.process.wait_for("the group has ended by itself", 20)
+    kiosk.group()
+    wait_until("both are in it again", lambda: all(place.is_in() for place in places) and kiosk.wifi()["stations"] == 3, 60)
+    return places[0].reaches(address, 4180, seconds=5)
 
 
 def beyond_the_kiosk(lab):

@@ -116,7 +116,32 @@ pub struct Credentials {
     pub passphrase: Passphrase,
 }
 
+/// A network as a device has it that was let in: its name, and the key that the passphrase comes to. Cannot be printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Network {
+    /// Its name.
+    pub ssid: Ssid,
+    key: Zeroizing<[u8; 32]>,
+}
+
+impl Network {
+    /// From storage, or from wpa_supplicant.
+    pub fn new(ssid: Ssid, key: [u8; 32]) -> Self {
+        Network { ssid, key: Zeroizing::new(key) }
+    }
+
+    /// The key (PSK of IEEE 802.11), for storage and for whoever joins.
+    pub fn expose_key(&self) -> &[u8; 32] {
+        &self.key
+    }
+}
+
 impl Credentials {
+    /// The network that they are of.
+    pub fn network(&self) -> Network {
+        Network { ssid: self.ssid.clone(), key: self.passphrase.psk(&self.ssid) }
+    }
+
     /// Those of a new group of this name.
     pub fn generate(name: &str, rng: &mut dyn RngCore) -> Self {
         Credentials { ssid: Ssid::of_group(name, rng), passphrase: Passphrase::generate(rng) }

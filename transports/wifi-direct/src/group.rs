@@ -1,5 +1,6 @@
 //! One radio's group as wpa_supplicant has it, from when it is taken until either is lost.
 
+use std::convert::Infallible;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
@@ -12,10 +13,10 @@ use crate::channel::{Megahertz, Tries, channel};
 use crate::error::WifiError;
 use crate::owner::{Ask, Join, Options};
 use crate::radio;
-use crate::said::{self, Said, Told};
+use crate::said::{self, GroupNews, Said, Told};
 use crate::status::{Board, State, Up};
-use crate::supplicant::{GROUP, Heard, INTERFACE, News, P2P, PERSISTENT, Supplicant, WPS, member};
-use crate::wish::Wish;
+use crate::supplicant::{BSS, GROUP, Heard, INTERFACE, News, P2P, PERSISTENT, Supplicant, WPS, member};
+use crate::wish::{Mode, Wish};
 
 /// How long a frequency may take to show whether a group can be there. One that has to be free of radar takes a minute,
 /// and is none of those that are tried.
@@ -29,12 +30,6 @@ const LASTING: Duration = Duration::from_secs(30);
 /// While there is no group, phones hear the radio on a social channel for so long, so often, in milliseconds.
 const LISTEN: (i32, i32) = (500, 2_000);
 
-/// Why it is attended no more.
-pub(crate) enum Ended {
-    /// Somebody said so.
-    Told,
-}
-
 pub(crate) struct Group<'a> {
     radio: &'a str,
     options: &'a Options,
@@ -46,6 +41,8 @@ pub(crate) struct Group<'a> {
     /// The group as it remembers it.
     persistent: OwnedObjectPath,
     up: Option<Running>,
+    /// The interface of the last one that was ended here.
+    ended: Option<OwnedObjectPath>,
     tries: Tries,
     /// Nothing is begun before.
     not_before: Instant,
@@ -79,7 +76,7 @@ impl<'a> Group<'a> {
         }
         clear(&supplicant, radio).await?;
         forget_ours(&supplicant, &device, options).await?;
-        let told = said::persistent_group(&options.credentials);
+        let told = said::persistent_group(&options.credentials.network());
         let persistent =
             supplicant.call("describe the group", &device, P2P, "AddPersistentGroup", &told).await?;
         let group = Group {
@@ -91,6 +88,7 @@ impl<'a> Group<'a> {
             device,
             persistent,
             up: None,
+            ended: None,
             tries: Tries::new(options.channels.clone()),
             not_before: Instant::now(),
         };
@@ -123,7 +121,7 @@ impl<'a> Group<'a> {
         &mut self,
         wish: &mut Wish,
         asks: &mut mpsc::Receiver<Ask>,
-    ) -> Result<Ended, WifiError> {
+    ) -> Result<Infallible, WifiError> {
         self.rest(wish).await;
         loop {
             let now = Instant::now();
@@ -141,13 +139,10 @@ impl<'a> Group<'a> {
             wake = due.into_iter().flatten().fold(wake, Instant::min);
             tokio::select! {
                 heard = self.news.next() => match heard {
-                    Heard::Said(message) => self.heard(&message, wish).await,
+                    Heard::Said(message) => self.heard(&message, wish).await?,
                     Heard::Ended => return Err(WifiError::NoService("it has ended".into())),
                 },
-                asked = asks.recv() => match asked {
-                    Some(Ask::Want) => wish.wanted(Instant::now()),
-                    None => return Ok(Ended::Told),
-                },
+                Some(Ask::Want) = asks.recv() => wish.wanted(Instant::now()),
                 () = tokio::time::sleep_until(wake) => {
                     radio::check(self.radio)?;
                     self.look().await;
@@ -162,18 +157,25 @@ impl<'a> Group<'a> {
             return;
         }
         self.board.set(self.radio, State::Waiting, "");
-        let (period, interval) = LISTEN;
-        let told = Told::from([("period", period.into()), ("interval", interval.into())]);
-        let done: Result<(), _> =
-            self.supplicant.call("listen", &self.device, P2P, "ExtendedListen", &told).await;
-        if let Err(error) = done {
+        if let Err(error) = self.listen(LISTEN).await {
             log::info!(radio = self.radio, error:%; "phones do not find the radio while there is no group: {error}");
         }
+    }
+
+    /// Has the radio hear devices that look for others, so long, so often, in milliseconds; never, with zeros.
+    async fn listen(&self, (period, interval): (i32, i32)) -> Result<(), WifiError> {
+        let told = Told::from([("period", period.into()), ("interval", interval.into())]);
+        self.supplicant.call("listen", &self.device, P2P, "ExtendedListen", &told).await
     }
 
     /// Begins the group on the first frequency that is allowed.
     async fn begin(&mut self, wish: &mut Wish) -> Result<(), WifiError> {
         self.board.set(self.radio, State::Starting, "");
+        if self.options.mode == Mode::OnDemand
+            && let Err(error) = self.listen((0, 0)).await
+        {
+            log::debug!("{error}");
+        }
         let shared = self.frequency_of_station().await;
         self.tries.begin(shared);
         let mut last = None;
@@ -192,7 +194,7 @@ impl<'a> Group<'a> {
                 Err(error) => return Err(error),
             }
             if self.has_begun(frequency, wish).await? {
-                return self.is_up(frequency, shared).await;
+                return Ok(());
             }
             clear(&self.supplicant, self.radio).await?;
             last = Some(WifiError::Failed {
@@ -223,11 +225,20 @@ impl<'a> Group<'a> {
         loop {
             match tokio::time::timeout_at(until, self.news.next()).await {
                 Ok(Heard::Said(message)) => {
-                    self.heard(&message, wish).await;
+                    self.heard(&message, wish).await?;
                     if self.up.is_some() {
                         return Ok(true);
                     }
-                    if matches!(member(&message).as_str(), "GroupFinished" | "GroupFormationFailure") {
+                    let is_over = match member(&message).as_str() {
+                        "GroupFormationFailure" => true,
+                        // That of the one before may come late.
+                        "GroupFinished" => {
+                            let finished = group_of(&message).and_then(|news| news.interface);
+                            finished.is_none() || finished != self.ended
+                        }
+                        _ => false,
+                    };
+                    if is_over {
                         return Ok(false);
                     }
                 }
@@ -241,11 +252,12 @@ impl<'a> Group<'a> {
     }
 
     /// The group is there: what is known of it is told, and whoever may is let in.
-    async fn is_up(&mut self, asked: Megahertz, shared: Option<Megahertz>) -> Result<(), WifiError> {
+    async fn is_up(&mut self) -> Result<(), WifiError> {
+        let shared = self.frequency_of_station().await;
         let Some(running) = &self.up else { return Ok(()) };
         let bssid: Vec<u8> =
             self.supplicant.get("ask for the group's address", &running.object, GROUP, "BSSID").await?;
-        let frequency = self.frequency(running).await.unwrap_or(asked);
+        let frequency = self.frequency(running).await.unwrap_or(0);
         let up = Up {
             interface: running.name.clone(),
             bssid: said::mac(&bssid).unwrap_or_default(),
@@ -293,20 +305,24 @@ impl<'a> Group<'a> {
             self.supplicant.get("ask for the network", &self.device, INTERFACE, "CurrentBSS").await.ok()?;
         let frequency = self
             .supplicant
-            .get("ask for its frequency", &bss, "fi.w1.wpa_supplicant1.BSS", "Frequency")
+            .get("ask for its frequency", &bss, BSS, "Frequency")
             .await;
         frequency.ok().filter(|frequency| *frequency > 0)
     }
 
-    async fn heard(&mut self, message: &Message, wish: &mut Wish) {
+    async fn heard(&mut self, message: &Message, wish: &mut Wish) -> Result<(), WifiError> {
         let now = Instant::now();
         let path = message.header().path().map(|path| path.to_string()).unwrap_or_default();
         let of_group = self.up.as_ref().is_some_and(|up| up.interface.as_str() == path);
         match member(message).as_str() {
-            "GroupStarted" => self.started(message).await,
+            "GroupStarted" => {
+                if self.started(message).await {
+                    self.is_up().await?;
+                }
+            }
             "GroupFinished" => self.finished(message, wish, now),
             name @ ("StaAuthorized" | "StaDeauthorized") if of_group => {
-                let Ok(address) = message.body().deserialize::<String>() else { return };
+                let Ok(address) = message.body().deserialize::<String>() else { return Ok(()) };
                 let is_in = name == "StaAuthorized";
                 wish.station(&address, is_in, now);
                 log::info!(address = address.as_str(), stations = wish.stations(); "a device has {} the Wi-Fi Direct group", if is_in { "joined" } else { "left" });
@@ -316,40 +332,53 @@ impl<'a> Group<'a> {
                     self.let_in().await;
                 }
             }
-            "ProvisionDiscoveryPBCRequest" if self.options.join == Join::Button => {
+            // Whoever was let in before only wants it to be there.
+            name if name.starts_with("ProvisionDiscovery") && name.contains("Request") => {
                 wish.wanted(now);
-                self.let_in().await;
-            }
-            "ProvisionDiscoveryRequestDisplayPin" if matches!(self.options.join, Join::Pin(_)) => {
-                wish.wanted(now);
-                self.let_in().await;
+                let is_let_in = match self.options.join {
+                    Join::Button => name == "ProvisionDiscoveryPBCRequest",
+                    Join::Pin(_) => name == "ProvisionDiscoveryRequestDisplayPin",
+                    Join::Closed => false,
+                };
+                if is_let_in {
+                    self.let_in().await;
+                }
             }
             // It wants to make a group with this device: there is one in a moment, which it can join.
             "GONegotiationRequest" if self.options.join != Join::Closed => wish.wanted(now),
+            // It has been in the group before, and asks for it by itself.
+            "InvitationReceived" => wish.wanted(now),
             _ => {}
         }
+        Ok(())
     }
 
-    async fn started(&mut self, message: &Message) {
-        let body = message.body();
-        let Ok(said) = body.deserialize::<Said>() else { return };
-        let news = said::group_news(&said);
+    /// Whether it is the group that is kept here: wpa_supplicant may begin it itself where a phone asks for it.
+    async fn started(&mut self, message: &Message) -> bool {
+        let Some(news) = group_of(message) else { return false };
         let (Some(interface), Some(object), true) = (news.interface, news.group, news.is_owner) else {
-            return;
+            return false;
         };
-        match self.supplicant.name(&interface).await {
-            Ok(name) if radio::radio_of(&name) == Some(self.radio) => {
-                self.up = Some(Running { interface, name, object, since: Instant::now() });
+        let name = match self.supplicant.name(&interface).await {
+            Ok(name) if radio::is_group_on(&name, self.radio) => name,
+            Ok(_) => return false,
+            Err(error) => {
+                log::warn!("{error}");
+                return false;
             }
-            Ok(name) => log::debug!("a group on {name} is somebody else's"),
-            Err(error) => log::warn!("{error}"),
+        };
+        let ssid: Result<Vec<u8>, _> =
+            self.supplicant.get("ask for the group's name", &object, GROUP, "SSID").await;
+        if ssid.as_deref().ok() != Some(self.options.credentials.ssid.as_bytes()) {
+            log::warn!(radio = self.radio, interface = name.as_str(); "another program has begun a Wi-Fi Direct group on this radio; give it another one");
+            return false;
         }
+        self.up = Some(Running { interface, name, object, since: Instant::now() });
+        true
     }
 
     fn finished(&mut self, message: &Message, wish: &mut Wish, now: Instant) {
-        let body = message.body();
-        let news = body.deserialize::<Said>().map(|said| said::group_news(&said));
-        let finished = news.ok().and_then(|news| news.interface);
+        let finished = group_of(message).and_then(|news| news.interface);
         let Some(running) = self.up.take_if(|up| finished.as_ref() == Some(&up.interface)) else { return };
         wish.ended(now);
         if running.since.elapsed() >= LASTING {
@@ -388,11 +417,16 @@ impl<'a> Group<'a> {
     /// Ends the group, if there is one.
     pub(crate) async fn end(&mut self) -> Result<(), WifiError> {
         let Some(running) = self.up.take() else { return Ok(()) };
+        self.ended = Some(running.interface.clone());
         disconnect(&self.supplicant, &running.interface).await?;
         let until = Instant::now() + END;
         while let Ok(heard) = tokio::time::timeout_at(until, self.news.next()).await {
             match heard {
-                Heard::Said(message) if member(&message) == "GroupFinished" => break,
+                Heard::Said(message) if member(&message) == "GroupFinished" => {
+                    if group_of(&message).and_then(|news| news.interface) == self.ended {
+                        break;
+                    }
+                }
                 Heard::Said(_) => {}
                 Heard::Ended => return Err(WifiError::NoService("it has ended".into())),
             }
@@ -400,6 +434,25 @@ impl<'a> Group<'a> {
         log::info!(radio = self.radio; "the Wi-Fi Direct group has ended");
         Ok(())
     }
+
+    /// Leaves the radio as if this had never been: no group, also none that is just beginning, and nobody is told of one.
+    pub(crate) async fn withdraw(&mut self) -> Result<(), WifiError> {
+        self.end().await?;
+        clear(&self.supplicant, self.radio).await?;
+        let (device, flush) = (&self.device, "FlushService");
+        let silent = self.listen((0, 0)).await;
+        let unsaid: Result<(), _> = self.supplicant.call("forget services", device, P2P, flush, &()).await;
+        for error in [silent, unsaid].into_iter().filter_map(Result::err) {
+            log::debug!("{error}");
+        }
+        let forget = "RemovePersistentGroup";
+        self.supplicant.call("forget the group", device, P2P, forget, &self.persistent).await
+    }
+}
+
+/// What a message says of a group.
+fn group_of(message: &Message) -> Option<GroupNews> {
+    message.body().deserialize::<Said>().ok().map(|said| said::group_news(&said))
 }
 
 /// Has wpa_supplicant forget what an earlier life of this program has told it of the group. Others' groups stay.
@@ -424,7 +477,7 @@ async fn forget_ours(
 async fn clear(supplicant: &Supplicant, radio: &str) -> Result<(), WifiError> {
     for interface in supplicant.interfaces().await? {
         let Ok(name) = supplicant.name(&interface).await else { continue };
-        if radio::radio_of(&name) == Some(radio) {
+        if radio::is_group_on(&name, radio) {
             log::info!(interface = name.as_str(); "a Wi-Fi Direct group that was left is ended");
             disconnect(supplicant, &interface).await?;
         }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tokio_util::task::AbortOnDropHandle;
 
 use crate::bonjour::Service;
 use crate::channel::Channels;
 use crate::credentials::{Credentials, Pin};
 use crate::error::WifiError;
-use crate::group::{Ended, Group};
+use crate::group::Group;
 use crate::radio;
 use crate::status::{Board, GroupStatus, State};
 use crate::wish::{Mode, Wish};
@@ -69,6 +70,7 @@ pub(crate) enum Ask {
 pub struct GroupOwner {
     asks: mpsc::Sender<Ask>,
     status: watch::Receiver<GroupStatus>,
+    stop: CancellationToken,
     task: AbortOnDropHandle<()>,
 }
 
@@ -85,8 +87,9 @@ impl GroupOwner {
             stations: 0,
         };
         let (said, status) = watch::channel(status);
-        let task = AbortOnDropHandle::new(tokio::spawn(attend(options, Board(said), asked)));
-        GroupOwner { asks, status, task }
+        let stop = CancellationToken::new();
+        let attending = attend(options, Board(said), asked, stop.clone());
+        GroupOwner { asks, status, stop, task: AbortOnDropHandle::new(tokio::spawn(attending)) }
     }
 
     /// Somebody is about to come: on demand, the group begins.
@@ -107,21 +110,21 @@ impl GroupOwner {
 
     /// Ends the group, and waits until it has ended.
     pub async fn stop(self) {
-        drop(self.asks);
+        self.stop.cancel();
         if tokio::time::timeout(END, self.task).await.is_err() {
             log::warn!("the Wi-Fi Direct group could not be ended in time; the next start ends it");
         }
     }
 }
 
-async fn attend(options: Options, board: Board, mut asks: mpsc::Receiver<Ask>) {
+async fn attend(options: Options, board: Board, mut asks: mpsc::Receiver<Ask>, stop: CancellationToken) {
     let mut wish = Wish::new(options.mode, options.idle);
     let mut pause = PAUSE;
     loop {
         let begun = Instant::now();
         let ended = match radio::find(options.radio.as_deref()) {
             Ok(radio) => {
-                let ended = once(&radio, &options, &board, &mut wish, &mut asks).await;
+                let ended = once(&radio, &options, &board, &mut wish, &mut asks, &stop).await;
                 wish.ended(Instant::now());
                 ended.map_err(|error| (radio, error))
             }
@@ -142,10 +145,8 @@ async fn attend(options: Options, board: Board, mut asks: mpsc::Receiver<Ask>) {
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => break,
-                asked = asks.recv() => match asked {
-                    Some(Ask::Want) => wish.wanted(Instant::now()),
-                    None => return,
-                }
+                () = stop.cancelled() => return,
+                Some(Ask::Want) = asks.recv() => wish.wanted(Instant::now()),
             }
         }
     }
@@ -158,29 +159,28 @@ async fn once(
     board: &Board,
     wish: &mut Wish,
     asks: &mut mpsc::Receiver<Ask>,
+    stop: &CancellationToken,
 ) -> Result<(), WifiError> {
     radio::check(radio)?;
     board.set(radio, State::Starting, "");
     let mut group = Group::prepare(radio, options, board).await?;
-    let ended = group.attend(wish, asks).await;
-    match ended {
-        Ok(Ended::Told) => {
-            group.end().await?;
-            Ok(())
-        }
-        Err(error) => {
-            // What is wrong with the radio says more than what could not be done with it.
-            let error = radio::check(radio).err().unwrap_or(error);
-            match error {
-                WifiError::NoService(_) => {}
-                // What wpa_supplicant knows of it is of no use when it comes back.
-                WifiError::NoRadio(_) => group.forget().await,
-                // Nothing is left of the group where it still can be ended.
-                _ => {
-                    let _ = group.end().await;
-                }
-            }
-            Err(error)
+    // Whatever it is at, also in the middle of beginning a group: what there is of it then is ended.
+    let ended = tokio::select! {
+        biased;
+        () = stop.cancelled() => None,
+        ended = group.attend(wish, asks) => ended.err(),
+    };
+    let Some(error) = ended else { return group.withdraw().await };
+    // What is wrong with the radio says more than what could not be done with it.
+    let error = radio::check(radio).err().unwrap_or(error);
+    match error {
+        WifiError::NoService(_) => {}
+        // What wpa_supplicant knows of it is of no use when it comes back.
+        WifiError::NoRadio(_) => group.forget().await,
+        // Nothing is left of the group where it still can be ended.
+        _ => {
+            let _ = group.end().await;
         }
     }
+    Err(error)
 }

@@ -2,13 +2,14 @@
 
 use std::fs;
 use std::net::Ipv6Addr;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use crate::error::WifiError;
 
 const NETWORKS: &str = "/sys/class/net";
-/// How the names of groups' interfaces begin. wpa_supplicant makes them: `p2p-wlan0-0`, with another number each time.
+/// How the names of groups' interfaces begin. wpa_supplicant makes them: `p2p-wlan0-0`, with another number each time, or
+/// `p2p-0` where the radio's own name is long.
 pub const GROUP_PREFIX: &str = "p2p-";
 /// How long the kernel may take to give a new interface its address, which it first asks others about (RFC 4862, 5.4).
 const ADDRESS: Duration = Duration::from_secs(5);
@@ -20,15 +21,27 @@ const LOOK: Duration = Duration::from_millis(100);
 
 /// The radio to use: the one of that name, else the first that there is.
 pub(crate) fn find(wanted: Option<&str>) -> Result<String, WifiError> {
-    if let Some(name) = wanted {
-        let is_there = Path::new(NETWORKS).join(name).join("phy80211").exists();
-        return is_there.then(|| name.to_owned()).ok_or_else(|| WifiError::NoRadio(name.to_owned()));
+    let networks = Path::new(NETWORKS);
+    match wanted {
+        Some(name) if phy(networks, name).is_some() => Ok(name.to_owned()),
+        Some(name) => Err(WifiError::NoRadio(name.to_owned())),
+        None => radios(networks).into_iter().next().ok_or_else(|| WifiError::NoRadio(String::new())),
     }
-    let entries = fs::read_dir(NETWORKS).into_iter().flatten().flatten();
-    let radios = entries.filter(|entry| entry.path().join("phy80211").exists());
-    let names = radios.filter_map(|entry| entry.file_name().into_string().ok());
-    let first = names.filter(|name| !name.starts_with(GROUP_PREFIX)).min();
-    first.ok_or_else(|| WifiError::NoRadio(String::new()))
+}
+
+/// The interfaces of radios that are no group's, by their names.
+fn radios(networks: &Path) -> Vec<String> {
+    let entries = fs::read_dir(networks).into_iter().flatten().flatten();
+    let names = entries.filter_map(|entry| entry.file_name().into_string().ok());
+    let mut radios: Vec<String> =
+        names.filter(|name| !name.starts_with(GROUP_PREFIX) && phy(networks, name).is_some()).collect();
+    radios.sort_unstable();
+    radios
+}
+
+/// The device that an interface is one of, such as `…/ieee80211/phy0`.
+fn phy(networks: &Path, interface: &str) -> Option<PathBuf> {
+    fs::canonicalize(networks.join(interface).join("phy80211")).ok()
 }
 
 /// Whether a radio is there and not switched off by rfkill or a hardware switch.
@@ -50,12 +63,22 @@ pub(crate) fn check(name: &str) -> Result<(), WifiError> {
     }
 }
 
-/// The radio that a group's interface is on, by its name: `wlan0` of `p2p-wlan0-0`.
-pub fn radio_of(interface: &str) -> Option<&str> {
-    let rest = interface.strip_prefix(GROUP_PREFIX)?;
-    let (radio, number) = rest.rsplit_once('-')?;
-    let is_number = !number.is_empty() && number.bytes().all(|digit| digit.is_ascii_digit());
-    (is_number && !radio.is_empty()).then_some(radio)
+/// The radio that a group's interface is on, such as `wlan0` of `p2p-wlan0-0`; `None` for other interfaces.
+pub fn radio_of(interface: &str) -> Option<String> {
+    radio_among(Path::new(NETWORKS), interface)
+}
+
+/// Whether this is an interface of a group on that radio.
+pub(crate) fn is_group_on(interface: &str, radio: &str) -> bool {
+    let networks = Path::new(NETWORKS);
+    let of_group = phy(networks, interface).filter(|_| interface.starts_with(GROUP_PREFIX));
+    of_group.is_some() && of_group == phy(networks, radio)
+}
+
+/// Its name does not tell: a radio with a long one has groups called `p2p-0`.
+fn radio_among(networks: &Path, interface: &str) -> Option<String> {
+    let of_group = phy(networks, interface).filter(|_| interface.starts_with(GROUP_PREFIX))?;
+    radios(networks).into_iter().find(|radio| phy(networks, radio).as_ref() == Some(&of_group))
 }
 
 /// The link-local address of an interface, once it has one that can be used.
@@ -84,15 +107,30 @@ fn usable(list: &str, interface: &str) -> Option<Ipv6Addr> {
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
 
     #[test]
-    fn a_groups_interface_names_its_radio() {
-        assert_eq!(radio_of("p2p-wlan0-0"), Some("wlan0"));
-        assert_eq!(radio_of("p2p-wlx00c0ca-1234-17"), Some("wlx00c0ca-1234"));
-        for other in ["wlan0", "p2p-", "p2p-wlan0", "p2p-dev-wlan0", "p2p--0", "p2p-wlan0-", "eth0"] {
-            assert_eq!(radio_of(other), None, "{other}");
+    fn a_groups_radio_is_that_of_the_same_device() {
+        let system = tempfile::tempdir().unwrap();
+        let (devices, networks) = (system.path().join("ieee80211"), system.path().join("net"));
+        for device in ["phy0", "phy1"] {
+            fs::create_dir_all(devices.join(device)).unwrap();
         }
+        for (interface, device) in
+            [("wlan0", "phy0"), ("wlx00c0ca123456", "phy1"), ("p2p-wlan0-3", "phy0"), ("p2p-0", "phy1")]
+        {
+            fs::create_dir_all(networks.join(interface)).unwrap();
+            symlink(devices.join(device), networks.join(interface).join("phy80211")).unwrap();
+        }
+        fs::create_dir(networks.join("eth0")).unwrap();
+        assert_eq!(radio_among(&networks, "p2p-wlan0-3").as_deref(), Some("wlan0"));
+        assert_eq!(radio_among(&networks, "p2p-0").as_deref(), Some("wlx00c0ca123456"));
+        for other in ["wlan0", "eth0", "p2p-gone-0"] {
+            assert_eq!(radio_among(&networks, other), None, "{other}");
+        }
+        assert_eq!(radios(&networks), ["wlan0", "wlx00c0ca123456"]);
     }
 
     #[test]

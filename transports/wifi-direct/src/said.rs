@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use zbus::zvariant::{ObjectPath, OwnedObjectPath, OwnedValue, Value};
 
 use crate::channel::Megahertz;
-use crate::credentials::{Credentials, Pin, Ssid};
+use crate::credentials::{Network, Pin, Ssid};
 
 /// A dictionary that is told.
 pub(crate) type Told<'a> = HashMap<&'static str, Value<'a>>;
@@ -36,10 +36,10 @@ pub(crate) fn device(name: &str) -> Told<'_> {
 }
 
 /// A persistent group of ours. The key is told, not the passphrase.
-pub(crate) fn persistent_group(credentials: &Credentials) -> Told<'static> {
+pub(crate) fn persistent_group(network: &Network) -> Told<'static> {
     HashMap::from([
-        ("ssid", credentials.ssid.as_bytes().to_vec().into()),
-        ("psk", credentials.passphrase.psk(&credentials.ssid).to_vec().into()),
+        ("ssid", network.ssid.as_bytes().to_vec().into()),
+        ("psk", network.expose_key().to_vec().into()),
         // Owner of a group.
         ("mode", 3i32.into()),
         // Persistent: not one of the networks that are joined.
@@ -59,17 +59,19 @@ pub(crate) fn start<'a>(group: &ObjectPath<'a>, frequency: Megahertz) -> Told<'a
     ])
 }
 
-/// A network to join as a station.
+/// A network to join as a station. `mark`: what it is known again by.
 pub(crate) fn network(
-    credentials: &Credentials,
+    network: &Network,
+    mark: String,
     bssid: Option<&str>,
     frequency: Option<Megahertz>,
 ) -> Told<'static> {
     let mut told: Told<'static> = HashMap::from([
-        ("ssid", credentials.ssid.as_bytes().to_vec().into()),
-        ("psk", credentials.passphrase.psk(&credentials.ssid).to_vec().into()),
+        ("ssid", network.ssid.as_bytes().to_vec().into()),
+        ("psk", network.expose_key().to_vec().into()),
         ("key_mgmt", "WPA-PSK".into()),
         ("proto", "RSN".into()),
+        ("id_str", mark.into()),
         // A group that is not there now is looked for by its name as well.
         ("scan_ssid", 1i32.into()),
     ]);
@@ -81,6 +83,37 @@ pub(crate) fn network(
         told.insert("freq_list", frequency.to_string().into());
     }
     told
+}
+
+/// A look at all channels for networks of these names, also where they are not told to everyone.
+pub(crate) fn scan<'a>(ssids: impl Iterator<Item = &'a Ssid>) -> Told<'static> {
+    let ssids: Vec<Vec<u8>> = ssids.map(|ssid| ssid.as_bytes().to_vec()).collect();
+    HashMap::from([("Type", "active".into()), ("SSIDs", ssids.into())])
+}
+
+/// A network that is near.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Near {
+    /// Its name.
+    pub ssid: Ssid,
+    /// The address of its access point, such as `02:00:00:00:00:00`.
+    pub bssid: String,
+    /// Where it is, in MHz.
+    pub frequency: Megahertz,
+}
+
+/// The properties of a network that was heard within the last `seconds`; `None` of one that was not.
+pub(crate) fn near(said: &Said, seconds: u32) -> Option<Near> {
+    let age = said.get("Age").and_then(|age| u32::try_from(age).ok())?;
+    let frequency = said.get("Frequency").and_then(|frequency| Megahertz::try_from(frequency).ok())?;
+    let near = Near { ssid: Ssid::new(&bytes(said, "SSID")?).ok()?, bssid: mac(&bytes(said, "BSSID")?)?, frequency };
+    (age <= seconds).then_some(near)
+}
+
+/// The network that a group is, from the properties of the group.
+pub(crate) fn network_of_group(said: &Said) -> Option<Network> {
+    let key = bytes(said, "PSK")?.try_into().ok()?;
+    Some(Network::new(Ssid::new(&bytes(said, "SSID")?).ok()?, key))
 }
 
 /// Lets whoever presses the button, or types the PIN, into the group.
@@ -178,7 +211,7 @@ mod tests {
     use rand_core::SeedableRng;
 
     use super::*;
-    use crate::credentials::Passphrase;
+    use crate::credentials::{Credentials, Passphrase};
 
     fn said<const N: usize>(entries: [(&str, Value<'static>); N]) -> Said {
         entries
@@ -193,7 +226,7 @@ mod tests {
 
     #[test]
     fn a_group_is_told_by_its_key_in_the_types_that_wpa_supplicant_takes() {
-        let told = persistent_group(&credentials());
+        let told = persistent_group(&credentials().network());
         // Strings would be quoted there, numbers of other types are "invalid message format".
         assert_eq!(told["ssid"].value_signature().to_string(), "ay");
         assert_eq!(told["psk"].value_signature().to_string(), "ay");
@@ -213,8 +246,8 @@ mod tests {
     #[test]
     fn the_passphrase_is_in_nothing_that_is_told() {
         let told = [
-            persistent_group(&credentials()),
-            network(&credentials(), Some("02:00:00:00:00:00"), Some(2437)),
+            persistent_group(&credentials().network()),
+            network(&credentials().network(), "waypost 7".into(), Some("02:00:00:00:00:00"), Some(2437)),
         ];
         for value in told.iter().flat_map(HashMap::values) {
             let signature = value.value_signature().to_string();
@@ -269,6 +302,34 @@ mod tests {
             assert!(!is_group_of(&of(other), &ours), "{other}");
         }
         assert!(!is_group_of(&Said::new(), &ours));
+    }
+
+    #[test]
+    fn a_network_is_near_while_it_was_heard_lately() {
+        let heard = |age: u32| {
+            said([
+                ("SSID", b"DIRECT-ab-Clinic".to_vec().into()),
+                ("BSSID", vec![2u8, 0, 0, 0, 0xab, 0].into()),
+                ("Frequency", 5180u16.into()),
+                ("Age", age.into()),
+            ])
+        };
+        let expected = Near {
+            ssid: Ssid::new(b"DIRECT-ab-Clinic").unwrap(),
+            bssid: "02:00:00:00:ab:00".into(),
+            frequency: 5180,
+        };
+        assert_eq!(near(&heard(4), 4), Some(expected));
+        assert_eq!((near(&heard(5), 4), near(&Said::new(), 4)), (None, None));
+    }
+
+    #[test]
+    fn a_group_that_was_joined_is_a_network_like_any_other() {
+        let network = credentials().network();
+        let group = said([("SSID", b"IEEE".to_vec().into()), ("PSK", network.expose_key().to_vec().into())]);
+        assert!(network_of_group(&group) == Some(network));
+        let open = said([("SSID", b"IEEE".to_vec().into()), ("PSK", Vec::<u8>::new().into())]);
+        assert!(network_of_group(&open).is_none());
     }
 
     #[test]

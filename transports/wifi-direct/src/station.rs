@@ -10,17 +10,20 @@ use zbus::zvariant::{ObjectPath, OwnedObjectPath};
 
 use crate::bonjour::{self, Service};
 use crate::channel::Megahertz;
-use crate::credentials::{Credentials, Pin};
+use crate::credentials::{Network, Pin};
 use crate::error::WifiError;
+use crate::membership::{End, Membership, leave_left, mark};
 use crate::radio;
-use crate::said::{self, Peer, Said, Told};
-use crate::supplicant::{Heard, INTERFACE, P2P, PEER, Supplicant, member};
+use crate::said::{self, Near, Peer, Said, Told};
+use crate::supplicant::{BSS, GROUP, Heard, INTERFACE, P2P, PEER, Supplicant, member};
 
 /// How often all channels are looked at: in between it is those where devices without a group listen, and a group is mostly
 /// elsewhere.
 const ALL_CHANNELS: Duration = Duration::from_secs(8);
 /// How long is looked for more, once a Waypost has answered.
 const MORE: Duration = Duration::from_secs(5);
+/// How long a look at all channels may take.
+const SCAN: Duration = Duration::from_secs(10);
 /// How often it is looked whether a network is joined.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -48,26 +51,20 @@ pub struct Joined {
     pub index: u32,
     /// This side's address in it.
     pub address: Ipv6Addr,
-    supplicant: Supplicant,
-    end: End,
-}
-
-/// What has to be undone.
-enum End {
-    /// A group that was joined as its client, by its interface.
-    Group(OwnedObjectPath),
-    /// A network of the radio, which was in others before.
-    Network { device: OwnedObjectPath, network: OwnedObjectPath, before: Vec<OwnedObjectPath> },
+    /// What it takes to join it again; `None` where wpa_supplicant does not say.
+    pub network: Option<Network>,
+    membership: Membership,
 }
 
 impl Station {
     /// Takes a radio: the one of that name, else the first. `bus` is the D-Bus address of wpa_supplicant's bus, if it is not
-    /// the system's.
+    /// the system's. The radio leaves what a process joined that was killed.
     pub async fn open(radio: Option<&str>, bus: Option<&str>) -> Result<Self, WifiError> {
         let radio = radio::find(radio)?;
         radio::check(&radio)?;
         let supplicant = Supplicant::connect(bus, &radio).await?;
         let device = supplicant.interface().await?;
+        leave_left(&supplicant, &device).await?;
         Ok(Station { radio, supplicant, device })
     }
 
@@ -149,50 +146,95 @@ impl Station {
         Some(found.entry(address).or_insert(Found { peer, service: service.or(before) }))
     }
 
-    /// Joins a group whose passphrase is known. The radio leaves the network that it is in, until [`Joined::leave`].
+    /// Which of these networks are near, the first ones first. The radio stays in the network that it is in.
+    pub async fn hears(&self, networks: &[Network]) -> Result<Vec<Near>, WifiError> {
+        let mut news = self.supplicant.news().await?;
+        let told = said::scan(networks.iter().map(|network| &network.ssid));
+        let (begun, until) = (Instant::now(), Instant::now() + SCAN);
+        // One that is under way answers as well, if not for networks that keep their names to themselves.
+        if let Err(error) =
+            self.supplicant.call::<()>("look for networks", &self.device, INTERFACE, "Scan", &told).await
+        {
+            log::debug!("{error}");
+        }
+        while let Ok(heard) = tokio::time::timeout_at(until, news.next()).await {
+            let Heard::Said(message) = heard else { return Err(WifiError::NoService("it has ended".into())) };
+            if member(&message) == "ScanDone" {
+                break;
+            }
+        }
+        let all: Vec<OwnedObjectPath> =
+            self.supplicant.get("list networks near", &self.device, INTERFACE, "BSSs").await?;
+        let seconds = u32::try_from(begun.elapsed().as_secs()).unwrap_or(u32::MAX).saturating_add(1);
+        let mut found = Vec::new();
+        for path in all {
+            let Ok(said) = self.supplicant.get_all("ask for a network near", &path, BSS).await else { continue };
+            let rank = |near: &Near| networks.iter().position(|network| network.ssid == near.ssid);
+            found.extend(said::near(&said, seconds).and_then(|near| Some((rank(&near)?, near))));
+        }
+        found.sort_by_key(|(rank, _)| *rank);
+        Ok(found.into_iter().map(|(_, near)| near).collect())
+    }
+
+    /// Tells a device that [`Station::look`] has found that somebody wants to join its group, which may not be there yet.
+    pub async fn wake(&self, peer: &Peer) -> Result<(), WifiError> {
+        let path = self.peer(peer)?;
+        let told = (path, "display");
+        self.supplicant.call("ask for the group", &self.device, P2P, "ProvisionDiscoveryRequest", &told).await
+    }
+
+    fn peer(&self, peer: &Peer) -> Result<ObjectPath<'static>, WifiError> {
+        let path = format!("{}/Peers/{}", self.device.as_str(), peer.address.replace(':', ""));
+        let gone = |_| WifiError::NotJoined(peer.name.clone(), "it is not near any more");
+        ObjectPath::try_from(path).map_err(gone)
+    }
+
+    /// Joins a group whose key is known. The radio leaves the network that it is in, until [`Joined::leave`].
     pub async fn join(
         &self,
-        credentials: &Credentials,
+        known: &Network,
         bssid: Option<&str>,
         frequency: Option<Megahertz>,
         within: Duration,
     ) -> Result<Joined, WifiError> {
         let until = Instant::now() + within;
         let mut before = Vec::new();
-        let networks: Vec<OwnedObjectPath> =
-            self.supplicant.get("list networks", &self.device, INTERFACE, "Networks").await?;
-        for network in networks {
+        for network in self.supplicant.networks(&self.device).await? {
             if self.supplicant.is_enabled(&network).await.unwrap_or(false) {
                 before.push(network);
             }
         }
-        let told = said::network(credentials, bssid, frequency);
+        let told = said::network(known, mark(&before), bssid, frequency);
         let network: OwnedObjectPath = self
             .supplicant
             .call("describe the network", &self.device, INTERFACE, "AddNetwork", &told)
             .await?;
         let end = End::Network { device: self.device.clone(), network: network.clone(), before };
+        let membership = Membership::new(&self.supplicant, end);
         let joined = async {
             let () = self
                 .supplicant
                 .call("join the network", &self.device, INTERFACE, "SelectNetwork", &network)
                 .await?;
-            self.completed(credentials, until).await?;
-            address(&self.radio, credentials).await
+            self.completed(known, until).await?;
+            let none = || {
+                WifiError::NotJoined(known.ssid.to_string(), "the kernel gave this side no IPv6 address")
+            };
+            address_of(&self.radio).await.ok_or_else(none)
         };
         match joined.await {
             Ok((index, address)) => {
-                let (interface, supplicant) = (self.radio.clone(), self.supplicant.clone());
-                Ok(Joined { interface, index, address, supplicant, end })
+                let (interface, network) = (self.radio.clone(), Some(known.clone()));
+                Ok(Joined { interface, index, address, network, membership })
             }
             Err(error) => {
-                undo(&self.supplicant, &end).await;
+                membership.leave().await;
                 Err(error)
             }
         }
     }
 
-    async fn completed(&self, credentials: &Credentials, until: Instant) -> Result<(), WifiError> {
+    async fn completed(&self, known: &Network, until: Instant) -> Result<(), WifiError> {
         let mut was_close = false;
         loop {
             let state: String =
@@ -207,7 +249,7 @@ impl Station {
                     true => "it does not take the passphrase",
                     false => "it does not answer; go nearer",
                 };
-                return Err(WifiError::NotJoined(credentials.ssid.to_string(), why));
+                return Err(WifiError::NotJoined(known.ssid.to_string(), why));
             }
             tokio::time::sleep(LOOK).await;
         }
@@ -220,13 +262,29 @@ impl Station {
         pin: Option<&Pin>,
         within: Duration,
     ) -> Result<Joined, WifiError> {
-        let until = Instant::now() + within;
+        let before = self.supplicant.interfaces().await?;
+        let membership =
+            Membership::new(&self.supplicant, End::Group { device: self.device.clone(), before });
+        match self.be_let_in(peer, pin, Instant::now() + within).await {
+            Ok(joined) => Ok(joined(membership)),
+            Err(error) => {
+                membership.leave().await;
+                Err(error)
+            }
+        }
+    }
+
+    /// What has been joined, but for what undoes it.
+    async fn be_let_in(
+        &self,
+        peer: &Peer,
+        pin: Option<&Pin>,
+        until: Instant,
+    ) -> Result<impl FnOnce(Membership) -> Joined, WifiError> {
         let mut news = self.supplicant.news().await?;
-        let path = format!("{}/Peers/{}", self.device.as_str(), peer.address.replace(':', ""));
         let failed = |why| WifiError::NotJoined(peer.name.clone(), why);
-        let path = ObjectPath::try_from(path).map_err(|_| failed("it is not near any more"))?;
         let mut told =
-            Told::from([("peer", path.into()), ("join", true.into()), ("persistent", true.into())]);
+            Told::from([("peer", self.peer(peer)?.into()), ("join", true.into()), ("persistent", true.into())]);
         match pin {
             None => told.insert("wps_method", "pbc".into()),
             Some(pin) => {
@@ -239,33 +297,21 @@ impl Station {
             let Heard::Said(message) = heard else { return Err(WifiError::NoService("it has ended".into())) };
             match member(&message).as_str() {
                 "GroupStarted" => {}
-                "GroupFormationFailure" | "ProvisionDiscoveryFailure" => {
-                    return Err(failed("it did not let this device in"));
-                }
+                "GroupFormationFailure" | "ProvisionDiscoveryFailure" => break,
                 _ => continue,
             }
             let body = message.body();
-            let Some(interface) =
-                body.deserialize::<Said>().ok().and_then(|said| said::group_news(&said).interface)
-            else {
-                continue;
+            let Ok(news) = body.deserialize::<Said>().map(|said| said::group_news(&said)) else { continue };
+            let Some(object) = news.interface else { continue };
+            let interface = self.supplicant.name(&object).await?;
+            let (index, address) =
+                address_of(&interface).await.ok_or_else(|| failed("it gave this side no address"))?;
+            let network = match news.group {
+                Some(group) => self.supplicant.get_all("ask for the group", &group, GROUP).await.ok(),
+                None => None,
             };
-            let end = End::Group(interface.clone());
-            let name = self.supplicant.name(&interface).await?;
-            return match address_of(&name).await {
-                Some((index, address)) => {
-                    Ok(Joined { interface: name, index, address, supplicant: self.supplicant.clone(), end })
-                }
-                None => {
-                    undo(&self.supplicant, &end).await;
-                    Err(failed("it gave this side no address"))
-                }
-            };
-        }
-        let cancelled: Result<(), _> =
-            self.supplicant.call("give up joining", &self.device, P2P, "Cancel", &()).await;
-        if let Err(error) = cancelled {
-            log::debug!("{error}");
+            let network = network.as_ref().and_then(said::network_of_group);
+            return Ok(move |membership| Joined { interface, index, address, network, membership });
         }
         Err(failed("it did not let this device in"))
     }
@@ -274,33 +320,8 @@ impl Station {
 impl Joined {
     /// Leaves the network; the radio goes back to those that it was in before.
     pub async fn leave(self) {
-        undo(&self.supplicant, &self.end).await;
+        self.membership.leave().await;
     }
-}
-
-async fn undo(supplicant: &Supplicant, end: &End) {
-    let done: Result<(), WifiError> = match end {
-        End::Group(interface) => supplicant.call("leave the group", interface, P2P, "Disconnect", &()).await,
-        End::Network { device, network, before } => {
-            let removed =
-                supplicant.call("leave the network", device, INTERFACE, "RemoveNetwork", network).await;
-            for network in before {
-                if let Err(error) = supplicant.enable(network).await {
-                    log::warn!("a network that the radio was in is not used any more: {error}");
-                }
-            }
-            removed
-        }
-    };
-    if let Err(error) = done {
-        log::debug!("{error}");
-    }
-}
-
-async fn address(interface: &str, credentials: &Credentials) -> Result<(u32, Ipv6Addr), WifiError> {
-    let none =
-        || WifiError::NotJoined(credentials.ssid.to_string(), "the kernel gave this side no IPv6 address");
-    address_of(interface).await.ok_or_else(none)
 }
 
 async fn address_of(interface: &str) -> Option<(u32, Ipv6Addr)> {

@@ -18,6 +18,7 @@ const ROOT: &str = "/fi/w1/wpa_supplicant1";
 pub(crate) const INTERFACE: &str = "fi.w1.wpa_supplicant1.Interface";
 pub(crate) const P2P: &str = "fi.w1.wpa_supplicant1.Interface.P2PDevice";
 pub(crate) const GROUP: &str = "fi.w1.wpa_supplicant1.Group";
+pub(crate) const BSS: &str = "fi.w1.wpa_supplicant1.BSS";
 pub(crate) const PEER: &str = "fi.w1.wpa_supplicant1.Peer";
 pub(crate) const PERSISTENT: &str = "fi.w1.wpa_supplicant1.PersistentGroup";
 pub(crate) const WPS: &str = "fi.w1.wpa_supplicant1.Interface.WPS";
@@ -29,15 +30,17 @@ const CALL: Duration = Duration::from_secs(10);
 #[derive(Clone)]
 pub(crate) struct Supplicant {
     bus: Connection,
-    /// The radio that this is about, for errors.
+    /// The bus' D-Bus address; `None` for the system's.
+    address: Option<String>,
+    /// The radio that this is about.
     radio: String,
 }
 
 impl Supplicant {
     /// Connects to a bus: the system's, or the one at a D-Bus address.
-    pub(crate) async fn connect(bus: Option<&str>, radio: &str) -> Result<Self, WifiError> {
+    pub(crate) async fn connect(address: Option<&str>, radio: &str) -> Result<Self, WifiError> {
         let connecting = async {
-            match bus {
+            match address {
                 Some(address) => zbus::connection::Builder::address(address)?.build().await,
                 None => Connection::system().await,
             }
@@ -46,7 +49,17 @@ impl Supplicant {
             .await
             .map_err(|_| WifiError::Hung("reach the message bus"))?
             .map_err(|error| WifiError::NoService(error.to_string()))?;
-        Ok(Supplicant { bus, radio: radio.to_owned() })
+        Ok(Supplicant { bus, address: address.map(str::to_owned), radio: radio.to_owned() })
+    }
+
+    /// The D-Bus address of the bus that it is on; `None` for the system's.
+    pub(crate) fn address(&self) -> Option<&str> {
+        self.address.as_deref()
+    }
+
+    /// The radio that this is about.
+    pub(crate) fn radio(&self) -> &str {
+        &self.radio
     }
 
     /// Its object of a network interface, made where it does not know that one yet. It is started where it does not run.
@@ -132,6 +145,16 @@ impl Supplicant {
         self.call(doing, path, PROPERTIES, "Set", &(interface, property, value)).await
     }
 
+    /// Networks that an interface is configured to join.
+    pub(crate) async fn networks(&self, device: &ObjectPath<'_>) -> Result<Vec<OwnedObjectPath>, WifiError> {
+        self.get("list networks", device, INTERFACE, "Networks").await
+    }
+
+    /// How a network is configured.
+    pub(crate) async fn network(&self, network: &ObjectPath<'_>) -> Result<Said, WifiError> {
+        self.get("ask for a network", network, NETWORK, "Properties").await
+    }
+
     /// Whether a configured network of an interface may be joined.
     pub(crate) async fn is_enabled(&self, network: &ObjectPath<'_>) -> Result<bool, WifiError> {
         self.get("ask for a network", network, NETWORK, "Enabled").await
@@ -155,6 +178,7 @@ impl Supplicant {
             of(SERVICE),
             of(INTERFACE).and_then(|rule| rule.member("StaAuthorized")),
             of(INTERFACE).and_then(|rule| rule.member("StaDeauthorized")),
+            of(INTERFACE).and_then(|rule| rule.member("ScanDone")),
         ];
         for rule in rules {
             let rule = rule.map_err(|error| self.error(doing, error))?.build();

@@ -130,11 +130,10 @@ impl Node {
         }
     }
 
-    /// The peer has come over another link: what has come over this one is kept, and it ends.
+    /// The peer has come over another link: what has come over this one is kept, and it ends once all of it is answered.
     pub(super) fn end_moved(&mut self, before: ConversationId, now: Monotonic) {
         if let Some(conversation) = self.conversations.get_mut(&before).filter(|one| !one.is_closing()) {
-            conversation.wind_up();
-            conversation.say_goodbye(Goodbye::Moved, now);
+            conversation.end_turn(Goodbye::Moved, now);
             self.again.insert(before);
         }
     }

@@ -1,0 +1,59 @@
+"""The other ways in: a group that comes when a phone asks for it by Wi-Fi Direct, by PIN, and from then on by itself; one that is closed; a system that joins by
+itself. Where there is no 5 GHz, and where the radio has a long name."""
+
+from lab import Lab, forms, photos, wait_until
+from lab.wifi import is_in, join, with_bus
+
+CONTROLLERS, RADIOS = 2, 4
+LIMIT = 240
+# wpa_supplicant has no room for it in the names of its groups.
+LONG = "wlan-of-a-kiosk"
+
+
+def run(lab: Lab):
+    # A country that allows no group on 5 GHz.
+    lab.run("iw", "reg", "set", "00")
+    lab.run("ip", "link", "set", "wlan0", "down")
+    lab.run("ip", "link", "set", "wlan0", "name", LONG)
+    kiosk = lab.wifi_kiosk("hci0", mode='"on-demand"', idle='"15s"', join='"pin"', interface=f'"{LONG}"')
+    wait_until("Wi-Fi waits", lambda: kiosk.wifi()["state"] == "waiting")
+    invitation = kiosk.invitation()
+    amina = lab.phone("amina", radio="wlan1", place=lab.wifi.place("amina", "wlan1"))
+    amina.pair(kiosk, "--wifi-direct", "--pin", invitation["pin"])
+    group = kiosk.group()["group"]
+    assert group["interface"] in lab.wifi.groups() and LONG not in group["interface"], group
+    lab.note(f"{group['interface']} on {group['frequency']} MHz")
+    assert group["frequency"] < 2_500, group
+    wait_until("the group has ended, since nobody is in it", lambda: lab.wifi.groups() == [], 30)
+    amina.add(forms(2))
+    # No PIN: it was let in before.
+    report = amina.sync("--wifi-direct")
+    assert (report["transferred"], report["medium"]) == (2, "wifi-direct"), report
+    assert "medium=wifi-direct" in kiosk.log.read_text() and f"group={LONG}" in kiosk.log.read_text(), "counted as that radio's"
+
+    # Closed: no button, no PIN; but whoever knows name and passphrase.
+    kiosk.stop()
+    assert lab.wifi.groups() == []
+    kiosk.configure("closed", 'wifi_direct.join = "closed"\nwifi_direct.mode = "always"\n')
+    kiosk.start()
+    group = kiosk.group()["group"]
+    assert "pin" not in kiosk.invitation() or kiosk.invitation()["pin"] is None, kiosk.invitation()
+    bakari = lab.phone("bakari", radio="wlan3", place=lab.wifi.place("bakari", "wlan3"))
+    refused = bakari.run("pair", kiosk.code(), "--wifi-direct", check=False, seconds=120)
+    assert refused.status != 0 and "did not let this device in" in str(refused.last), refused.last
+    amina.add(forms(1, 2))
+    report = amina.sync("--wifi-direct")
+    assert (report["transferred"], report["medium"]) == (1, "wifi-direct"), report
+
+    # A system that joins by itself: our phone only moves its session there.
+    bus = with_bus(lab.state / "system", lambda name, *command, environment: lab.start(f"system-{name}", *command, **environment))
+    join("wlan2", invitation["ssid"], invitation["passphrase"], bus)
+    wait_until("it is in it", lambda: is_in("wlan2", invitation["ssid"]), 30)
+    kiosk.on_air()
+    lab.radio.rate(bytes_per_second=100_000)
+    chiku = lab.phone("chiku", "hci1")
+    chiku.pair(kiosk, "--ble")
+    chiku.add(photos(1, 5_000_000))
+    report = chiku.sync("--ble", "--wifi", "--radio", "joined")
+    assert (report["transferred"], report["medium"], report["over_wifi"]) == (1, "wifi-direct", True), report
+    assert is_in("wlan2", invitation["ssid"]), "it is left as it was"
