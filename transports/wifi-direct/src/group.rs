@@ -75,10 +75,7 @@ impl<'a> Group<'a> {
             log::debug!("{error}");
         }
         clear(&supplicant, radio).await?;
-        forget_ours(&supplicant, &device, options).await?;
-        let told = said::persistent_group(&options.credentials.network());
-        let persistent =
-            supplicant.call("describe the group", &device, P2P, "AddPersistentGroup", &told).await?;
+        let persistent = describe(&supplicant, &device, options).await?;
         let group = Group {
             radio,
             options,
@@ -176,6 +173,8 @@ impl<'a> Group<'a> {
         {
             log::debug!("{error}");
         }
+        // Where a phone has been let in it has made another group of that, and forgotten this one.
+        self.persistent = describe(&self.supplicant, &self.device, self.options).await?;
         let shared = self.frequency_of_station().await;
         self.tries.begin(shared);
         let mut last = None;
@@ -455,12 +454,12 @@ fn group_of(message: &Message) -> Option<GroupNews> {
     message.body().deserialize::<Said>().ok().map(|said| said::group_news(&said))
 }
 
-/// Has wpa_supplicant forget what an earlier life of this program has told it of the group. Others' groups stay.
-async fn forget_ours(
+/// Has wpa_supplicant remember the group, and forget what it was told of it before, or made of it. Others' groups stay.
+async fn describe(
     supplicant: &Supplicant,
     device: &ObjectPath<'_>,
     options: &Options,
-) -> Result<(), WifiError> {
+) -> Result<OwnedObjectPath, WifiError> {
     let doing = "list groups";
     let known: Vec<OwnedObjectPath> = supplicant.get(doing, device, P2P, "PersistentGroups").await?;
     for group in known {
@@ -470,7 +469,8 @@ async fn forget_ours(
                 supplicant.call("forget the group", device, P2P, "RemovePersistentGroup", &group).await?;
         }
     }
-    Ok(())
+    let told = said::persistent_group(&options.credentials.network());
+    supplicant.call("describe the group", device, P2P, "AddPersistentGroup", &told).await
 }
 
 /// Ends groups that an earlier life of this program has left on this radio.

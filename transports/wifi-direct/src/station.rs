@@ -22,6 +22,8 @@ use crate::supplicant::{BSS, GROUP, Heard, INTERFACE, P2P, PEER, Supplicant, mem
 const ALL_CHANNELS: Duration = Duration::from_secs(8);
 /// How long is looked for more, once a Waypost has answered.
 const MORE: Duration = Duration::from_secs(5);
+/// How long a device may take to hear that its group is wanted.
+const WAKE: Duration = Duration::from_secs(15);
 /// How long a look at all channels may take.
 const SCAN: Duration = Duration::from_secs(10);
 /// How often it is looked whether a network is joined.
@@ -178,9 +180,22 @@ impl Station {
 
     /// Tells a device that [`Station::look`] has found that somebody wants to join its group, which may not be there yet.
     pub async fn wake(&self, peer: &Peer) -> Result<(), WifiError> {
-        let path = self.peer(peer)?;
-        let told = (path, "display");
-        self.supplicant.call("ask for the group", &self.device, P2P, "ProvisionDiscoveryRequest", &told).await
+        let mut news = self.supplicant.news().await?;
+        let (told, until) = ((self.peer(peer)?, "display"), Instant::now() + WAKE);
+        let () = self
+            .supplicant
+            .call("ask for the group", &self.device, P2P, "ProvisionDiscoveryRequest", &told)
+            .await?;
+        // It listens a part of the time only, and is asked until it has heard.
+        while let Ok(heard) = tokio::time::timeout_at(until, news.next()).await {
+            let Heard::Said(message) = heard else { return Err(WifiError::NoService("it has ended".into())) };
+            match member(&message).as_str() {
+                "ProvisionDiscoveryFailure" => break,
+                name if name.starts_with("ProvisionDiscoveryResponse") => return Ok(()),
+                _ => {}
+            }
+        }
+        Err(WifiError::NotJoined(peer.name.clone(), "it does not answer; go nearer"))
     }
 
     fn peer(&self, peer: &Peer) -> Result<ObjectPath<'static>, WifiError> {
