@@ -407,7 +407,10 @@ impl Host for PhoneHost<'_> {
             return self.before.push(summary);
         }
         // Two radios side by side disturb each other: the other one may still get there.
-        let is_lost = matches!(summary.ending, NodeEnding::LinkLost(_));
+        let is_lost = matches!(
+            summary.ending,
+            NodeEnding::LinkLost(_) | NodeEnding::HeardGoodbye(Goodbye::Busy(_) | Goodbye::Idle)
+        );
         match is_lost && (self.joining || self.next.is_some()) {
             true => self.lost = Some(summary),
             false => self.ended = Some(summary),

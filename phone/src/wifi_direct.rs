@@ -79,7 +79,9 @@ impl Phone {
         let mut last = failed(WifiError::Nobody.to_string());
         for one in candidates(&found, who) {
             let is_it = |gateway: &&Gateway| {
-                one.service.as_ref().is_some_and(|service| service.name == gateway.name && gateway.wifi.is_some())
+                one.service
+                    .as_ref()
+                    .is_some_and(|service| service.name == gateway.name && gateway.wifi.is_some())
             };
             let known = wanted(who).iter().find(is_it);
             if !one.peer.is_owner {
@@ -88,12 +90,14 @@ impl Phone {
                 }
                 match known {
                     Some(known) => {
-                        if let Some(report) = self.sync_with_woken(&station, known, options, progress).await? {
+                        if let Some(report) = self.sync_with_woken(&station, known, options, progress).await?
+                        {
                             return Ok(report);
                         }
                     }
                     None => {
-                        let is_up = |other: &Found| other.peer.is_owner && other.peer.address == one.peer.address;
+                        let is_up =
+                            |other: &Found| other.peer.is_owner && other.peer.address == one.peer.address;
                         if let Err(error) = station.look(WOKEN, is_up).await {
                             log::info!("{error}");
                         }

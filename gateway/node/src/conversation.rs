@@ -333,7 +333,13 @@ impl Conversation {
         if let Some(engine) = &mut self.engine {
             engine.wind_up();
         }
-        self.turn_over.get_or_insert((reason, now + WIND_UP));
+        match reason {
+            // It has somewhere to go on, whatever else it was about to be told.
+            Goodbye::Moved => self.turn_over = Some((reason, now + WIND_UP)),
+            _ => {
+                self.turn_over.get_or_insert((reason, now + WIND_UP));
+            }
+        }
     }
 
     fn end_if_answered(&mut self, now: Monotonic) {

@@ -67,7 +67,7 @@ impl Daemon {
     }
 
     /// The port at which links come to the group's link-local address.
-    fn group_port(&self) -> Option<u16> {
+    pub(super) fn group_port(&self) -> Option<u16> {
         let bound = self.listening.iter().filter_map(|text| text.parse::<SocketAddr>().ok());
         bound
             .filter(|address| address.is_ipv6() && address.ip().is_unspecified())

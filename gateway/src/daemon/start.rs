@@ -126,6 +126,11 @@ impl Daemon {
             destinations = daemon.destinations.0.len();
             "gateway is running"
         );
+        if daemon.wifi.is_some() && daemon.group_port().is_none() {
+            log::warn!(
+                "phones that come over Bluetooth are not told of Wi-Fi: lan.listen has no [::] with a port"
+            );
+        }
         daemon.notifier.ready(&daemon.in_a_line());
         Ok(daemon)
     }

@@ -144,10 +144,19 @@ pub(crate) fn block_on<F: Future>(future: F) -> anyhow::Result<F::Output> {
     Ok(output)
 }
 
+/// The signals that this program was told to ignore, as `nohup` does: the bits of `proc_pid_status(5)`, "SigIgn".
+fn ignored_signals() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("SigIgn:"));
+    mask.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok()).unwrap_or(0)
+}
+
 /// Has SIGTERM, SIGINT and SIGHUP end this program only after it has left what it has joined by Wi-Fi. Called before there are
 /// other threads, which have the same signals blocked then.
 fn leave_wifi_on_signals() -> anyhow::Result<()> {
-    let signals = SigSet::from_iter([Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP]);
+    let ignored = ignored_signals();
+    let heeded = [Signal::SIGINT, Signal::SIGTERM, Signal::SIGHUP].into_iter();
+    let signals = SigSet::from_iter(heeded.filter(|signal| ignored >> (*signal as i32 - 1) & 1 == 0));
     signals.thread_block()?;
     std::thread::Builder::new().name("signals".into()).spawn(move || {
         let Ok(signal) = signals.wait() else { return };

@@ -22,6 +22,12 @@ pub enum WifiError {
     /// The driver, or wpa_supplicant as it was built, knows no Wi-Fi Direct.
     #[error("the Wi-Fi radio {0} cannot do Wi-Fi Direct; see docs/wifi.md for drivers that can")]
     Unsupported(String),
+    /// The driver has no interface for a group beside the radio's own.
+    #[error(
+        "the driver of the Wi-Fi radio {0} has no interface for a group, which its firewall would know it by; see docs/wifi.md for \
+         drivers that have one"
+    )]
+    NoGroupInterface(String),
     /// wpa_supplicant does not answer: what was to be done.
     #[error("wpa_supplicant does not answer (tried to {0})")]
     Hung(&'static str),

@@ -41,8 +41,12 @@ pub(crate) struct Group<'a> {
     /// The group as it remembers it.
     persistent: OwnedObjectPath,
     up: Option<Running>,
-    /// The interface of the last one that was ended here.
-    ended: Option<OwnedObjectPath>,
+    /// Interfaces of groups that were ended here, and of which wpa_supplicant has not said so yet.
+    ended: Vec<OwnedObjectPath>,
+    /// It is waited, and phones hear that there is something to wait for.
+    rests: bool,
+    /// Somebody has asked for the group while it was ended.
+    was_asked: bool,
     tries: Tries,
     /// Nothing is begun before.
     not_before: Instant,
@@ -74,7 +78,7 @@ impl<'a> Group<'a> {
         {
             log::debug!("{error}");
         }
-        clear(&supplicant, radio).await?;
+        let ended = clear(&supplicant, radio).await?;
         let persistent = describe(&supplicant, &device, options).await?;
         let group = Group {
             radio,
@@ -85,7 +89,9 @@ impl<'a> Group<'a> {
             device,
             persistent,
             up: None,
-            ended: None,
+            ended,
+            rests: false,
+            was_asked: false,
             tries: Tries::new(options.channels.clone()),
             not_before: Instant::now(),
         };
@@ -119,40 +125,48 @@ impl<'a> Group<'a> {
         wish: &mut Wish,
         asks: &mut mpsc::Receiver<Ask>,
     ) -> Result<Infallible, WifiError> {
-        self.rest(wish).await;
+        let mut next_look = Instant::now() + LOOK;
         loop {
             let now = Instant::now();
+            if std::mem::take(&mut self.was_asked) {
+                wish.wanted(now);
+            }
             match (wish.is_up(now), &self.up) {
-                (true, None) if self.not_before <= now => self.begin(wish).await?,
+                (true, None) if self.not_before <= now => {
+                    radio::check(self.radio)?;
+                    self.begin(wish).await?;
+                }
                 (false, Some(_)) => {
                     self.end().await?;
-                    self.rest(wish).await;
+                    continue;
                 }
+                // Also where the group could not begin, and nobody has waited for that.
+                (false, None) if !self.rests => self.rest().await,
                 _ => {}
             }
-            let mut wake = Instant::now() + LOOK;
             let begins = (self.up.is_none() && wish.is_up(Instant::now())).then_some(self.not_before);
             let due = [begins, wish.ends().filter(|_| self.up.is_some())];
-            wake = due.into_iter().flatten().fold(wake, Instant::min);
+            let wake = due.into_iter().flatten().fold(next_look, Instant::min);
             tokio::select! {
                 heard = self.news.next() => match heard {
                     Heard::Said(message) => self.heard(&message, wish).await?,
                     Heard::Ended => return Err(WifiError::NoService("it has ended".into())),
                 },
                 Some(Ask::Want) = asks.recv() => wish.wanted(Instant::now()),
-                () = tokio::time::sleep_until(wake) => {
-                    radio::check(self.radio)?;
-                    self.look().await;
-                }
+                () = tokio::time::sleep_until(wake) => {}
+            }
+            // However much is heard meanwhile.
+            if next_look <= Instant::now() {
+                next_look = Instant::now() + LOOK;
+                radio::check(self.radio)?;
+                self.look().await;
             }
         }
     }
 
     /// While there is no group, phones that look for devices find this one.
-    async fn rest(&self, wish: &Wish) {
-        if wish.is_up(Instant::now()) {
-            return;
-        }
+    async fn rest(&mut self) {
+        self.rests = true;
         self.board.set(self.radio, State::Waiting, "");
         if let Err(error) = self.listen(LISTEN).await {
             log::info!(radio = self.radio, error:%; "phones do not find the radio while there is no group: {error}");
@@ -167,6 +181,7 @@ impl<'a> Group<'a> {
 
     /// Begins the group on the first frequency that is allowed.
     async fn begin(&mut self, wish: &mut Wish) -> Result<(), WifiError> {
+        self.rests = false;
         self.board.set(self.radio, State::Starting, "");
         if self.options.mode == Mode::OnDemand
             && let Err(error) = self.listen((0, 0)).await
@@ -195,7 +210,8 @@ impl<'a> Group<'a> {
             if self.has_begun(frequency, wish).await? {
                 return Ok(());
             }
-            clear(&self.supplicant, self.radio).await?;
+            let cleared = clear(&self.supplicant, self.radio).await?;
+            self.ended.extend(cleared);
             last = Some(WifiError::Failed {
                 doing: "start the group",
                 why: "the driver has ended it at once".into(),
@@ -224,19 +240,16 @@ impl<'a> Group<'a> {
         loop {
             match tokio::time::timeout_at(until, self.news.next()).await {
                 Ok(Heard::Said(message)) => {
+                    // That of the one before may come late.
+                    let is_over = match member(&message).as_str() {
+                        "GroupFormationFailure" => true,
+                        "GroupFinished" => !self.was_ended_here(&message),
+                        _ => false,
+                    };
                     self.heard(&message, wish).await?;
                     if self.up.is_some() {
                         return Ok(true);
                     }
-                    let is_over = match member(&message).as_str() {
-                        "GroupFormationFailure" => true,
-                        // That of the one before may come late.
-                        "GroupFinished" => {
-                            let finished = group_of(&message).and_then(|news| news.interface);
-                            finished.is_none() || finished != self.ended
-                        }
-                        _ => false,
-                    };
                     if is_over {
                         return Ok(false);
                     }
@@ -282,6 +295,8 @@ impl<'a> Group<'a> {
         if running.since.elapsed() >= LASTING {
             self.tries.lasted();
         }
+        // The kernel may have taken long to give it one.
+        self.board.has_address(radio::link_local_now(&running.name));
         if let Some(frequency) = self.frequency(running).await {
             self.board.moved(frequency);
         }
@@ -302,10 +317,7 @@ impl<'a> Group<'a> {
         }
         let bss: OwnedObjectPath =
             self.supplicant.get("ask for the network", &self.device, INTERFACE, "CurrentBSS").await.ok()?;
-        let frequency = self
-            .supplicant
-            .get("ask for its frequency", &bss, BSS, "Frequency")
-            .await;
+        let frequency = self.supplicant.get("ask for its frequency", &bss, BSS, "Frequency").await;
         frequency.ok().filter(|frequency| *frequency > 0)
     }
 
@@ -315,7 +327,9 @@ impl<'a> Group<'a> {
         let of_group = self.up.as_ref().is_some_and(|up| up.interface.as_str() == path);
         match member(message).as_str() {
             "GroupStarted" => {
-                if self.started(message).await {
+                if self.started(message).await? {
+                    // Where it was not begun here a phone has asked wpa_supplicant for it, which was in it before.
+                    wish.wanted(now);
                     self.is_up().await?;
                 }
             }
@@ -353,31 +367,42 @@ impl<'a> Group<'a> {
     }
 
     /// Whether it is the group that is kept here: wpa_supplicant may begin it itself where a phone asks for it.
-    async fn started(&mut self, message: &Message) -> bool {
-        let Some(news) = group_of(message) else { return false };
+    async fn started(&mut self, message: &Message) -> Result<bool, WifiError> {
+        let Some(news) = group_of(message) else { return Ok(false) };
         let (Some(interface), Some(object), true) = (news.interface, news.group, news.is_owner) else {
-            return false;
+            return Ok(false);
         };
         let name = match self.supplicant.name(&interface).await {
-            Ok(name) if radio::is_group_on(&name, self.radio) => name,
-            Ok(_) => return false,
+            Ok(name) if name == self.radio || radio::is_group_on(&name, self.radio) => name,
+            Ok(_) => return Ok(false),
             Err(error) => {
                 log::warn!("{error}");
-                return false;
+                return Ok(false);
             }
         };
         let ssid: Result<Vec<u8>, _> =
             self.supplicant.get("ask for the group's name", &object, GROUP, "SSID").await;
         if ssid.as_deref().ok() != Some(self.options.credentials.ssid.as_bytes()) {
             log::warn!(radio = self.radio, interface = name.as_str(); "another program has begun a Wi-Fi Direct group on this radio; give it another one");
-            return false;
+            return Ok(false);
+        }
+        // The firewall, the addresses and the network managers know groups by interfaces of their own.
+        if name == self.radio {
+            disconnect(&self.supplicant, &interface).await?;
+            return Err(WifiError::NoGroupInterface(self.radio.to_owned()));
+        }
+        if self.up.is_some() {
+            disconnect(&self.supplicant, &interface).await?;
+            self.ended.push(interface);
+            return Ok(false);
         }
         self.up = Some(Running { interface, name, object, since: Instant::now() });
-        true
+        Ok(true)
     }
 
     fn finished(&mut self, message: &Message, wish: &mut Wish, now: Instant) {
         let finished = group_of(message).and_then(|news| news.interface);
+        self.ended.retain(|interface| finished.as_ref() != Some(interface));
         let Some(running) = self.up.take_if(|up| finished.as_ref() == Some(&up.interface)) else { return };
         wish.ended(now);
         if running.since.elapsed() >= LASTING {
@@ -416,18 +441,22 @@ impl<'a> Group<'a> {
     /// Ends the group, if there is one.
     pub(crate) async fn end(&mut self) -> Result<(), WifiError> {
         let Some(running) = self.up.take() else { return Ok(()) };
-        self.ended = Some(running.interface.clone());
         disconnect(&self.supplicant, &running.interface).await?;
         let until = Instant::now() + END;
-        while let Ok(heard) = tokio::time::timeout_at(until, self.news.next()).await {
-            match heard {
-                Heard::Said(message) if member(&message) == "GroupFinished" => {
-                    if group_of(&message).and_then(|news| news.interface) == self.ended {
-                        break;
-                    }
+        loop {
+            let message = match tokio::time::timeout_at(until, self.news.next()).await {
+                Ok(Heard::Said(message)) => message,
+                Ok(Heard::Ended) => return Err(WifiError::NoService("it has ended".into())),
+                Err(_) => {
+                    self.ended.push(running.interface);
+                    break;
                 }
-                Heard::Said(_) => {}
-                Heard::Ended => return Err(WifiError::NoService("it has ended".into())),
+            };
+            let finished = group_of(&message).and_then(|news| news.interface);
+            let name = member(&message);
+            self.was_asked |= name.starts_with("ProvisionDiscovery") || name == "InvitationReceived";
+            if name == "GroupFinished" && finished.as_ref() == Some(&running.interface) {
+                break;
             }
         }
         log::info!(radio = self.radio; "the Wi-Fi Direct group has ended");
@@ -436,16 +465,25 @@ impl<'a> Group<'a> {
 
     /// Leaves the radio as if this had never been: no group, also none that is just beginning, and nobody is told of one.
     pub(crate) async fn withdraw(&mut self) -> Result<(), WifiError> {
-        self.end().await?;
-        clear(&self.supplicant, self.radio).await?;
-        let (device, flush) = (&self.device, "FlushService");
+        let ended = self.end().await;
+        let cleared = clear(&self.supplicant, self.radio).await.map(|_| ());
+        let device = &self.device;
         let silent = self.listen((0, 0)).await;
-        let unsaid: Result<(), _> = self.supplicant.call("forget services", device, P2P, flush, &()).await;
-        for error in [silent, unsaid].into_iter().filter_map(Result::err) {
+        let unsaid: Result<(), _> =
+            self.supplicant.call("forget services", device, P2P, "FlushService", &()).await;
+        let told = Told::from([("PersistentReconnect", false.into())]);
+        let closed = self.supplicant.set("end groups", device, P2P, "P2PDeviceConfig", told.into()).await;
+        let forgotten = forget_ours(&self.supplicant, device, self.options).await;
+        for error in [silent, unsaid, closed].into_iter().filter_map(Result::err) {
             log::debug!("{error}");
         }
-        let forget = "RemovePersistentGroup";
-        self.supplicant.call("forget the group", device, P2P, forget, &self.persistent).await
+        ended.and(cleared).and(forgotten)
+    }
+
+    /// Whether a group that was ended here has ended.
+    fn was_ended_here(&self, message: &Message) -> bool {
+        let finished = group_of(message).and_then(|news| news.interface);
+        finished.is_some_and(|interface| self.ended.contains(&interface))
     }
 }
 
@@ -454,12 +492,23 @@ fn group_of(message: &Message) -> Option<GroupNews> {
     message.body().deserialize::<Said>().ok().map(|said| said::group_news(&said))
 }
 
-/// Has wpa_supplicant remember the group, and forget what it was told of it before, or made of it. Others' groups stay.
+/// Has wpa_supplicant remember the group, and nothing else of it.
 async fn describe(
     supplicant: &Supplicant,
     device: &ObjectPath<'_>,
     options: &Options,
 ) -> Result<OwnedObjectPath, WifiError> {
+    forget_ours(supplicant, device, options).await?;
+    let told = said::persistent_group(&options.credentials.network());
+    supplicant.call("describe the group", device, P2P, "AddPersistentGroup", &told).await
+}
+
+/// Has wpa_supplicant forget what it was told of the group before, or made of it. Others' groups stay.
+async fn forget_ours(
+    supplicant: &Supplicant,
+    device: &ObjectPath<'_>,
+    options: &Options,
+) -> Result<(), WifiError> {
     let doing = "list groups";
     let known: Vec<OwnedObjectPath> = supplicant.get(doing, device, P2P, "PersistentGroups").await?;
     for group in known {
@@ -469,20 +518,21 @@ async fn describe(
                 supplicant.call("forget the group", device, P2P, "RemovePersistentGroup", &group).await?;
         }
     }
-    let told = said::persistent_group(&options.credentials.network());
-    supplicant.call("describe the group", device, P2P, "AddPersistentGroup", &told).await
+    Ok(())
 }
 
-/// Ends groups that an earlier life of this program has left on this radio.
-async fn clear(supplicant: &Supplicant, radio: &str) -> Result<(), WifiError> {
+/// Ends groups that an earlier life of this program has left on this radio; answers their interfaces.
+async fn clear(supplicant: &Supplicant, radio: &str) -> Result<Vec<OwnedObjectPath>, WifiError> {
+    let mut ended = Vec::new();
     for interface in supplicant.interfaces().await? {
         let Ok(name) = supplicant.name(&interface).await else { continue };
         if radio::is_group_on(&name, radio) {
             log::info!(interface = name.as_str(); "a Wi-Fi Direct group that was left is ended");
             disconnect(supplicant, &interface).await?;
+            ended.push(interface);
         }
     }
-    Ok(())
+    Ok(ended)
 }
 
 async fn disconnect(supplicant: &Supplicant, interface: &ObjectPath<'_>) -> Result<(), WifiError> {

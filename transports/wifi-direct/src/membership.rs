@@ -3,9 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
 use zbus::zvariant::{ObjectPath, OwnedObjectPath};
 
 use crate::error::WifiError;
@@ -20,6 +17,7 @@ static NEXT: AtomicU64 = AtomicU64::new(0);
 /// Something that has to be left, once this is dropped or told to.
 pub(crate) struct Membership(u64);
 
+#[derive(Clone)]
 struct Entry {
     number: u64,
     /// Whoever joined it has gone away without leaving.
@@ -73,13 +71,15 @@ pub async fn leave_all() {
 }
 
 async fn leave(which: impl Fn(&Entry) -> bool) {
-    let entries: Vec<Entry> = joined().extract_if(.., |entry| which(entry)).collect();
-    for Entry { bus, radio, end, .. } in entries {
+    let entries: Vec<Entry> = joined().iter().filter(|entry| which(entry)).cloned().collect();
+    for Entry { number, bus, radio, end, .. } in entries {
         // A connection lives no longer than what it was made in, which may have ended by now.
         match Supplicant::connect(bus.as_deref(), &radio).await {
             Ok(supplicant) => undo(&supplicant, &end).await,
             Err(error) => log::warn!("{error}"),
         }
+        // Only now: whoever is stopped in the middle of it is followed by somebody who does it again.
+        joined().retain(|entry| entry.number != number);
     }
 }
 
@@ -102,6 +102,11 @@ async fn leave_group(
     if let Err(error) = given_up {
         log::debug!("{error}");
     }
+    // Where the driver has no interface of its own for a group.
+    let role: Result<String, _> = supplicant.get("ask for the radio's part in it", device, P2P, "Role").await;
+    if role.is_ok_and(|role| role == "client") {
+        let () = supplicant.call("leave the group", device, P2P, "Disconnect", &()).await?;
+    }
     for interface in supplicant.interfaces().await? {
         if before.contains(&interface) {
             continue;
@@ -120,19 +125,20 @@ async fn leave_network(
     network: &ObjectPath<'_>,
     before: &[OwnedObjectPath],
 ) -> Result<(), WifiError> {
-    let removed = supplicant.call("leave the network", device, INTERFACE, "RemoveNetwork", network).await;
     for network in before {
         if let Err(error) = supplicant.enable(network).await {
             log::warn!("a network that the radio was in is not used any more: {error}");
         }
     }
-    removed
+    // Last: where this is cut short the mark is still there.
+    supplicant.call("leave the network", device, INTERFACE, "RemoveNetwork", network).await
 }
 
 /// What a network is marked with that this program joins: by whom, and which the radio was in before, as wpa_supplicant numbers
 /// them. Where this program is killed the next one finds it there.
 pub(crate) fn mark(before: &[OwnedObjectPath]) -> String {
-    let mut mark = format!("waypost {}", std::process::id());
+    let process = std::process::id().cast_signed();
+    let mut mark = format!("waypost {process} {}", begun_at(process).unwrap_or_default());
     for number in before.iter().filter_map(|path| path.as_str().rsplit('/').next()) {
         mark.push(' ');
         mark.push_str(number);
@@ -140,25 +146,30 @@ pub(crate) fn mark(before: &[OwnedObjectPath]) -> String {
     mark
 }
 
-/// The process that has marked a network, and what the radio was in before.
-fn read_mark(mark: &str, device: &str) -> Option<(i32, Vec<OwnedObjectPath>)> {
+/// When a process has begun, in ticks since the machine started (`proc_pid_stat(5)`, field 22); `None` where there is none.
+fn begun_at(process: i32) -> Option<u64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The second field is a name with whatever is in it, in parentheses.
+    stat.rsplit_once(')')?.1.split_ascii_whitespace().nth(19)?.parse().ok()
+}
+
+/// The process that has marked a network, when it has begun, and what the radio was in before.
+fn read_mark(mark: &str, device: &str) -> Option<(i32, u64, Vec<OwnedObjectPath>)> {
     let mut words = mark.trim_matches('"').strip_prefix("waypost ")?.split(' ');
     let process = words.next()?.parse().ok().filter(|process| *process > 0)?;
+    let begun = words.next()?.parse().ok()?;
     let path = |number: &str| OwnedObjectPath::try_from(format!("{device}/Networks/{number}")).ok();
     let is_number = |word: &&str| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_digit());
-    Some((process, words.filter(is_number).filter_map(path).collect()))
+    Some((process, begun, words.filter(is_number).filter_map(path).collect()))
 }
 
 /// Leaves what a process has joined that was killed before it could.
-pub(crate) async fn leave_left(
-    supplicant: &Supplicant,
-    device: &OwnedObjectPath,
-) -> Result<(), WifiError> {
+pub(crate) async fn leave_left(supplicant: &Supplicant, device: &OwnedObjectPath) -> Result<(), WifiError> {
     for network in supplicant.networks(device).await? {
         let Ok(said) = supplicant.network(&network).await else { continue };
         let mark = said::text(&said, "id_str").unwrap_or_default();
-        let Some((process, before)) = read_mark(&mark, device.as_str()) else { continue };
-        if kill(Pid::from_raw(process), None) == Err(Errno::ESRCH) {
+        let Some((process, begun, before)) = read_mark(&mark, device.as_str()) else { continue };
+        if begun_at(process) != Some(begun) {
             log::info!("the radio is taken out of a network that a process which is gone has joined");
             undo(supplicant, &End::Network { device: device.clone(), network, before }).await;
         }
@@ -177,11 +188,15 @@ mod tests {
         let own = i32::try_from(std::process::id()).unwrap();
         for before in [vec![], vec![path(0)], vec![path(4), path(17)]] {
             let quoted = format!("\"{}\"", mark(&before));
-            assert_eq!(read_mark(&quoted, device), Some((own, before)));
+            let begun = begun_at(own).unwrap();
+            assert!(begun > 0);
+            assert_eq!(read_mark(&quoted, device), Some((own, begun, before)));
         }
-        for other in ["", "home", "waypost", "waypost x", "waypost -1", "waypost 0 1", "xwaypost 5"] {
+        for other in
+            ["", "home", "waypost", "waypost x 1", "waypost -1 1", "waypost 0 1", "waypost 5", "xwaypost 5 1"]
+        {
             assert_eq!(read_mark(other, device), None, "{other}");
         }
-        assert_eq!(read_mark("waypost 5 ../1  2", device), Some((5, vec![path(2)])));
+        assert_eq!(read_mark("waypost 5 7 ../1  2", device), Some((5, 7, vec![path(2)])));
     }
 }

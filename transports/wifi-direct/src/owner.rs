@@ -22,6 +22,8 @@ const LOOK: Duration = Duration::from_secs(5);
 const PAUSE: Duration = Duration::from_secs(1);
 /// The longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(60);
+/// How often a radio is tried that cannot do it: its driver may be another one by then.
+const RARELY: Duration = Duration::from_secs(600);
 /// One that was well for so long begins with short pauses again.
 const LASTING: Duration = Duration::from_secs(30);
 /// How long the group may take to end.
@@ -134,7 +136,7 @@ async fn attend(options: Options, board: Board, mut asks: mpsc::Receiver<Ask>, s
         let (state, wait) = match &error {
             WifiError::NoRadio(_) | WifiError::NoService(_) => (State::Missing, LOOK),
             WifiError::Blocked(_) => (State::Blocked, LOOK),
-            WifiError::Unsupported(_) => (State::Unsupported, LONGEST_PAUSE),
+            WifiError::Unsupported(_) | WifiError::NoGroupInterface(_) => (State::Unsupported, RARELY),
             _ => {
                 pause = if begun.elapsed() >= LASTING { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
                 (State::Failed, pause)

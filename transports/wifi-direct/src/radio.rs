@@ -85,12 +85,17 @@ fn radio_among(networks: &Path, interface: &str) -> Option<String> {
 pub(crate) async fn link_local(interface: &str) -> Option<Ipv6Addr> {
     let until = tokio::time::Instant::now() + ADDRESS;
     loop {
-        let found = usable(&fs::read_to_string(ADDRESSES).ok()?, interface);
+        let found = link_local_now(interface);
         if found.is_some() || tokio::time::Instant::now() >= until {
             return found;
         }
         tokio::time::sleep(LOOK).await;
     }
+}
+
+/// The link-local address of an interface, if it has one that can be used.
+pub(crate) fn link_local_now(interface: &str) -> Option<Ipv6Addr> {
+    usable(&fs::read_to_string(ADDRESSES).ok()?, interface)
 }
 
 /// In the kernel's list: address, index, length of the prefix, scope and flags, all hexadecimal, and the interface's name. One

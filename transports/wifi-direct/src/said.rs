@@ -106,14 +106,9 @@ pub struct Near {
 pub(crate) fn near(said: &Said, seconds: u32) -> Option<Near> {
     let age = said.get("Age").and_then(|age| u32::try_from(age).ok())?;
     let frequency = said.get("Frequency").and_then(|frequency| Megahertz::try_from(frequency).ok())?;
-    let near = Near { ssid: Ssid::new(&bytes(said, "SSID")?).ok()?, bssid: mac(&bytes(said, "BSSID")?)?, frequency };
+    let near =
+        Near { ssid: Ssid::new(&bytes(said, "SSID")?).ok()?, bssid: mac(&bytes(said, "BSSID")?)?, frequency };
     (age <= seconds).then_some(near)
-}
-
-/// The network that a group is, from the properties of the group.
-pub(crate) fn network_of_group(said: &Said) -> Option<Network> {
-    let key = bytes(said, "PSK")?.try_into().ok()?;
-    Some(Network::new(Ssid::new(&bytes(said, "SSID")?).ok()?, key))
 }
 
 /// Lets whoever presses the button, or types the PIN, into the group.
@@ -321,15 +316,6 @@ mod tests {
         };
         assert_eq!(near(&heard(4), 4), Some(expected));
         assert_eq!((near(&heard(5), 4), near(&Said::new(), 4)), (None, None));
-    }
-
-    #[test]
-    fn a_group_that_was_joined_is_a_network_like_any_other() {
-        let network = credentials().network();
-        let group = said([("SSID", b"IEEE".to_vec().into()), ("PSK", network.expose_key().to_vec().into())]);
-        assert!(network_of_group(&group) == Some(network));
-        let open = said([("SSID", b"IEEE".to_vec().into()), ("PSK", Vec::<u8>::new().into())]);
-        assert!(network_of_group(&open).is_none());
     }
 
     #[test]

@@ -10,7 +10,7 @@ use zbus::zvariant::{ObjectPath, OwnedObjectPath};
 
 use crate::bonjour::{self, Service};
 use crate::channel::Megahertz;
-use crate::credentials::{Network, Pin};
+use crate::credentials::{Network, Pin, Ssid};
 use crate::error::WifiError;
 use crate::membership::{End, Membership, leave_left, mark};
 use crate::radio;
@@ -170,7 +170,9 @@ impl Station {
         let seconds = u32::try_from(begun.elapsed().as_secs()).unwrap_or(u32::MAX).saturating_add(1);
         let mut found = Vec::new();
         for path in all {
-            let Ok(said) = self.supplicant.get_all("ask for a network near", &path, BSS).await else { continue };
+            let Ok(said) = self.supplicant.get_all("ask for a network near", &path, BSS).await else {
+                continue;
+            };
             let rank = |near: &Near| networks.iter().position(|network| network.ssid == near.ssid);
             found.extend(said::near(&said, seconds).and_then(|near| Some((rank(&near)?, near))));
         }
@@ -232,9 +234,8 @@ impl Station {
                 .call("join the network", &self.device, INTERFACE, "SelectNetwork", &network)
                 .await?;
             self.completed(known, until).await?;
-            let none = || {
-                WifiError::NotJoined(known.ssid.to_string(), "the kernel gave this side no IPv6 address")
-            };
+            let none =
+                || WifiError::NotJoined(known.ssid.to_string(), "the kernel gave this side no IPv6 address");
             address_of(&self.radio).await.ok_or_else(none)
         };
         match joined.await {
@@ -289,6 +290,14 @@ impl Station {
         }
     }
 
+    /// Name and key of a group that was joined. Not all that there is of it: some owners give their passphrase as well.
+    async fn network_of(&self, group: &ObjectPath<'_>) -> Option<Network> {
+        let doing = "ask for the group";
+        let ssid: Vec<u8> = self.supplicant.get(doing, group, GROUP, "SSID").await.ok()?;
+        let key: Vec<u8> = self.supplicant.get(doing, group, GROUP, "PSK").await.ok()?;
+        Some(Network::new(Ssid::new(&ssid).ok()?, key.try_into().ok()?))
+    }
+
     /// What has been joined, but for what undoes it.
     async fn be_let_in(
         &self,
@@ -298,8 +307,11 @@ impl Station {
     ) -> Result<impl FnOnce(Membership) -> Joined, WifiError> {
         let mut news = self.supplicant.news().await?;
         let failed = |why| WifiError::NotJoined(peer.name.clone(), why);
-        let mut told =
-            Told::from([("peer", self.peer(peer)?.into()), ("join", true.into()), ("persistent", true.into())]);
+        let mut told = Told::from([
+            ("peer", self.peer(peer)?.into()),
+            ("join", true.into()),
+            ("persistent", true.into()),
+        ]);
         match pin {
             None => told.insert("wps_method", "pbc".into()),
             Some(pin) => {
@@ -319,13 +331,15 @@ impl Station {
             let Ok(news) = body.deserialize::<Said>().map(|said| said::group_news(&said)) else { continue };
             let Some(object) = news.interface else { continue };
             let interface = self.supplicant.name(&object).await?;
+            if news.is_owner || interface != self.radio && !radio::is_group_on(&interface, &self.radio) {
+                continue;
+            }
             let (index, address) =
                 address_of(&interface).await.ok_or_else(|| failed("it gave this side no address"))?;
             let network = match news.group {
-                Some(group) => self.supplicant.get_all("ask for the group", &group, GROUP).await.ok(),
+                Some(group) => self.network_of(&group).await,
                 None => None,
             };
-            let network = network.as_ref().and_then(said::network_of_group);
             return Ok(move |membership| Joined { interface, index, address, network, membership });
         }
         Err(failed("it did not let this device in"))

@@ -123,6 +123,17 @@ impl Board {
         });
     }
 
+    /// The group's interface has an address.
+    pub(crate) fn has_address(&self, address: Option<Ipv6Addr>) {
+        self.0.send_if_modified(|status| match &mut status.group {
+            Some(up) if up.address.is_none() && address.is_some() => {
+                up.address = address;
+                true
+            }
+            _ => false,
+        });
+    }
+
     /// So many are in the group.
     pub(crate) fn stations(&self, count: usize) {
         self.0.send_if_modified(|status| std::mem::replace(&mut status.stations, count) != count);
