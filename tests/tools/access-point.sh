@@ -31,7 +31,7 @@ Name=wlan1
 Address=10.77.0.1/24
 DHCPServer=yes
 END
-systemctl start systemd-networkd
+systemctl restart systemd-networkd
 for _ in $(seq 90); do
     ! journalctl --unit NetworkManager --boot --quiet --output cat | grep -q 'wlan0.*need-auth -> failed.*no-secrets' || break
     sleep 1

@@ -34,7 +34,7 @@ def run(lab: Lab):
     # Closed: no button, no PIN; but whoever knows name and passphrase.
     kiosk.stop()
     assert lab.wifi.groups() == []
-    kiosk.configure("closed", 'wifi_direct.join = "closed"\nwifi_direct.mode = "always"\n')
+    kiosk.configure("zz-closed", 'wifi_direct.join = "closed"\nwifi_direct.mode = "always"\n')
     kiosk.start()
     group = kiosk.group()["group"]
     assert "pin" not in kiosk.invitation() or kiosk.invitation()["pin"] is None, kiosk.invitation()
