@@ -325,14 +325,13 @@ impl<'a> Group<'a> {
         let now = Instant::now();
         let path = message.header().path().map(|path| path.to_string()).unwrap_or_default();
         let of_group = self.up.as_ref().is_some_and(|up| up.interface.as_str() == path);
-        match member(message).as_str() {
-            "GroupStarted" => {
-                if self.started(message).await? {
-                    // Where it was not begun here a phone has asked wpa_supplicant for it, which was in it before.
-                    wish.wanted(now);
-                    self.is_up().await?;
-                }
-            }
+        let name = member(message);
+        if name == "GroupStarted" && self.started(message).await? {
+            // Where it was not begun here a phone has asked wpa_supplicant for it, which was in it before.
+            wish.wanted(now);
+            self.is_up().await?;
+        }
+        match name.as_str() {
             "GroupFinished" => self.finished(message, wish, now),
             name @ ("StaAuthorized" | "StaDeauthorized") if of_group => {
                 let Ok(address) = message.body().deserialize::<String>() else { return Ok(()) };
