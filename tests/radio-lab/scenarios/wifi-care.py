@@ -8,7 +8,7 @@ from lab import Lab, wait_until
 from lab.bus import busctl
 
 CONTROLLERS, RADIOS = 0, 2
-LIMIT = 240
+LIMIT = 360
 
 
 def run(lab: Lab):

@@ -8,7 +8,7 @@ from lab import Lab, forms, photos, wait_until
 from lab.wifi import Router
 
 CONTROLLERS, RADIOS = 3, 5
-LIMIT = 300
+LIMIT = 420
 SIZE = 5_000_000
 
 

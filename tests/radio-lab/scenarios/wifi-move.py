@@ -10,7 +10,7 @@ from lab import Lab, forms, photos, wait_until
 from lab.wifi import PORT, SNIFF
 
 CONTROLLERS, RADIOS = 2, 2
-LIMIT = 240
+LIMIT = 360
 SIZE = 20_000_000
 SMALLER = 2_500_000
 

@@ -5,7 +5,7 @@ from lab import Lab, forms, photos, wait_until
 from lab.wifi import is_in, join, with_bus
 
 CONTROLLERS, RADIOS = 2, 4
-LIMIT = 240
+LIMIT = 420
 # wpa_supplicant has no room for it in the names of its groups.
 LONG = "wlan-of-a-kiosk"
 

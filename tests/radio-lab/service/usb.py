@@ -1,11 +1,10 @@
 """What is plugged into a kiosk: a stick is mounted, imported from and exported to; a radio has its name and is the gateway's alone;
-a stick for mobile networks has a name that a configuration can say. Interfaces of Wi-Fi Direct are left to the gateway."""
+a stick for mobile networks has a name that a configuration can say."""
 
 import subprocess
 from pathlib import Path
 
 from lab import Lab, forms, wait_until
-from lab.bluez import systemctl
 from lab.usb import Mounted, Usb, mounts, owner
 
 CONTROLLERS = 1
@@ -56,8 +55,6 @@ def run(lab: Lab):
         usb.modem("another")
         wait_until("so has another one", lambda: len(modems()) == 2, 20)
 
-        wifi_direct_has_its_own_settings(lab)
-
 
 def modems():
     return list(Path("/sys/class/net").glob("modem[0-9]*"))
@@ -73,24 +70,3 @@ def is_let_to(lab, device):
     )
     tried = subprocess.run(["python3", "-c", tries, group, device], capture_output=True, text=True)
     assert tried.returncode == 0, (tried.stderr, lab.run("cat", "/proc/devices"))
-
-
-def wifi_direct_has_its_own_settings(lab):
-    """Of systemd-networkd, which an admin has told to take every interface."""
-    names = ("p2p-wlan0-0", "eth7")
-    for name in names:
-        lab.run("ip", "link", "add", name, "type", "dummy")
-    everything = Path("/run/systemd/network/90-everything.network")
-    everything.parent.mkdir(parents=True, exist_ok=True)
-    everything.write_text("[Match]\nName=*\n[Network]\nAddress=192.0.2.1/24\nLinkLocalAddressing=no\n")
-    try:
-        systemctl("start", "systemd-networkd.service")
-        wait_until("it has set up the other one", lambda: "192.0.2.1" in lab.run("ip", "address", "show", "dev", "eth7"), 30)
-        own = lambda: lab.run("ip", "address", "show", "dev", "p2p-wlan0-0")
-        wait_until("it has set up the gateway's network", lambda: "172.29.77.1" in own(), 30)
-        assert "192.0.2.1" not in own()
-    finally:
-        systemctl("stop", "systemd-networkd.service", "systemd-networkd.socket")
-        everything.unlink()
-        for name in names:
-            lab.run("ip", "link", "delete", name)

@@ -14,6 +14,7 @@ LIMIT = 180
 KIOSK = "172.29.77.1"
 UNITS = Path("/run/systemd/system")
 FIREWALL, TIMER = "waypost-wifi-firewall.service", "waypost-wifi-firewall.timer"
+EVERYTHING = Path("/run/systemd/network/90-everything.network")
 # As the unit has it, but for how long that takes.
 SOON = "[Timer]\nOnActiveSec=\nOnUnitInactiveSec=\nOnActiveSec=5s\nOnUnitInactiveSec=5s\nAccuracySec=1s\n"
 
@@ -29,11 +30,17 @@ def run(lab: Lab):
         (UNITS / f"{TIMER}.d/soon.conf").write_text(SOON)
         lab.run("nft", "flush", "ruleset")
         systemctl("daemon-reload")
+        # systemd-networkd, told by an admin to take every interface of such a name.
+        EVERYTHING.write_text("[Match]\nName=p2p-*\n[Network]\nAddress=192.0.2.1/24\n")
+        lab.run("networkctl", "reload")
+        lab.run("ip", "link", "add", "p2p-other", "type", "dummy")
         try:
             systemctl("start", FIREWALL, TIMER)
             serves(lab, kiosk)
         finally:
             systemctl("stop", TIMER)
+            lab.run("ip", "link", "delete", "p2p-other")
+            EVERYTHING.unlink()
             shutil.rmtree(UNITS / f"{TIMER}.d")
             for unit in (FIREWALL, TIMER):
                 (UNITS / unit).unlink()
@@ -47,6 +54,9 @@ def serves(lab, kiosk):
     amina.join(invitation["ssid"], invitation["passphrase"], group["group"]["frequency"])
     wait_until("amina is in it", amina.is_in)
     amina.address()
+    of = lambda interface: lab.run("ip", "address", "show", "dev", interface)
+    wait_until("networkd has the admin's settings", lambda: "192.0.2.1" in of("p2p-other"))
+    assert KIOSK in of(group["group"]["interface"]) and "192.0.2.1" not in of(group["group"]["interface"])
     phone = lab.phone("amina", place=amina)
     phone.pair(kiosk)
     phone.add(contents := forms(2) + photos(1))
