@@ -29,11 +29,13 @@ pub fn is_worth(left: u64, rate: u64) -> bool {
     nanoseconds(left, rate) > there
 }
 
-/// What carries a session now, as far as it shows: `guess` bytes per second until it has been seen.
+/// What carries a session now, as far as it shows: `guess` bytes per second until it has been seen. A tenth of that at least:
+/// a link that stands still for a moment goes on.
 pub fn rate(moved: u64, within: Duration, guess: u64) -> u64 {
     match within >= MEASURED {
         true => {
-            u64::try_from(u128::from(moved) * 1_000 / within.as_millis().max(1)).unwrap_or(u64::MAX).max(1)
+            let seen = u128::from(moved) * 1_000 / within.as_millis().max(1);
+            u64::try_from(seen).unwrap_or(u64::MAX).max(guess / 10)
         }
         false => guess,
     }
@@ -148,7 +150,7 @@ mod tests {
         let seconds = |seconds| Duration::from_millis(seconds);
         assert_eq!(rate(1_000_000, seconds(1_999), 100_000), 100_000);
         assert_eq!(rate(1_000_000, seconds(2_000), 100_000), 500_000);
-        assert_eq!(rate(0, seconds(4_000), 100_000), 1);
+        assert_eq!(rate(0, seconds(4_000), 100_000), 10_000, "it stands still for a moment");
         assert_eq!(rate(u64::MAX, seconds(2_000), 1), u64::MAX / 2);
     }
 

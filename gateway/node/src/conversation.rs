@@ -5,13 +5,13 @@ use std::time::Duration;
 use bytes::Bytes;
 use waypost_link::{LinkInfo, Medium};
 use waypost_protocol::ids::{GroupId, PeerKey};
-use waypost_protocol::moving;
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Codes, FRAME_OVERHEAD, Pattern, Received, Session, SessionError};
 use waypost_protocol::succession;
 use waypost_protocol::sync::{Engine, Event, Holdings, Input, Output, Parameters, PeerHello, Pipe, Report};
 use waypost_protocol::time::Monotonic;
 
+use crate::ahead::Ahead;
 use crate::host::{ContactSummary, Ending, Grant};
 use crate::io::LinkTasks;
 use crate::node::ConversationId;
@@ -59,8 +59,8 @@ pub(crate) struct Conversation {
     pub(crate) may_move: bool,
     /// Whether it is somebody in particular: others are told of no network.
     is_known: bool,
-    /// Bytes that it had to send, and when and after how many that came it said so.
-    waiting: Option<(u64, u64, Monotonic)>,
+    /// What it has to send, where it has said so.
+    ahead: Option<Ahead>,
     /// It was found once that Wi-Fi is worth it.
     was_worth_moving: bool,
 }
@@ -116,7 +116,7 @@ impl Conversation {
             bytes_out: 0,
             may_move: false,
             is_known: false,
-            waiting: None,
+            ahead: None,
             was_worth_moving: false,
         }
     }
@@ -227,27 +227,38 @@ impl Conversation {
 
     /// The peer has so many bytes to send.
     pub(crate) fn waits(&mut self, bytes: u64, now: Monotonic) {
-        self.waiting = Some((bytes, self.bytes_in, now));
+        self.ahead = Some(Ahead::new(bytes, self.bytes_in, now));
     }
 
-    /// Whether Wi-Fi is worth it for what the peer still has to send, where it was not until now.
-    pub(crate) fn has_become_worth_moving(&mut self, now: Monotonic) -> bool {
+    /// Something of what the peer has to send has come.
+    pub(crate) fn heard(&mut self, event: &Event) {
+        if let Some(ahead) = &mut self.ahead {
+            ahead.heard(event);
+        }
+    }
+
+    /// Whether Wi-Fi is worth it for what the peer still has to send.
+    fn is_worth_moving(&self, now: Monotonic) -> bool {
         let guess = match self.link.medium {
             Medium::BleL2cap => L2CAP_RATE,
             Medium::BleGatt => GATT_RATE,
             Medium::Memory | Medium::Lan | Medium::WifiDirect => return false,
         };
-        let Some((bytes, at, since)) = self
-            .waiting
-            .filter(|_| self.may_move && self.is_known && !self.is_settled() && !self.is_closing())
-        else {
-            return false;
-        };
-        let came = self.bytes_in.saturating_sub(at);
-        let rate = moving::rate(came, now.since(since), guess);
-        let is_new = !self.was_worth_moving && moving::is_worth(bytes.saturating_sub(came), rate);
+        let may_move = self.may_move && self.is_known && !self.is_settled() && !self.is_closing();
+        may_move && self.ahead.as_ref().is_some_and(|ahead| ahead.is_worth_moving(self.bytes_in, guess, now))
+    }
+
+    /// Whether it is worth it, where it was not until now.
+    pub(crate) fn has_become_worth_moving(&mut self, now: Monotonic) -> bool {
+        let is_new = !self.was_worth_moving && self.is_worth_moving(now);
         self.was_worth_moving |= is_new;
         is_new
+    }
+
+    /// Whether it still is. Otherwise it may become so again.
+    pub(crate) fn is_still_worth_moving(&mut self, now: Monotonic) -> bool {
+        self.was_worth_moving = self.is_worth_moving(now);
+        self.was_worth_moving
     }
 
     /// Sends a payload that is not the engine's.

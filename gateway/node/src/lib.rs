@@ -1,5 +1,6 @@
 //! Sessions over links, driven around the engine and the store: what gateway and phone share.
 
+mod ahead;
 mod clock;
 mod codes;
 mod conversation;

@@ -404,7 +404,7 @@ impl Node {
                         Event::Goodbye(reason) => end = Some(*reason),
                         Event::Hello(hello) => conversation.may_move = hello.moves,
                         Event::Waiting(bytes) => conversation.waits(*bytes, now),
-                        _ => {}
+                        other => conversation.heard(other),
                     }
                     self.note(peer, conversation.told, &event);
                     host.event(id, &peer, &event);

@@ -83,7 +83,8 @@ impl Daemon {
             wifi.want();
         }
         self.moving.extend(new);
-        self.moving.retain(|id| self.node.may_move(*id));
+        // The group may have taken long to come.
+        self.moving.retain(|id| self.node.is_still_worth_moving(*id));
         if self.moving.is_empty() {
             return;
         }

@@ -172,12 +172,28 @@ fn by_any(
     Ok(last)
 }
 
-/// Whom the command line names.
-fn wanted(phone: &Phone, other: Option<&Gateway>) -> anyhow::Result<Vec<Gateway>> {
-    Ok(match other {
+/// Whom the command line names, for what `flag` switches on; the report of a contact with nobody, where nobody is known.
+fn wanted(
+    phone: &Phone,
+    sync: &Sync,
+    other: Option<&Gateway>,
+    flag: &str,
+) -> anyhow::Result<Result<Vec<Gateway>, SyncReport>> {
+    let wanted: Vec<Gateway> = match other {
         Some(other) => vec![other.clone()],
         None => phone.gateways()?.into_iter().filter(|one| one.role == Role::Kiosk).collect(),
-    })
+    };
+    if wanted.is_empty() && !sync.unverified {
+        let why = format!(
+            "no kiosk is known yet; pair with one: waypost-phone pair TEXT {flag}, or give --unverified"
+        );
+        return Ok(Err(SyncReport::not_begun("", Ending::NotReached, why)));
+    }
+    Ok(Ok(wanted))
+}
+
+fn who<'a>(sync: &Sync, wanted: &'a [Gateway]) -> Who<'a> {
+    if sync.unverified { Who::Stranger } else { Who::Any(wanted) }
 }
 
 /// One contact by Wi-Fi Direct.
@@ -188,13 +204,11 @@ fn over_wifi(
     options: SyncOptions<'_>,
     show: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<SyncReport> {
-    let wanted = wanted(phone, other)?;
-    let who = if sync.unverified { Who::Stranger } else { Who::Any(&wanted) };
-    if wanted.is_empty() && !sync.unverified {
-        let why = "no kiosk is known yet; pair with one: waypost-phone pair TEXT --wifi-direct, or give --unverified";
-        return Ok(SyncReport::not_begun("", Ending::NotReached, why));
-    }
-    let wifi = sync.radio.of_radio()?;
+    let wanted = match wanted(phone, sync, other, "--wifi-direct")? {
+        Ok(wanted) => wanted,
+        Err(nobody) => return Ok(nobody),
+    };
+    let (wifi, who) = (sync.radio.of_radio()?, who(sync, &wanted));
     Ok(block_on(phone.sync_over_wifi(&wifi, who, sync.pin.as_ref(), WIFI_LOOK, options, show))??)
 }
 
@@ -206,13 +220,11 @@ fn over_air(
     options: SyncOptions<'_>,
     show: &mut dyn FnMut(Progress),
 ) -> anyhow::Result<SyncReport> {
-    let wanted = wanted(phone, other)?;
-    let who = if sync.unverified { Who::Stranger } else { Who::Any(&wanted) };
-    if wanted.is_empty() && !sync.unverified {
-        let why = "no kiosk is known yet; pair with one: waypost-phone pair TEXT --ble, or give --unverified";
-        return Ok(SyncReport::not_begun("", Ending::NotReached, why));
-    }
-    let adapter = &sync.bluetooth.adapter;
+    let wanted = match wanted(phone, sync, other, "--ble")? {
+        Ok(wanted) => wanted,
+        Err(nobody) => return Ok(nobody),
+    };
+    let (adapter, who) = (&sync.bluetooth.adapter, who(sync, &wanted));
     Ok(block_on(async {
         let air = match Air::open(adapter, sync.gatt).await {
             Ok(air) => air,

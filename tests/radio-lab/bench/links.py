@@ -9,6 +9,7 @@ from lab.capture import DATA_RECEIVED, DATA_SENT
 from lab.figures import tell
 
 CONTROLLERS = 2
+CAPTURE = True
 LIMIT = 2400
 RUNS = 5
 # Bytes per second: what L2CAP reaches on a phone at best (1 Mbit/s). Without it the air carries what the machine can,

@@ -20,8 +20,9 @@ TARGET = 0.8
 
 
 def run(lab: Lab):
-    kiosk = lab.wifi_kiosk("hci0")
+    kiosk = lab.wifi_kiosk("hci0", running=False)
     kiosk.configure("quiet", 'log.level = "info"\n')
+    kiosk.start()
     group, invitation = kiosk.group(), kiosk.invitation()
     place = lab.wifi.place("bakari", "wlan2")
     place.join(invitation["ssid"], invitation["passphrase"], group["group"]["frequency"])
@@ -44,6 +45,8 @@ def run(lab: Lab):
     lab.radio.rate(bytes_per_second=100_000)
     spans = []
     for number in range(3):
+        # The radio is home again, and bakari alone in the group.
+        wait_until("amina has left", lambda: kiosk.wifi()["stations"] == 1, 60)
         amina.add(photos(1, size=5_000_000, seed=200 + number))
         spans.append(moving_seconds(amina))
     beside = [f"each: {[round(one, 1) for one in spans]}, from the kiosk's offer to the first bytes of the document over TCP"]

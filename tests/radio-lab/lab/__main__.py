@@ -13,6 +13,7 @@ import traceback
 from pathlib import Path
 
 from . import Lab, bluez, wifi
+from .lab import VERBOSE
 
 SHARE, RESULTS, WORK = Path("/share"), Path("/results"), Path("/tmp/scenario")
 GROUP = (
@@ -55,7 +56,7 @@ def prepare():
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     # Programs are read once, rather than page by page from the host.
     shutil.copytree(SHARE / "bin", "/tmp/bin")
-    bluez.install()
+    bluez.install(VERBOSE)
 
 
 def attempt(name):
@@ -114,6 +115,7 @@ def perform(scenario):
             getattr(scenario, "CONTROLLERS", 4),
             getattr(scenario, "LEGACY", ()),
             getattr(scenario, "MAIN_CONF", None),
+            getattr(scenario, "CAPTURE", False),
             getattr(scenario, "RADIOS", 0),
             getattr(scenario, "CHANNELS", 1),
         )

@@ -26,14 +26,14 @@ def systemctl(*arguments):
     subprocess.run(["systemctl", *arguments], check=True, capture_output=True, text=True)
 
 
-def install():
-    """Once for each guest: what admins are given, and besides it bluetoothd's debug lines and restarts without a limit."""
+def install(verbose):
+    """Once for each guest: what admins are given, and besides it restarts without a limit, and bluetoothd's debug lines."""
     DROP_INS.mkdir(parents=True, exist_ok=True)
     given = GIVEN / "bluetooth.service.d/waypost.conf"
     shutil.copy(given, DROP_INS / "waypost.conf")
     start = [line for line in given.read_text().splitlines() if line.startswith("ExecStart=/")][-1]
     (DROP_INS / "zz-lab.conf").write_text(
-        f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=\n{start} $LAB -d\nEnvironmentFile=-/run/radio-lab/bluetoothd.env\n"
+        f"[Unit]\nStartLimitIntervalSec=0\n[Service]\nExecStart=\n{start} $LAB{' -d' if verbose else ''}\nEnvironmentFile=-/run/radio-lab/bluetoothd.env\n"
     )
     systemctl("daemon-reload")
 

@@ -13,11 +13,14 @@ from .service import Service
 from .waiting import wait_until
 from .wifi import PORT, Wifi
 
+# Everything is written down that can be: bluetoothd's debug lines, what goes between hosts and controllers.
+VERBOSE = Path("/share/verbose").exists()
+
 
 class Lab:
     """Radios, BlueZ and programs of one scenario. Everything begins anew with each scenario and ends with it."""
 
-    def __init__(self, folder, controllers, legacy, main_conf, radios, channels):
+    def __init__(self, folder, controllers, legacy, main_conf, capture, radios, channels):
         self.begun = time.time()
         self.state = folder / "state"
         self.results = folder / "results"
@@ -27,13 +30,14 @@ class Lab:
         self.controllers = controllers
         self.adapters = {}
         if controllers:
-            self.start_bluetooth(main_conf)
+            self.start_bluetooth(main_conf, capture)
         self.wifi = Wifi(self, radios, channels) if radios else None
         self.servers = {}
         self.kiosks = 0
 
-    def start_bluetooth(self, main_conf):
-        self.start_capture()
+    def start_bluetooth(self, main_conf, capture):
+        if capture or VERBOSE:
+            self.start_capture()
         air.fork(self.controllers, self.legacy, self.results / "controllers.log")
         self.radio = Radio()
         self.bluez = bluez.Bluez(self.radio)

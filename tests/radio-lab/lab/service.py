@@ -28,6 +28,7 @@ class Service(Kiosk):
 
     def __init__(self, lab, adapter, destination, config):
         self.lab, self.adapter, self.name, self.folder = lab, adapter, "waypost", ETC
+        self.socket = Path("/run/waypost/control.sock")
         self.destination, self.config = destination, config
 
     def __enter__(self):

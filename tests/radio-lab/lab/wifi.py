@@ -17,7 +17,7 @@ from .waiting import wait_until
 
 PORT = 4180
 # Takes TCP connections at these ports.
-LISTEN = "import socket, sys, time\nall = [socket.create_server(('', int(port))) for port in sys.argv[1:]]\nprint('listens', flush=True)\ntime.sleep(9999)"
+LISTEN = "import socket, sys, time\nall = [socket.create_server(('', int(port)), family=socket.AF_INET6, dualstack_ipv6=True) for port in sys.argv[1:]]\nprint('listens', flush=True)\ntime.sleep(9999)"
 INSTALLED = {
     "network/10-waypost-p2p.network": Path("/run/systemd/network/10-waypost-p2p.network"),
 }
@@ -69,7 +69,9 @@ def run(*command, check=True, seconds=60):
 
 # Of mac80211_hwsim's netlink family (drivers/net/wireless/virtual/mac80211_hwsim.h).
 NEW_RADIO, DEL_RADIO = 4, 5
-CHANNELS, SUPPORTS_P2P_DEVICE, RADIO_NAME, PERMANENT_ADDRESS = 9, 14, 17, 22
+CHANNELS, SUPPORTS_P2P_DEVICE, RADIO_NAME, PERMANENT_ADDRESS, INTERFACE_TYPES = 9, 14, 17, 22, 23
+# As bits: station, access point (enum nl80211_iftype, include/uapi/linux/nl80211.h).
+WITHOUT_P2P = 1 << 2 | 1 << 3
 
 
 def hwsim(command, attributes):
@@ -136,9 +138,14 @@ class Wifi:
         wait_until(f"{radio} is gone", lambda: not folder.exists())
         return address
 
-    def plug(self, address, channels=1):
-        """Plugs a radio in with this address; it has the first name that is free."""
-        told = {CHANNELS: struct.pack("=I", channels), SUPPORTS_P2P_DEVICE: b"", PERMANENT_ADDRESS: address}
+    def plug(self, address, channels=1, p2p="device"):
+        """Plugs a radio in with this address; it has the first name that is free. `p2p`: whether its driver has a device of its
+        own for Wi-Fi Direct ("device"), does that with the radio's interface ("interface"), or knows none of it (None)."""
+        told = {CHANNELS: struct.pack("=I", channels), PERMANENT_ADDRESS: address}
+        if p2p == "device":
+            told[SUPPORTS_P2P_DEVICE] = b""
+        if p2p is None:
+            told[INTERFACE_TYPES] = struct.pack("=I", WITHOUT_P2P)
         hwsim(NEW_RADIO, told)
 
     def rfkill(self, radio, blocked):

@@ -2,6 +2,8 @@
 
 from lab import Lab, wait_until
 
+CAPTURE = True
+
 
 def run(lab: Lab):
     first, second = lab.adapter("hci0"), lab.adapter("hci1")

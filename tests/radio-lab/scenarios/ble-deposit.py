@@ -2,6 +2,8 @@
 
 from lab import Lab, forms, photos, wait_until
 
+CAPTURE = True
+
 
 def run(lab: Lab):
     kiosk = lab.kiosk("hci0").on_air()

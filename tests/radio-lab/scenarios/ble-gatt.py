@@ -6,6 +6,7 @@ import time
 from lab import Lab, forms, photos
 
 CONTROLLERS = 2
+CAPTURE = True
 LIMIT = 240
 
 

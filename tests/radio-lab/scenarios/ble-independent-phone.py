@@ -9,6 +9,7 @@ from interop.ble_phone import Phone
 from lab import Lab, forms, independent, wait_until
 
 CONTROLLERS = 1
+CAPTURE = True
 LIMIT = 180
 FORMS = forms(3)
 

@@ -5,6 +5,7 @@ from interop.ble_links import NAME, structures
 from lab import Lab, forms, photos, wait_until
 
 CONTROLLERS = 2
+CAPTURE = True
 LIMIT = 300
 
 

@@ -4,6 +4,7 @@ have the parameters that main.conf gives them."""
 from lab import Lab, forms, wait_until
 
 CONTROLLERS = 2
+CAPTURE = True
 
 
 def run(lab: Lab):

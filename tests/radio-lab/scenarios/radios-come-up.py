@@ -6,6 +6,8 @@ from lab import Lab, independent, wait_until
 
 SERVICE = "6b1a0001-7c55-4c9e-9f10-aabbccddeeff"
 
+CAPTURE = True
+
 
 def run(lab: Lab):
     kiosk, phone = lab.adapter("hci0"), lab.adapter("hci1")

@@ -57,7 +57,21 @@ def run(lab: Lab):
     assert len(left) == 1, left
     kiosk.start()
     comes_back("the kiosk was killed")
+
+    # Other sticks in its place: one whose driver has no device of its own for Wi-Fi Direct, and one that knows none of it.
+    for p2p, state in (("interface", "up"), (None, "unsupported")):
+        lab.wifi.pull("wlan0")
+        kiosk.process.wait_for("Wi-Fi Direct is missing: no Wi-Fi radio wlan0 is there", 20)
+        lab.wifi.plug(stick, p2p=p2p)
+        wait_until(f"it is {state} with p2p={p2p}", lambda: kiosk.wifi()["state"] == state, 40)
+        lab.note(f"p2p={p2p}: {kiosk.wifi()}")
     kiosk.stop()
+    assert lab.wifi.groups() == []
+
+    # Switched off it leaves the radio alone, whatever asks.
+    kiosk.configure("zz-off", 'wifi_direct.mode = "off"\n')
+    kiosk.start()
+    assert kiosk.status()["wifi"] is None and kiosk.run("wifi", check=False).status != 0
     assert lab.wifi.groups() == []
 
 

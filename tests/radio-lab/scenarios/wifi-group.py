@@ -64,7 +64,10 @@ def run(lab: Lab):
     beyond = beyond_the_kiosk(lab)
     amina.run("ip", "route", "add", "default", "via", KIOSK)
     assert amina.reaches(KIOSK, 4180)
-    refused = [(KIOSK, port) for port in others] + [(beyond, 4180)]
+    # The same by IPv6.
+    local = f"{group['group']['address']}%{amina.radio}"
+    assert amina.reaches(local, 4180)
+    refused = [(KIOSK, port) for port in others] + [(beyond, 4180), (local, others[0])]
     reached = [each for each in refused if amina.reaches(*each)]
     assert not reached, reached
     # Another station, asked directly.

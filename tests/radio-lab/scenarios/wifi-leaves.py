@@ -48,8 +48,9 @@ def run(lab: Lab):
     assert [one["transferred"] for one in reports.values()] == [1, 10, 1, 1], reports
     assert [one["medium"] for one in reports.values()] == ["wifi-direct", "ble", "lan", "lan"], reports
     seconds = [reports[phone.name]["seconds"] for phone in others]
-    lab.note(f"two phones with as much over Wi-Fi: {max(seconds) / min(seconds):.2f} (at most 2)")
-    assert max(seconds) <= 2 * min(seconds), reports
+    # One after the other the second would take twice as long.
+    lab.note(f"two phones with as much over Wi-Fi: {max(seconds) / min(seconds):.2f} (at most 1.5)")
+    assert max(seconds) <= 1.5 * min(seconds), reports
     wait_until("amina is at home again", lambda: home.has("wlan1"), 20)
 
     # Ctrl-C while it is in the kiosk's network.

@@ -29,8 +29,8 @@ def run(lab: Lab):
     report = amina.sync("--auto", seconds=120)
     assert (report["transferred"], report["medium"]) == (1, "wifi-direct"), report
 
-    # By itself, once there is something.
-    amina.start("run", "--wifi-direct")
+    # By itself, once there is something, by whatever there is.
+    amina.start("run")
     amina.add(forms(1, 3))
     wait_until("it has handed it over by itself", lambda: "form-3-0000.txt" in lab.destination().inbox(), 60)
 

@@ -1,5 +1,7 @@
-"""The other ways in: a group that comes when a phone asks for it by Wi-Fi Direct, by PIN, and from then on by itself; one that is closed; a system that joins by
-itself. Where there is no 5 GHz, and where the radio has a long name."""
+"""The other ways in: a group that comes when a phone asks for it by Wi-Fi Direct, by PIN, and from then on by itself; one that is
+closed; a system that joins by itself. Where there is no 5 GHz, and where the radio has a long name."""
+
+import time
 
 from lab import Lab, forms, photos, wait_until
 from lab.wifi import is_in, join, with_bus
@@ -19,7 +21,13 @@ def run(lab: Lab):
     wait_until("Wi-Fi waits", lambda: kiosk.wifi()["state"] == "waiting")
     invitation = kiosk.invitation()
     amina = lab.phone("amina", radio="wlan1", place=lab.wifi.place("amina", "wlan1"))
-    amina.pair(kiosk, "--wifi-direct", "--pin", invitation["pin"])
+    pin, begun = invitation["pin"], time.monotonic()
+    # Its last digit fits as well.
+    wrong = f"{(int(pin[0]) + 1) % 10}{pin[1]}{(int(pin[2]) - 1) % 10}{pin[3:]}"
+    refused = amina.run("pair", kiosk.code(), "--wifi-direct", "--pin", wrong, check=False)
+    assert refused.status != 0 and "does not take the PIN" in str(refused.last), refused.last
+    lab.note(f"a wrong PIN is refused after {time.monotonic() - begun:.0f} s")
+    amina.pair(kiosk, "--wifi-direct", "--pin", pin)
     group = kiosk.group()["group"]
     assert group["interface"] in lab.wifi.groups() and LONG not in group["interface"], group
     lab.note(f"{group['interface']} on {group['frequency']} MHz")

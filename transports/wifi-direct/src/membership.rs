@@ -1,4 +1,5 @@
-//! Networks that this program has joined and has to leave again: also where it is stopped in the middle, or was killed.
+//! Networks that this program has joined and has to leave again, and looks that it has to end: also where it is stopped in the
+//! middle, or was killed.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -10,11 +11,11 @@ use crate::radio;
 use crate::said;
 use crate::supplicant::{INTERFACE, P2P, Supplicant};
 
-/// What this program has joined and not left.
+/// What this program has joined or begun, and not undone.
 static JOINED: Mutex<Vec<Entry>> = Mutex::new(Vec::new());
 static NEXT: AtomicU64 = AtomicU64::new(0);
 
-/// Something that has to be left, once this is dropped or told to.
+/// Something that has to be undone, once this is dropped or told to.
 pub(crate) struct Membership(u64);
 
 #[derive(Clone)]
@@ -34,6 +35,8 @@ pub(crate) enum End {
     Group { device: OwnedObjectPath, before: Vec<OwnedObjectPath> },
     /// A network of the radio, which was in others before.
     Network { device: OwnedObjectPath, network: OwnedObjectPath, before: Vec<OwnedObjectPath> },
+    /// A look for devices, which asks those that it finds for their services.
+    Look { device: OwnedObjectPath, query: u64 },
 }
 
 fn joined() -> MutexGuard<'static, Vec<Entry>> {
@@ -48,7 +51,7 @@ impl Membership {
         Membership(number)
     }
 
-    /// Leaves it.
+    /// Leaves it, or ends it.
     pub(crate) async fn leave(self) {
         leave(|entry| entry.number == self.0).await;
     }
@@ -60,12 +63,13 @@ impl Drop for Membership {
     }
 }
 
-/// Leaves every network that somebody in this program has joined and dropped, as where joining was given up in the middle.
+/// Leaves every network that somebody in this program has joined and dropped, as where joining was given up in the middle; ends
+/// such looks.
 pub async fn leave_dropped() {
     leave(|entry| entry.is_dropped).await;
 }
 
-/// Leaves every network that this program has joined: it is about to end.
+/// Leaves every network that this program has joined, and ends its looks: it is about to end.
 pub async fn leave_all() {
     leave(|_| true).await;
 }
@@ -87,10 +91,19 @@ async fn undo(supplicant: &Supplicant, end: &End) {
     let done: Result<(), WifiError> = match end {
         End::Group { device, before } => leave_group(supplicant, device, before).await,
         End::Network { device, network, before } => leave_network(supplicant, device, network, before).await,
+        End::Look { device, query } => end_look(supplicant, device, *query).await,
     };
     if let Err(error) = done {
         log::debug!("{error}");
     }
+}
+
+async fn end_look(supplicant: &Supplicant, device: &ObjectPath<'_>, query: u64) -> Result<(), WifiError> {
+    let ended: Result<(), _> = supplicant.call("end looking", device, P2P, "StopFind", &()).await;
+    let () = supplicant
+        .call("ask for services no more", device, P2P, "ServiceDiscoveryCancelRequest", &query)
+        .await?;
+    ended
 }
 
 async fn leave_group(

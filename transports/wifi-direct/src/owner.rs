@@ -138,16 +138,25 @@ async fn attend(options: Options, board: Board, mut asks: mpsc::Receiver<Ask>, s
             WifiError::Blocked(_) => (State::Blocked, LOOK),
             WifiError::Unsupported(_) | WifiError::NoGroupInterface(_) => (State::Unsupported, RARELY),
             _ => {
-                pause = if begun.elapsed() >= LASTING { PAUSE } else { (pause * 2).min(LONGEST_PAUSE) };
-                (State::Failed, pause)
+                let lasted = begun.elapsed() >= LASTING;
+                let wait = if lasted { PAUSE } else { pause };
+                pause = (wait * 2).min(LONGEST_PAUSE);
+                (State::Failed, wait)
             }
         };
         board.set(&radio, state, &error.to_string());
+        let is_left = matches!(error, WifiError::Hung(_));
         let until = Instant::now() + wait;
         loop {
             tokio::select! {
                 () = tokio::time::sleep_until(until) => break,
-                () = stop.cancelled() => return,
+                () = stop.cancelled() => {
+                    // What was not answered may have been done all the same.
+                    if is_left && let Ok(mut group) = Group::prepare(&radio, &options, &board).await {
+                        let _ = group.withdraw().await;
+                    }
+                    return;
+                }
                 Some(Ask::Want) = asks.recv() => wish.wanted(Instant::now()),
             }
         }
@@ -179,9 +188,11 @@ async fn once(
         WifiError::NoService(_) => {}
         // What wpa_supplicant knows of it is of no use when it comes back.
         WifiError::NoRadio(_) => group.forget().await,
+        // Each question would take its whole time.
+        WifiError::Hung(_) => {}
         // Nothing is left of the group where it still can be ended.
         _ => {
-            let _ = group.end().await;
+            let _ = group.withdraw().await;
         }
     }
     Err(error)

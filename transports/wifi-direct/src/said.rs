@@ -196,6 +196,10 @@ pub(crate) fn bytes(said: &Said, key: &str) -> Option<Vec<u8>> {
     Vec::<u8>::try_from(said.get(key)?.try_clone().ok()?).ok()
 }
 
+pub(crate) fn number(said: &Said, key: &str) -> Option<i32> {
+    i32::try_from(&**said.get(key)?).ok()
+}
+
 fn path(said: &Said, key: &str) -> Option<OwnedObjectPath> {
     OwnedObjectPath::try_from(said.get(key)?.try_clone().ok()?).ok()
 }

@@ -2,10 +2,12 @@
 
 use std::collections::BTreeMap;
 use std::net::Ipv6Addr;
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use nix::net::if_::if_nametoindex;
 use tokio::time::Instant;
+use zbus::Message;
 use zbus::zvariant::{ObjectPath, OwnedObjectPath};
 
 use crate::bonjour::{self, Service};
@@ -75,18 +77,31 @@ impl Station {
     pub async fn look(
         &self,
         window: Duration,
-        mut enough: impl FnMut(&Found) -> bool + Send,
+        enough: impl FnMut(&Found) -> bool + Send,
     ) -> Result<Vec<Found>, WifiError> {
-        let mut news = self.supplicant.news().await?;
         // Whoever was found before may be gone by now.
         let () = self.supplicant.call("forget devices", &self.device, P2P, "Flush", &()).await?;
-        let mut until = Instant::now() + window;
-        let seconds = i32::try_from(window.as_secs()).unwrap_or(i32::MAX).saturating_add(1);
         let query = Told::from([("tlv", bonjour::ask_for_all().into())]);
         let query: u64 = self
             .supplicant
             .call("ask for services", &self.device, P2P, "ServiceDiscoveryRequest", &query)
             .await?;
+        let looking = Membership::new(&self.supplicant, End::Look { device: self.device.clone(), query });
+        let found = self.listen(window, enough).await;
+        looking.leave().await;
+        let mut found = found?;
+        found.sort_by_key(|one| (one.service.is_none(), std::cmp::Reverse(one.peer.signal)));
+        Ok(found)
+    }
+
+    async fn listen(
+        &self,
+        window: Duration,
+        mut enough: impl FnMut(&Found) -> bool + Send,
+    ) -> Result<Vec<Found>, WifiError> {
+        let mut news = self.supplicant.news().await?;
+        let mut until = Instant::now() + window;
+        let seconds = i32::try_from(window.as_secs()).unwrap_or(i32::MAX).saturating_add(1);
         let told = Told::from([("Timeout", seconds.into()), ("DiscoveryType", "start_with_full".into())]);
         let mut found = BTreeMap::new();
         let mut all_channels = Instant::now();
@@ -121,18 +136,7 @@ impl Station {
                 until = until.min(Instant::now() + MORE);
             }
         }
-        for (method, undo) in [("StopFind", None), ("ServiceDiscoveryCancelRequest", Some(query))] {
-            let done: Result<(), _> = match undo {
-                Some(query) => self.supplicant.call("end looking", &self.device, P2P, method, &query).await,
-                None => self.supplicant.call("end looking", &self.device, P2P, method, &()).await,
-            };
-            if let Err(error) = done {
-                log::debug!("{error}");
-            }
-        }
-        let mut found: Vec<Found> = found.into_values().collect();
-        found.sort_by_key(|one| (one.service.is_none(), std::cmp::Reverse(one.peer.signal)));
-        Ok(found)
+        Ok(found.into_values().collect())
     }
 
     async fn found<'f>(
@@ -325,6 +329,10 @@ impl Station {
             match member(&message).as_str() {
                 "GroupStarted" => {}
                 "GroupFormationFailure" | "ProvisionDiscoveryFailure" => break,
+                // The group's owner would be asked again and again.
+                "Event" if pin.is_some() && is_wrong_pin(&message) => {
+                    return Err(failed("it does not take the PIN"));
+                }
                 _ => continue,
             }
             let body = message.body();
@@ -356,6 +364,16 @@ impl Joined {
 async fn address_of(interface: &str) -> Option<(u32, Ipv6Addr)> {
     let address = radio::link_local(interface).await?;
     Some((if_nametoindex(interface).ok()?, address))
+}
+
+/// Whether a message of WPS is that the PIN is another one (wpa_supplicant's `WPS.Event`: a name, and what belongs to it): it has
+/// failed at one of the messages M3 to M6, in which both sides prove that they know it (Wi-Fi Simple Configuration, 7.4).
+fn is_wrong_pin(message: &Message) -> bool {
+    // As wpa_supplicant numbers messages (enum wps_msg_type).
+    const M3_TO_M6: RangeInclusive<i32> = 7..=10;
+    let body = message.body();
+    let Ok((name, said)) = body.deserialize::<(String, Said)>() else { return false };
+    name == "fail" && said::number(&said, "msg").is_some_and(|number| M3_TO_M6.contains(&number))
 }
 
 /// Who has answered, and what.

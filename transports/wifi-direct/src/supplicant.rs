@@ -179,6 +179,7 @@ impl Supplicant {
             of(INTERFACE).and_then(|rule| rule.member("StaAuthorized")),
             of(INTERFACE).and_then(|rule| rule.member("StaDeauthorized")),
             of(INTERFACE).and_then(|rule| rule.member("ScanDone")),
+            of(WPS).and_then(|rule| rule.member("Event")),
         ];
         for rule in rules {
             let rule = rule.map_err(|error| self.error(doing, error))?.build();

@@ -75,9 +75,10 @@ impl Node {
         std::mem::take(&mut self.worth_moving)
     }
 
-    /// Whether a conversation is still one that can be moved.
-    pub fn may_move(&self, id: ConversationId) -> bool {
-        self.conversations.get(&id).is_some_and(|one| !one.is_closing() && !one.is_settled())
+    /// Whether Wi-Fi is still worth it for a conversation. Where it is not, [`Node::worth_moving`] may bring it again.
+    pub fn is_still_worth_moving(&mut self, id: ConversationId) -> bool {
+        let now = self.clock.now();
+        self.conversations.get_mut(&id).is_some_and(|one| one.is_still_worth_moving(now))
     }
 
     /// Notes whether a conversation would be done sooner over Wi-Fi, where both sides can go there.

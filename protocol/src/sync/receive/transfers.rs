@@ -102,6 +102,7 @@ impl Receiver {
             return Ok(());
         }
         let committed = partial.as_ref().map_or(0, |partial| partial.committed);
+        cx.out.event(Event::Progress { id, sending: false, done: committed, size: start.size });
         let incoming = Incoming {
             description,
             destination,
