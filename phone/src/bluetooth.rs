@@ -20,8 +20,9 @@ use crate::report::{Ending, Progress, SyncReport};
 use crate::settings::SettingError;
 use crate::words::plain;
 
-/// How long somebody in particular is looked for. A kiosk that has nobody near advertises about once a second.
-pub const LOOK: Duration = Duration::from_secs(8);
+/// How long somebody in particular is looked for. A kiosk that has nobody near advertises about once a second; where a scan does
+/// not begin at once BlueZ tries again after five.
+pub const LOOK: Duration = Duration::from_secs(12);
 /// How long is listened in the background, each time.
 pub(crate) const GLANCE: Duration = Duration::from_secs(3);
 /// After so long without anyone that is recognised, those are tried that may be meant.

@@ -89,6 +89,8 @@ impl Daemon {
             return;
         }
         let Some(network) = wifi.network(port) else { return };
+        // From now on they have their time to join.
+        wifi.want();
         for id in std::mem::take(&mut self.moving) {
             let is_told = self.node.offer_wifi(id, &network);
             log::info!(link:% = id, is_told; "a phone is told to go on over Wi-Fi");

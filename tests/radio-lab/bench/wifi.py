@@ -10,11 +10,11 @@ from lab.figures import tell
 
 CONTROLLERS, RADIOS = 2, 3
 LIMIT = 2400
-RUNS = 5
+RUNS = 3
 SIZE = 50_000_000
-# What a phone reaches in a group of 2.4 GHz that is not alone there. Without it the air carries what the machine can, and the ratio
-# tells how fast that emulates ciphers.
-RATE = "20mbit"
+# Slow air, which iperf3 fills here: beyond 13 Mbit/s the emulated processor is what is measured, and the ratio tells how fast that
+# computes ciphers. That is measured as well, and has no target.
+RATE = "8mbit"
 KIOSK = "172.29.77.1"
 TARGET = 0.8
 
@@ -35,7 +35,7 @@ def run(lab: Lab):
     bakari.pair(kiosk)
     interfaces = [(lab.run, group["group"]["interface"]), (place.run, "wlan2")]
     value, rates = compare(lab, bakari, place, interfaces, RATE, RUNS)
-    free, free_rates = compare(lab, bakari, place, interfaces, None, 3)
+    free, free_rates = compare(lab, bakari, place, interfaces, None, RUNS)
     beside = [f"air of {RATE}: {rates}", f"air that carries what the machine can: {free:.3f} ({free_rates})"]
     tell(lab, "wifi_vs_iperf", value, "ratio", TARGET, True, beside)
 

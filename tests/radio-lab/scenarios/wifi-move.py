@@ -47,12 +47,8 @@ def run(lab: Lab):
     report = amina.report()
     assert (report["transferred"], report["medium"], report["over_wifi"], report["unconfirmed"]) == (1, "wifi-direct", True, 0), report
     # It went on where the kiosk had it: what was on its way went twice, and nothing else.
-    said = amina.said()
-    moved = next(at for at, one in enumerate(said) if one.get("event") == "moved")
-    on_at = next(one["done"] for one in said[moved:] if one.get("event") == "progress")
-    assert on_at > over_bluetooth / 2, (on_at, over_bluetooth)
     assert report["bytes_out"] < SIZE * 1.01 + over_bluetooth / 2, report
-    lab.note(f"moved after {over_bluetooth} bytes, on at {on_at}, {report['seconds']:.1f} s in all, {report['bytes_out']} bytes for a photo of {SIZE}")
+    lab.note(f"moved after {over_bluetooth} bytes, {report['seconds']:.1f} s in all, {report['bytes_out']} bytes for a photo of {SIZE}")
     assert lab.destination().inbox() == dict(forms(1) + large)
     # Somebody who has heard how it moved sends the same again.
     heard = bytes.fromhex(sniffer.wait_for(r"^([0-9a-f]{800})$")[1])

@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
+/// Whoever wants the group has at least so long to join it.
+const COMING: Duration = Duration::from_secs(30);
+
 /// When a group is there.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
@@ -20,19 +23,23 @@ pub(crate) struct Wish {
     mode: Mode,
     /// How long a group stays up that nobody is in.
     idle: Duration,
-    /// Nobody was in it, or asked for it, since then.
-    quiet_since: Option<Instant>,
+    /// Until then it stays also where nobody is in it.
+    until: Option<Instant>,
     stations: BTreeSet<String>,
 }
 
 impl Wish {
     pub(crate) fn new(mode: Mode, idle: Duration) -> Self {
-        Wish { mode, idle, quiet_since: None, stations: BTreeSet::new() }
+        Wish { mode, idle, until: None, stations: BTreeSet::new() }
     }
 
     /// Somebody is about to come.
     pub(crate) fn wanted(&mut self, now: Instant) {
-        self.quiet_since = Some(now);
+        self.stay(now, self.idle.max(COMING));
+    }
+
+    fn stay(&mut self, now: Instant, long: Duration) {
+        self.until = self.until.max(Some(now + long));
     }
 
     /// Somebody has joined, or left.
@@ -41,7 +48,7 @@ impl Wish {
             true => self.stations.insert(address.to_owned()),
             false => self.stations.remove(address),
         };
-        self.quiet_since = Some(now);
+        self.stay(now, self.idle);
     }
 
     /// The group has ended, and everybody in it is out.
@@ -49,7 +56,7 @@ impl Wish {
         if !self.stations.is_empty() {
             self.stations.clear();
             // They will want to go on.
-            self.quiet_since = Some(now);
+            self.stay(now, self.idle);
         }
     }
 
@@ -60,14 +67,14 @@ impl Wish {
 
     /// Whether the group is to be up now.
     pub(crate) fn is_up(&self, now: Instant) -> bool {
-        let recent = self.quiet_since.is_some_and(|since| now < since + self.idle);
-        self.mode == Mode::Always || !self.stations.is_empty() || recent
+        let stays = self.until.is_some_and(|until| now < until);
+        self.mode == Mode::Always || !self.stations.is_empty() || stays
     }
 
     /// When [`Wish::is_up`] ends if nobody comes.
     pub(crate) fn ends(&self) -> Option<Instant> {
         let may_end = self.mode == Mode::OnDemand && self.stations.is_empty();
-        self.quiet_since.filter(|_| may_end).map(|since| since + self.idle)
+        self.until.filter(|_| may_end)
     }
 }
 
@@ -106,6 +113,18 @@ mod tests {
         wish.station("02:00:00:00:01:00", true, at(59));
         wish.ended(at(300));
         assert!(wish.is_up(at(359)) && !wish.is_up(at(360)) && wish.stations() == 0);
+    }
+
+    #[test]
+    fn whoever_wants_it_has_time_to_join_however_short_it_idles() {
+        let begun = Instant::now();
+        let at = |seconds| begun + Duration::from_secs(seconds);
+        let mut wish = Wish::new(Mode::OnDemand, Duration::from_secs(5));
+        wish.wanted(begun);
+        assert!(wish.is_up(at(29)) && !wish.is_up(at(30)));
+        wish.station("02:00:00:00:01:00", true, at(20));
+        wish.station("02:00:00:00:01:00", false, at(40));
+        assert!(wish.is_up(at(44)) && !wish.is_up(at(45)));
     }
 
     #[test]
