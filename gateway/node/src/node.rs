@@ -278,7 +278,7 @@ impl Node {
                 // Nothing was left to do: an end like any other.
                 self.drop_link(id, Lost::ByUs, now, host);
             } else {
-                conversation.close(Ending::Failed("the handshake took too long".into()), now);
+                conversation.close(Ending::LinkLost("the handshake took too long".into()), now);
             }
         }
         self.unpark(now);
