@@ -105,9 +105,9 @@ mkdir -p "$results"
 echo "programs: $((SECONDS - phase)) s"
 
 # Emulation, also where there is KVM: the same on every machine. The first serial line is the console, the second what
-# the scenarios report. With enough memory two guests share the scenarios, but for figures; a third
-# only takes time from both. One processor for each, without what costs time at every page table, copy to user space and
-# atomic operation: a quarter of all work.
+# the scenarios report. With enough memory two guests share the scenarios, but for figures; a third only takes
+# time from both. One processor for each, without what costs time at every page table and copy to user space: a quarter of all
+# work. With several a kernel that changes its own code as it starts now and then falls over that change.
 phase=$SECONDS
 guests=1
 memory=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)

@@ -7,7 +7,7 @@ use waypost_protocol::moving;
 use waypost_protocol::sync::Event;
 use waypost_protocol::time::Monotonic;
 
-/// More bodies than these are not under way at once.
+/// So many bodies that have begun are counted: fewer are under way at once, but a peer can begin one after the other.
 const MOST: usize = 64;
 
 /// What a peer has said that it has to send, and what has come of it.
@@ -21,7 +21,7 @@ pub(crate) struct Ahead {
     under_way: BTreeMap<MessageId, u64>,
     /// Bytes of bodies that have come whole since.
     whole: u64,
-    /// Nothing that it has said is known to be wanted before.
+    /// Something of it has come. Before, all of it may be refused.
     has_begun: bool,
 }
 

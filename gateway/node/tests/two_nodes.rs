@@ -459,6 +459,7 @@ async fn offered(phone: &mut Side, gateway: &mut Side, size: usize) -> (Conversa
     .await;
     phone.node.say_waiting(id, size as u64);
     let worth = until(phone, gateway, |_, gateway| gateway.node.worth_moving().first().copied()).await;
+    assert!(gateway.node.is_still_worth_moving(worth));
     assert!(gateway.node.offer_wifi(worth, &network()));
     let offer = until(phone, gateway, |phone, _| {
         phone.host.events.iter().find_map(|event| match event {

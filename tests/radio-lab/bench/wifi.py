@@ -10,10 +10,10 @@ from lab.figures import tell
 
 CONTROLLERS, RADIOS = 2, 3
 LIMIT = 2400
-RUNS = 3
+RUNS = 5
 SIZE = 50_000_000
-# Slow air, which iperf3 fills here: beyond 13 Mbit/s the emulated processor is what is measured, and the ratio tells how fast that
-# computes ciphers. That is measured as well, and has no target.
+# Slow air, which iperf3 fills here; without it the emulated processor is the limit of both, and the ratio tells besides how fast
+# that computes ciphers. The target is held against the air without a limit, as the design has it.
 RATE = "8mbit"
 KIOSK = "172.29.77.1"
 TARGET = 0.8
@@ -34,9 +34,9 @@ def run(lab: Lab):
     bakari = lab.phone("bakari", place=place)
     bakari.pair(kiosk)
     interfaces = [(lab.run, group["group"]["interface"]), (place.run, "wlan2")]
-    value, rates = compare(lab, bakari, place, interfaces, RATE, RUNS)
-    free, free_rates = compare(lab, bakari, place, interfaces, None, RUNS)
-    beside = [f"air of {RATE}: {rates}", f"air that carries what the machine can: {free:.3f} ({free_rates})"]
+    value, rates = compare(lab, bakari, place, interfaces, None, RUNS)
+    slow, slow_rates = compare(lab, bakari, place, interfaces, RATE, RUNS)
+    beside = [f"air that carries what the machine can: {rates}", f"air of {RATE}: {slow:.3f} ({slow_rates})"]
     tell(lab, "wifi_vs_iperf", value, "ratio", TARGET, True, beside)
 
     amina = lab.phone("amina", "hci1", radio="wlan1")

@@ -27,7 +27,7 @@ def systemctl(*arguments):
 
 
 def install(verbose):
-    """Once for each guest: what admins are given, and besides it restarts without a limit, and bluetoothd's debug lines."""
+    """Once for each guest: what admins are given, and besides it restarts without a limit; `verbose`: bluetoothd's debug lines."""
     DROP_INS.mkdir(parents=True, exist_ok=True)
     given = GIVEN / "bluetooth.service.d/waypost.conf"
     shutil.copy(given, DROP_INS / "waypost.conf")

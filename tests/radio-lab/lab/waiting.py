@@ -11,5 +11,5 @@ def wait_until(what, found, seconds=20):
             return answer
         if time.monotonic() - begun > seconds:
             raise AssertionError(f"still waiting after {seconds} s until {what}")
-        # Mostly it is a program of ours that is asked, whose start costs as much under emulation.
+        # Asking costs the one processor that is waited for.
         time.sleep(0.1)

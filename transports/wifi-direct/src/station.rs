@@ -367,7 +367,7 @@ async fn address_of(interface: &str) -> Option<(u32, Ipv6Addr)> {
 }
 
 /// Whether a message of WPS is that the PIN is another one (wpa_supplicant's `WPS.Event`: a name, and what belongs to it): it has
-/// failed at one of the messages M3 to M6, in which both sides prove that they know it (Wi-Fi Simple Configuration, 7.4).
+/// failed at one of the messages M3 to M6, in which both sides prove that they know it (Wi-Fi Simple Configuration).
 fn is_wrong_pin(message: &Message) -> bool {
     // As wpa_supplicant numbers messages (enum wps_msg_type).
     const M3_TO_M6: RangeInclusive<i32> = 7..=10;
