@@ -136,12 +136,17 @@ fn a_stick_with_the_marker_is_imported_exported_and_may_then_be_pulled() {
     site.gateway.process().wait_for("may be pulled", waypost_tests::scenario::PATIENCE).unwrap();
     assert!(!media.join("other/waypost").exists());
 
-    // It is pulled, without a word to the system. Everything is on it.
+    // It is pulled, without a word to the system. Everything is on it. No hand plugs one in again before the kiosk sees that.
+    let gone = |site: &mut Site| {
+        site.gateway.process().wait_for("is gone", waypost_tests::scenario::PATIENCE).unwrap();
+    };
     let stick = mounted.crash(Loss::Everything).unwrap();
+    gone(&mut site);
     let mounted = stick.mount(&at).unwrap();
     let second = done(&site.gateway, 2);
     assert_eq!(second["outcome"]["Ok"][1]["already"], 2, "all of it was durable: {second:#}");
     let stick = mounted.unmount().unwrap();
+    gone(&mut site);
     let mounted = stick.mount(&elsewhere).unwrap();
     let taken = site.destination.run(&["import", elsewhere.to_str().unwrap()]);
     assert_eq!(taken.last()["documents"], 2, "{taken:#?}");

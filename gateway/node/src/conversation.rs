@@ -311,11 +311,15 @@ impl Conversation {
         true
     }
 
-    /// Frames go to the writer as far as it has room; the rest waits in the session.
+    /// Frames go to the writer as far as it has room; the rest waits in the session. After the last words nothing follows.
     fn send_frames(&mut self) {
-        while self.tasks.room() > 0
-            && let Some(frame) = self.session.poll_frame()
-        {
+        while self.tasks.room() > 0 {
+            let Some(frame) = self.session.poll_frame() else {
+                if self.closing.is_some() {
+                    self.tasks.close();
+                }
+                return;
+            };
             log::trace!(link:% = self.id, bytes = frame.len(); "frame sent");
             self.bytes_out += (frame.len() + waypost_link::PREFIX) as u64;
             self.tasks.send(frame);
@@ -379,11 +383,11 @@ impl Conversation {
         self.close(Ending::SaidGoodbye(reason), now);
     }
 
-    /// Closes after what is queued has been written.
+    /// Closes after what is sealed has been written: half a payload would have to be sent again, and a goodbye behind it
+    /// would not be heard.
     pub(crate) fn close(&mut self, ending: Ending, now: Monotonic) {
-        self.send_frames();
-        self.tasks.close();
         self.closing.get_or_insert((ending, now + LAST_WORDS));
+        self.send_frames();
     }
 
     /// When something must happen if nothing else does.

@@ -264,6 +264,47 @@ async fn a_peer_that_is_turned_away_is_told_why() {
 }
 
 #[tokio::test]
+async fn a_goodbye_is_heard_at_whichever_moment_it_is_said() {
+    // One document that goes in a single message of many frames, over a link that holds few of them.
+    let throttle = Throttle { buffer: 1_024, useful_frame: 600 };
+    let mut said = 0;
+    for moment in 0.. {
+        let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
+        write_document(&phone, 1, 15_000);
+        let (near, far) = memory_pair(throttle);
+        gateway.node.accept(far).unwrap();
+        phone.node.open(near, &Introduction::Known(gateway.key)).unwrap();
+        let mut events = 0;
+        let run = async {
+            while gateway.host.over.is_empty() && !gateway.host.events.iter().any(|one| matches!(one, Event::Finished { .. })) {
+                tokio::select! {
+                    biased;
+                    event = phone.node.next_event() => {
+                        phone.node.handle(event, &mut phone.host);
+                        events += 1;
+                        if events == moment && phone.node.sessions() > 0 {
+                            phone.node.end_all(Goodbye::Stopping);
+                            said += 1;
+                        }
+                    }
+                    event = gateway.node.next_event() => gateway.node.handle(event, &mut gateway.host),
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), run).await.expect("nobody hears of an end");
+        match gateway.host.over.pop() {
+            Some(summary) => {
+                assert_eq!(summary.ending, Ending::HeardGoodbye(Goodbye::Stopping), "after {events} events");
+            }
+            // Everything was done before that moment came.
+            None if events < moment => break,
+            None => {}
+        }
+    }
+    assert!(said >= 8, "{said}");
+}
+
+#[tokio::test]
 async fn what_was_deleted_at_the_gateway_is_refused_there_and_kept_on_the_phone() {
     let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
     let id = write_document(&phone, 1, 1_000);

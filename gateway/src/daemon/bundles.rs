@@ -141,7 +141,9 @@ impl Daemon {
                 return;
             }
         };
-        self.bundles.known.retain(|path| found.contains(path));
+        for gone in self.bundles.known.extract_if(.., |path| !found.contains(path)) {
+            log::info!(folder:% = gone.display(); "the stick at {} is gone", gone.display());
+        }
         self.bundles.waiting.retain(|path| found.contains(path));
         for path in found {
             if !self.bundles.known.contains(&path) && !self.bundles.waiting.contains(&path) {
