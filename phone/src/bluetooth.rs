@@ -205,7 +205,7 @@ impl Phone {
             Ok(opened)
         };
         let mut report = self.meet_by(gateway, options, progress, open).await?;
-        if report.over_wifi && report.ending == Ending::LinkLost {
+        if report.over_wifi && report.ending == Ending::LinkLost && !report.stopped {
             // Where it came from, it goes on; and stays, as Wi-Fi has shown that it does not last.
             progress(Progress::NotMoved { why: report.why.clone() });
             let open = async || {

@@ -199,6 +199,7 @@ impl<'p> PhoneHost<'p> {
             NodeEnding::NothingNew => (Ending::NothingNew, String::new()),
             NodeEnding::LinkLost(why) => (Ending::LinkLost, why.clone()),
             NodeEnding::SaidGoodbye(Goodbye::Stopping) => {
+                report.stopped = true;
                 (Ending::LinkLost, "stopped by this side".to_owned())
             }
             NodeEnding::SaidGoodbye(Goodbye::Idle) => {
@@ -371,7 +372,7 @@ impl Host for PhoneHost<'_> {
                 }
             }
             Event::Finished { .. } if self.current == Some(id) => self.finished_at = Some(Instant::now()),
-            Event::Wifi(offer) if self.may_move && self.next.is_none() => {
+            Event::Wifi(offer) if self.may_move && self.next.is_none() && !self.phones.contains(peer) => {
                 // Once: what comes after it was not worth it any more, or has been tried.
                 self.may_move = false;
                 self.offer = Some(offer.clone());
@@ -394,7 +395,7 @@ impl Host for PhoneHost<'_> {
         }
     }
 
-    fn ended(&mut self, summary: ContactSummary) {
+    fn ended(&mut self, mut summary: ContactSummary) {
         if self.next == Some(summary.id) {
             self.next = None;
             return self.stays(summary.ending.to_string());
@@ -402,6 +403,9 @@ impl Host for PhoneHost<'_> {
         let was_told = summary.ending == NodeEnding::HeardGoodbye(Goodbye::Moved);
         if was_told && self.current == Some(summary.id) && self.next.is_some() {
             self.has_moved();
+        } else if was_told && self.current == Some(summary.id) {
+            // The peer has seen it arrive over the other link, which was lost before it was known here.
+            summary.ending = NodeEnding::LinkLost("it was lost as it went on over Wi-Fi".into());
         }
         if self.current != Some(summary.id) {
             return self.before.push(summary);

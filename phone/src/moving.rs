@@ -9,7 +9,7 @@ use tokio::task::JoinHandle;
 use waypost_lan::connect_while_near;
 use waypost_link::{Link, Medium};
 use waypost_protocol::invite::CodeSecret;
-use waypost_protocol::moving::WifiOffer;
+use waypost_protocol::moving::{WifiNetwork, WifiOffer};
 use waypost_wifi_direct::{Credentials, Joined, Network, Passphrase, Ssid, Station, leave_dropped};
 
 /// How long a network may take to be joined: a phone that is told where it is needs one to four seconds.
@@ -44,45 +44,46 @@ pub(crate) struct Arrived {
 impl Wifi {
     async fn join(self, offer: Box<WifiOffer>) -> Result<Arrived, String> {
         let words = |error: &dyn std::fmt::Display| error.to_string();
-        let network = match &self {
+        let WifiOffer { network, token, .. } = *offer;
+        let joined = match &self {
             Wifi::Joined => None,
             Wifi::Radio { interface, bus } => {
                 let station = Station::open(interface.as_deref(), bus.as_deref())
                     .await
                     .map_err(|error| words(&error))?;
                 let credentials = Credentials {
-                    ssid: Ssid::new(&offer.ssid).map_err(|error| words(&error))?,
-                    passphrase: Passphrase::new(&offer.passphrase).map_err(|error| words(&error))?,
+                    ssid: Ssid::new(&network.ssid).map_err(|error| words(&error))?,
+                    passphrase: Passphrase::new(&network.passphrase).map_err(|error| words(&error))?,
                 };
-                let bssid = offer.bssid.map(|bytes| bytes.map(|byte| format!("{byte:02x}")).join(":"));
-                let frequency = u16::try_from(offer.frequency).ok().filter(|frequency| *frequency > 0);
+                let bssid = network.bssid.map(|bytes| bytes.map(|byte| format!("{byte:02x}")).join(":"));
+                let frequency = u16::try_from(network.frequency).ok().filter(|frequency| *frequency > 0);
                 let joined = station.join(&credentials.network(), bssid.as_deref(), frequency, JOIN).await;
                 Some(joined.map_err(|error| words(&error))?)
             }
         };
         let mut last = "no network interface is up".to_owned();
-        for address in addresses(&offer, network.as_ref()) {
+        for address in addresses(&network, joined.as_ref()) {
             match connect_while_near(&address.to_string(), CONNECT, GONE).await {
                 Ok(mut link) => {
                     link.info.medium = Medium::WifiDirect;
-                    return Ok(Arrived { link, token: offer.token, network });
+                    return Ok(Arrived { link, token, network: joined });
                 }
                 Err(error) => last = error.to_string(),
             }
         }
-        leave(network).await;
+        leave(joined).await;
         Err(last)
     }
 }
 
 /// Where the kiosk may be: a link-local address on the interface that is in its network, or on each where that is not known.
-fn addresses(offer: &WifiOffer, network: Option<&Joined>) -> Vec<SocketAddr> {
-    let ip = match offer.address {
+fn addresses(network: &WifiNetwork, joined: Option<&Joined>) -> Vec<SocketAddr> {
+    let ip = match network.address {
         IpAddr::V6(ip) if ip.is_unicast_link_local() => ip,
-        other => return vec![SocketAddr::new(other, offer.port)],
+        other => return vec![SocketAddr::new(other, network.port)],
     };
-    let indices: Vec<u32> = match network {
-        Some(network) => vec![network.index],
+    let indices: Vec<u32> = match joined {
+        Some(joined) => vec![joined.index],
         None => {
             let up = |one: &nix::ifaddrs::InterfaceAddress| {
                 one.flags.contains(InterfaceFlags::IFF_UP)
@@ -95,7 +96,7 @@ fn addresses(offer: &WifiOffer, network: Option<&Joined>) -> Vec<SocketAddr> {
             indices
         }
     };
-    indices.into_iter().map(|index| SocketAddrV6::new(ip, offer.port, 0, index).into()).collect()
+    indices.into_iter().map(|index| SocketAddrV6::new(ip, network.port, 0, index).into()).collect()
 }
 
 async fn leave(network: Option<Joined>) {

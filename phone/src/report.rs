@@ -204,6 +204,9 @@ pub struct SyncReport {
     pub place: Option<u32>,
     /// Seconds after which it should come again, where the peer has said so.
     pub again: Option<u32>,
+    /// Whether this side has ended it, as it was told to.
+    #[serde(skip)]
+    pub stopped: bool,
     /// Whether the peer ended the handshake: another key, or an unknown code.
     #[serde(skip)]
     pub hung_up: bool,
@@ -253,6 +256,7 @@ impl SyncReport {
             goodbye: None,
             place: None,
             again: None,
+            stopped: false,
             hung_up: false,
             transferred: 0,
             bytes: 0,
@@ -303,6 +307,7 @@ impl SyncReport {
             goodbye: later.goodbye,
             place: later.place,
             again: later.again,
+            stopped: later.stopped,
             hung_up: later.hung_up,
             not_served: later.not_served,
         }

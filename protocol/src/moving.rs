@@ -41,9 +41,9 @@ pub fn rate(moved: u64, within: Duration, guess: u64) -> u64 {
     }
 }
 
-/// A network of the gateway, and the token with which the session goes on there. Shows nothing of either when printed.
+/// A network of the gateway's, as peers are told it. Shows nothing of itself when printed.
 #[derive(Clone, PartialEq, Eq)]
-pub struct WifiOffer {
+pub struct WifiNetwork {
     /// The network's name, 1 to 32 bytes.
     pub ssid: Vec<u8>,
     /// Its WPA2 passphrase, 8 to 63 printable characters of ASCII.
@@ -56,6 +56,19 @@ pub struct WifiOffer {
     pub address: IpAddr,
     /// The port of its TCP links.
     pub port: u16,
+}
+
+impl fmt::Debug for WifiNetwork {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("WifiNetwork")
+    }
+}
+
+/// Such a network, and the token with which the session goes on there. Shows nothing of either when printed.
+#[derive(Clone, PartialEq, Eq)]
+pub struct WifiOffer {
+    /// Where it goes on.
+    pub network: WifiNetwork,
     /// The secret of the handshake that goes on with this session, once.
     pub token: CodeSecret,
     /// How long that is valid, in seconds.
@@ -71,16 +84,17 @@ impl fmt::Debug for WifiOffer {
 impl WifiOffer {
     /// To the wire.
     pub fn to_wire(&self) -> mvds::Wifi {
+        let WifiNetwork { ssid, passphrase, bssid, frequency, address, port } = &self.network;
         mvds::Wifi {
-            ssid: Bytes::copy_from_slice(&self.ssid),
-            passphrase: Bytes::copy_from_slice(self.passphrase.as_bytes()),
-            bssid: self.bssid.map(|bssid| Bytes::copy_from_slice(&bssid)).unwrap_or_default(),
-            frequency: self.frequency,
-            address: match self.address {
+            ssid: Bytes::copy_from_slice(ssid),
+            passphrase: Bytes::copy_from_slice(passphrase.as_bytes()),
+            bssid: bssid.map(|bssid| Bytes::copy_from_slice(&bssid)).unwrap_or_default(),
+            frequency: *frequency,
+            address: match address {
                 IpAddr::V4(address) => Bytes::copy_from_slice(&address.octets()),
                 IpAddr::V6(address) => Bytes::copy_from_slice(&address.octets()),
             },
-            port: self.port.into(),
+            port: (*port).into(),
             token: Bytes::copy_from_slice(self.token.expose()),
             valid: self.valid,
         }
@@ -100,13 +114,10 @@ impl WifiOffer {
             false => Some(wire.bssid.as_ref().try_into().ok()?),
         };
         let port = u16::try_from(wire.port).ok().filter(|port| *port > 0)?;
+        let (ssid, frequency) = (wire.ssid.to_vec(), wire.frequency);
+        let network = WifiNetwork { ssid, passphrase, bssid, frequency, address, port };
         ((1..=32).contains(&wire.ssid.len()) && is_passphrase).then_some(WifiOffer {
-            ssid: wire.ssid.to_vec(),
-            passphrase,
-            bssid,
-            frequency: wire.frequency,
-            address,
-            port,
+            network,
             token: CodeSecret::new(wire.token.as_ref().try_into().ok()?),
             valid: wire.valid,
         })
@@ -120,17 +131,23 @@ mod tests {
 
     use super::*;
 
-    fn offer() -> WifiOffer {
-        WifiOffer {
+    fn network() -> WifiNetwork {
+        WifiNetwork {
             ssid: b"DIRECT-ab-Clinic".to_vec(),
             passphrase: Zeroizing::new("abcdefgh2345".to_owned()),
             bssid: Some([2, 0, 0, 0, 0, 1]),
             frequency: 5180,
             address: "fe80::1".parse().unwrap(),
             port: 4180,
-            token: CodeSecret::new([7; 16]),
-            valid: 60,
         }
+    }
+
+    fn offer_of(network: WifiNetwork) -> WifiOffer {
+        WifiOffer { network, token: CodeSecret::new([7; 16]), valid: 60 }
+    }
+
+    fn offer() -> WifiOffer {
+        offer_of(network())
     }
 
     #[test]
@@ -157,12 +174,15 @@ mod tests {
     #[test]
     fn an_offer_comes_back_and_does_not_show_its_secrets() {
         for address in ["fe80::1", "172.29.77.1"] {
-            let offer = WifiOffer { address: address.parse().unwrap(), ..offer() };
+            let offer = offer_of(WifiNetwork { address: address.parse().unwrap(), ..network() });
             assert!(WifiOffer::from_wire(&offer.to_wire()) == Some(offer));
         }
-        let plain = WifiOffer { bssid: None, frequency: 0, ..offer() };
+        let plain = offer_of(WifiNetwork { bssid: None, frequency: 0, ..network() });
         assert!(WifiOffer::from_wire(&plain.to_wire()) == Some(plain));
-        assert_eq!(format!("{:?} {:?}", offer(), offer().to_wire()), "WifiOffer Wifi");
+        assert_eq!(
+            format!("{:?} {:?} {:?}", network(), offer(), offer().to_wire()),
+            "WifiNetwork WifiOffer Wifi"
+        );
     }
 
     #[test]

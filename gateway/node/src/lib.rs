@@ -15,5 +15,5 @@ pub use clock::Clock;
 pub use host::{ContactSummary, Ending, Grant, Host, StoredNow};
 pub use keys::{KeyFileError, identity, identity_secret, inspect_key, secret_key, store_key, system_rng};
 pub use limits::{Limits, MediumLimits};
-pub use node::{ConversationId, Node, NodeEvent, OfferedNetwork};
+pub use node::{ConversationId, Node, NodeEvent};
 pub use turns::{Admission, TurnLength, Turns};

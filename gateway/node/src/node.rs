@@ -29,8 +29,6 @@ use crate::host::{Ending, Host, StoredNow};
 use crate::io::LinkTasks;
 use crate::limits::Limits;
 
-pub use self::moving::OfferedNetwork;
-
 use self::admission::Radios;
 pub(crate) use self::moving::Tokens;
 

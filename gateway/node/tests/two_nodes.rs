@@ -9,15 +9,14 @@ use rand_core::{RngCore, SeedableRng};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use waypost_link::{LinkInfo, Medium, Throttle, memory_pair};
 use waypost_node::{
-    ContactSummary, ConversationId, Ending, Grant, Host, Limits, MediumLimits, Node, OfferedNetwork,
-    StoredNow, system_rng,
+    ContactSummary, ConversationId, Ending, Grant, Host, Limits, MediumLimits, Node, StoredNow, system_rng,
 };
 use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::confirmation::{Confirmation, Statement, Verdict};
 use waypost_protocol::document::Document;
 use waypost_protocol::envelope::{self, Header};
 use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, StoreId};
-use waypost_protocol::moving::WifiOffer;
+use waypost_protocol::moving::{WifiNetwork, WifiOffer};
 use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Identity, Introduction, Pattern};
 use waypost_protocol::succession::{self, Link};
@@ -264,6 +263,26 @@ async fn a_peer_that_is_turned_away_is_told_why() {
 }
 
 #[tokio::test]
+async fn a_handshake_that_nobody_answers_is_a_lost_link() {
+    let (mut phone, gateway) = (side(true, vec![]), side(false, vec![]));
+    phone.node.set_limits(Limits { handshake: Duration::from_millis(200), ..limits() });
+    let (near, _silent) = memory_pair(Throttle::default());
+    phone.node.open(near, &Introduction::Known(gateway.key)).unwrap();
+    let run = async {
+        while phone.host.over.is_empty() {
+            let left = phone.node.deadline().unwrap().since(phone.node.clock().now());
+            tokio::select! {
+                event = phone.node.next_event() => phone.node.handle(event, &mut phone.host),
+                () = tokio::time::sleep(left) => phone.node.handle_deadline(&mut phone.host),
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), run).await.expect("it waits for ever");
+    let ending = phone.host.over.pop().unwrap().ending;
+    assert_eq!(ending, Ending::LinkLost("the handshake took too long".into()));
+}
+
+#[tokio::test]
 async fn a_goodbye_is_heard_at_whichever_moment_it_is_said() {
     // One document that goes in a single message of many frames, over a link that holds few of them.
     let throttle = Throttle { buffer: 1_024, useful_frame: 600 };
@@ -276,7 +295,9 @@ async fn a_goodbye_is_heard_at_whichever_moment_it_is_said() {
         phone.node.open(near, &Introduction::Known(gateway.key)).unwrap();
         let mut events = 0;
         let run = async {
-            while gateway.host.over.is_empty() && !gateway.host.events.iter().any(|one| matches!(one, Event::Finished { .. })) {
+            while gateway.host.over.is_empty()
+                && !gateway.host.events.iter().any(|one| matches!(one, Event::Finished { .. }))
+            {
                 tokio::select! {
                     biased;
                     event = phone.node.next_event() => {
@@ -413,8 +434,8 @@ async fn silent_links_of_a_radio_are_bounded_and_a_phone_comes_through_when_they
     assert!(gateway.node.store().document(&id).unwrap().is_some());
 }
 
-fn network() -> OfferedNetwork {
-    OfferedNetwork {
+fn network() -> WifiNetwork {
+    WifiNetwork {
         ssid: b"DIRECT-ab-test".to_vec(),
         passphrase: "abcdefgh2345".to_owned().into(),
         bssid: None,
@@ -509,7 +530,7 @@ async fn offered(phone: &mut Side, gateway: &mut Side, size: usize) -> (Conversa
         })
     })
     .await;
-    assert_eq!((offer.address, offer.port), (network().address, 4_180));
+    assert_eq!((offer.network.address, offer.network.port), (network().address, 4_180));
     (id, offer)
 }
 

@@ -31,7 +31,7 @@ impl Daemon {
         let has_backhaul = self.has_backhaul();
         let offers_wifi = self.offers_wifi();
         let hello = self.node.hello();
-        if (hello.has_backhaul, hello.moves) != (has_backhaul, offers_wifi) {
+        if (hello.has_backhaul, hello.moves) != (has_backhaul, self.may_offer_wifi()) {
             self.set_hello();
         }
         let Some(bluetooth) = &mut self.bluetooth else { return };
@@ -57,13 +57,18 @@ impl Daemon {
 
     pub(super) fn set_hello(&mut self) {
         let hello = setup::hello(&self.config, &self.shared.store, &self.destinations);
-        let (has_backhaul, moves) = (self.has_backhaul(), self.offers_wifi());
+        let (has_backhaul, moves) = (self.has_backhaul(), self.may_offer_wifi());
         self.node.set_hello(PeerHello { has_backhaul, moves, ..hello });
     }
 
-    /// Whether phones that are here over Bluetooth may go on over the gateway's Wi-Fi.
+    /// Whether phones that are here over Bluetooth may go on over the gateway's Wi-Fi, now or in a moment.
     fn offers_wifi(&self) -> bool {
         self.wifi.as_ref().is_some_and(Wifi::is_offered) && self.group_port().is_some()
+    }
+
+    /// Whether that can come to be while they are here: a radio that is blocked now may not be so then.
+    fn may_offer_wifi(&self) -> bool {
+        self.wifi.as_ref().is_some_and(Wifi::is_possible) && self.group_port().is_some()
     }
 
     /// The port at which links come to the group's link-local address.
@@ -79,18 +84,15 @@ impl Daemon {
     pub(super) fn follow_moves(&mut self) {
         let new = self.node.worth_moving();
         let (Some(wifi), Some(port)) = (&self.wifi, self.group_port()) else { return };
-        if !new.is_empty() {
-            wifi.want();
-        }
         self.moving.extend(new);
         // The group may have taken long to come.
         self.moving.retain(|id| self.node.is_still_worth_moving(*id));
         if self.moving.is_empty() {
             return;
         }
-        let Some(network) = wifi.network(port) else { return };
-        // From now on they have their time to join.
+        // However long it takes; and once it is up, they have their time to join from now on.
         wifi.want();
+        let Some(network) = wifi.network(port) else { return };
         for id in std::mem::take(&mut self.moving) {
             let is_told = self.node.offer_wifi(id, &network);
             log::info!(link:% = id, is_told; "a phone is told to go on over Wi-Fi");

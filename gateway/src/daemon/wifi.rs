@@ -4,13 +4,13 @@ use rand_chacha::ChaCha20Rng;
 use serde::{Deserialize, Serialize};
 use tokio::sync::watch;
 use waypost_config::{Config, WifiChannels, WifiJoin, WifiMode};
-use waypost_node::OfferedNetwork;
 use waypost_protocol::ids::PeerKey;
+use waypost_protocol::moving::WifiNetwork;
 use waypost_protocol::session::HIGHEST_VERSION;
 use waypost_store::{Change, Store};
 use waypost_wifi_direct::{
     Channels, Credentials, GroupOwner, GroupStatus, Join, Mode, Options, Passphrase, Pin, Service, Ssid,
-    State, frequency,
+    State, end_left, frequency,
 };
 use zeroize::{Zeroize as _, Zeroizing};
 
@@ -87,7 +87,10 @@ impl Wifi {
     pub(super) fn start(config: &Config, store: &Store, key: &PeerKey, rng: ChaCha20Rng) -> Option<Self> {
         let wifi = &config.wifi_direct;
         let mode = match wifi.mode {
-            WifiMode::Off => return None,
+            WifiMode::Off => {
+                end_what_was_left(store);
+                return None;
+            }
             WifiMode::Always => Mode::Always,
             WifiMode::OnDemand => Mode::OnDemand,
         };
@@ -138,6 +141,11 @@ impl Wifi {
         matches!(self.status().state, State::Up | State::Starting | State::Waiting)
     }
 
+    /// Whether that may come to be, as far as is known of the radio.
+    pub(super) fn is_possible(&self) -> bool {
+        self.status().state != State::Unsupported
+    }
+
     /// The next time that something is different.
     pub(super) async fn changed(&mut self) {
         if self.changes.changed().await.is_err() {
@@ -152,10 +160,10 @@ impl Wifi {
     }
 
     /// The network as phones are told it, while it is up. `port`: of the gateway's TCP links.
-    pub(super) fn network(&self, port: u16) -> Option<OfferedNetwork> {
+    pub(super) fn network(&self, port: u16) -> Option<WifiNetwork> {
         let up = self.status().group?;
         let Credentials { ssid, passphrase } = &self.group.credentials;
-        Some(OfferedNetwork {
+        Some(WifiNetwork {
             ssid: ssid.as_bytes().to_vec(),
             passphrase: Zeroizing::new(passphrase.expose().to_owned()),
             bssid: mac(&up.bssid),
@@ -180,6 +188,17 @@ impl Wifi {
     pub(super) async fn stop(self) {
         self.owner.stop().await;
     }
+}
+
+/// A gateway that was killed leaves its group behind, also where it is to have none any more.
+fn end_what_was_left(store: &Store) {
+    let bytes = store.setting(KEY).ok().flatten().map(Zeroizing::new);
+    let Some(group) = bytes.and_then(|bytes| Group::parse(&bytes)) else { return };
+    tokio::spawn(async move {
+        if let Err(error) = end_left(None, &group.credentials.ssid, None).await {
+            log::warn!(error:%; "whether a Wi-Fi Direct group was left is not known: {error}");
+        }
+    });
 }
 
 /// The bytes of `02:00:00:00:00:00`.

@@ -208,7 +208,11 @@ fn over_wifi(
         Ok(wanted) => wanted,
         Err(nobody) => return Ok(nobody),
     };
-    let (wifi, who) = (sync.radio.of_radio()?, who(sync, &wanted));
+    let wifi = match sync.radio.of_radio() {
+        Ok(wifi) => wifi,
+        Err(error) => return Ok(SyncReport::not_begun("", Ending::NotReached, error.to_string())),
+    };
+    let who = who(sync, &wanted);
     Ok(block_on(phone.sync_over_wifi(&wifi, who, sync.pin.as_ref(), WIFI_LOOK, options, show))??)
 }
 

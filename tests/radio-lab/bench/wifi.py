@@ -44,7 +44,7 @@ def run(lab: Lab):
     amina.pair(kiosk, "--ble")
     lab.radio.rate(bytes_per_second=100_000)
     spans = []
-    for number in range(3):
+    for number in range(RUNS):
         # The radio is home again, and bakari alone in the group.
         wait_until("amina has left", lambda: kiosk.wifi()["stations"] == 1, 60)
         amina.add(photos(1, size=5_000_000, seed=200 + number))

@@ -137,7 +137,7 @@ def wait(child, seconds):
         ended, status = os.waitpid(child, os.WNOHANG)
         if ended:
             return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
+        time.sleep(0.1)
     return None
 
 

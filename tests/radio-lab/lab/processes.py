@@ -46,7 +46,7 @@ class Process:
                 raise AssertionError(
                     f"{self.command[0]} has not said {pattern!r} within {seconds} s, see {self.log.name}"
                 )
-            time.sleep(0.05)
+            time.sleep(0.1)
 
     def running(self):
         return self.child.poll() is None

@@ -12,4 +12,4 @@ def wait_until(what, found, seconds=20):
         if time.monotonic() - begun > seconds:
             raise AssertionError(f"still waiting after {seconds} s until {what}")
         # Asking costs the one processor that is waited for.
-        time.sleep(0.1)
+        time.sleep(0.25)

@@ -1,6 +1,7 @@
 """Wi-Fi as the kernel and wpa_supplicant have it, on virtual radios (mac80211_hwsim): the kiosk's `wlan0` in the guest's own
 network, as on a board with systemd-networkd and our firewall; every other machine in a network namespace of its own."""
 
+import json
 import os
 import re
 import shutil
@@ -18,6 +19,22 @@ from .waiting import wait_until
 PORT = 4180
 # Takes TCP connections at these ports.
 LISTEN = "import socket, sys, time\nall = [socket.create_server(('', int(port)), family=socket.AF_INET6, dualstack_ipv6=True) for port in sys.argv[1:]]\nprint('listens', flush=True)\ntime.sleep(9999)"
+# Looks for kiosks by somebody else's implementation of mDNS (python-zeroconf), at this address of the machine's.
+BROWSE = """
+import json, sys, time
+from zeroconf import ServiceBrowser, ServiceStateChange, Zeroconf
+found = []
+def changed(zeroconf, service_type, name, state_change):
+    if state_change is ServiceStateChange.Added:
+        found.append((service_type, name))
+zeroconf = Zeroconf(interfaces=[sys.argv[1]])
+browser = ServiceBrowser(zeroconf, "_waypost._tcp.local.", handlers=[changed])
+until = time.monotonic() + 10
+while not found and time.monotonic() < until:
+    time.sleep(0.1)
+info = zeroconf.get_service_info(*found[0], timeout=5000)
+print(json.dumps([found[0][1], info.port, info.parsed_addresses(), {k.decode(): v.decode() for k, v in info.properties.items()}]))
+"""
 INSTALLED = {
     "network/10-waypost-p2p.network": Path("/run/systemd/network/10-waypost-p2p.network"),
 }
@@ -166,6 +183,7 @@ def forget():
     wait_until("the radios are free", lambda: subprocess.run(["modprobe", "-r", "mac80211_hwsim", "cfg80211"]).returncode == 0)
     run("nft", "delete", "table", "inet", "waypost", check=False)
     Path("/proc/sys/net/ipv4/ip_forward").write_text("0")
+    Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("0")
     for place in INSTALLED.values():
         place.unlink(missing_ok=True)
 
@@ -184,12 +202,22 @@ def with_bus(folder, start):
     return address
 
 
+SERVICE, ROOT = "fi.w1.wpa_supplicant1", "/fi/w1/wpa_supplicant1"
+
+
+def interfaces(bus=None):
+    """wpa_supplicant's objects: `{interface: path}`."""
+    paths = busctl("get-property", SERVICE, ROOT, SERVICE, "Interfaces", bus=bus)
+    return {busctl("get-property", SERVICE, path, f"{SERVICE}.Interface", "Ifname", bus=bus): path for path in paths}
+
+
 def join(radio, ssid, passphrase, bus=None):
     """A radio joins a network, as a network manager has it joined by wpa_supplicant."""
-    service = "fi.w1.wpa_supplicant1"
-    root, interface = "/fi/w1/wpa_supplicant1", "fi.w1.wpa_supplicant1.Interface"
-    told = f"2 Ifname s {radio} Driver s nl80211".split()
-    path = busctl("call", service, root, service, "CreateInterface", "a{sv}", *told, bus=bus)[0]
+    service, interface = SERVICE, f"{SERVICE}.Interface"
+    path = interfaces(bus).get(radio)
+    if not path:
+        told = f"2 Ifname s {radio} Driver s nl80211".split()
+        path = busctl("call", service, ROOT, service, "CreateInterface", "a{sv}", *told, bus=bus)[0]
     told = ["3", "ssid", "s", ssid, "psk", "s", passphrase, "key_mgmt", "s", "WPA-PSK"]
     network = busctl("call", service, path, interface, "AddNetwork", "a{sv}", *told, bus=bus)[0]
     busctl("call", service, path, interface, "SelectNetwork", "o", network, bus=bus)
@@ -309,6 +337,10 @@ class Place:
         interface = interface or self.radio
         self.run("busybox", "udhcpc", "-i", interface, "-n", "-q", "-t", "10", "-T", "1", "-s", script)
         return re.search(r"^ip=(.*)$", Path(f"{script}.env").read_text(), re.MULTILINE)[1]
+
+    def browse(self, address):
+        """What this machine finds of a kiosk by mDNS, at this address of its own: name, port, addresses, what it says of itself."""
+        return json.loads(self.run("python3", "-c", BROWSE, address))
 
     def lease(self):
         """What the server has said with the address: `{name: value}`."""

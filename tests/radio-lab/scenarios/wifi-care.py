@@ -3,9 +3,11 @@ in again. A kiosk that was killed leaves one behind, and ends it at its next sta
 
 import os
 import signal
+import time
 
 from lab import Lab, wait_until
 from lab.bus import busctl
+from lab.wifi import SERVICE, interfaces
 
 CONTROLLERS, RADIOS = 0, 2
 LIMIT = 360
@@ -34,8 +36,7 @@ def run(lab: Lab):
     comes_back("it was ended")
 
     # wpa_supplicant is killed, which D-Bus starts again.
-    pid = int(lab.run("systemctl", "show", "--property=MainPID", "--value", "wpa_supplicant.service"))
-    os.kill(pid, signal.SIGKILL)
+    os.kill(supplicant(lab), signal.SIGKILL)
     kiosk.process.wait_for("Wi-Fi Direct is missing: wpa_supplicant does not run")
     comes_back("wpa_supplicant was killed")
 
@@ -58,6 +59,18 @@ def run(lab: Lab):
     kiosk.start()
     comes_back("the kiosk was killed")
 
+    # wpa_supplicant hangs while the kiosk ends: that takes its time, and no longer.
+    hung = supplicant(lab)
+    os.kill(hung, signal.SIGSTOP)
+    begun = time.monotonic()
+    assert kiosk.stop() == 0
+    took = time.monotonic() - begun
+    assert 4 < took < 15, took
+    kiosk.process.wait_for("the Wi-Fi Direct group could not be ended in time")
+    os.kill(hung, signal.SIGCONT)
+    kiosk.start()
+    comes_back("wpa_supplicant hung")
+
     # Other sticks in its place: one whose driver has no device of its own for Wi-Fi Direct, and one that knows none of it.
     for p2p, state in (("interface", "up"), (None, "unsupported")):
         lab.wifi.pull("wlan0")
@@ -65,19 +78,37 @@ def run(lab: Lab):
         lab.wifi.plug(stick, p2p=p2p)
         wait_until(f"it is {state} with p2p={p2p}", lambda: kiosk.wifi()["state"] == state, 40)
         lab.note(f"p2p={p2p}: {kiosk.wifi()}")
+    # And one that can, which it does not take for the one before.
+    lab.wifi.pull("wlan0")
+    lab.wifi.plug(stick)
+    kiosk.group()
+
+    # Stopped while the group is only beginning.
     kiosk.stop()
     assert lab.wifi.groups() == []
+    kiosk.start()
+    wait_until("it begins", lambda: kiosk.wifi()["state"] != "missing")
+    assert kiosk.stop() == 0 and lab.wifi.groups() == []
 
-    # Switched off it leaves the radio alone, whatever asks.
+    # Killed, and switched off then: it ends what was left, and leaves the radio alone, whatever asks.
+    kiosk.start()
+    kiosk.group()
+    kiosk.kill9()
+    assert lab.wifi.groups() != []
     kiosk.configure("zz-off", 'wifi_direct.mode = "off"\n')
     kiosk.start()
+    wait_until("what was left is ended", lambda: lab.wifi.groups() == [])
     assert kiosk.status()["wifi"] is None and kiosk.run("wifi", check=False).status != 0
     assert lab.wifi.groups() == []
 
 
+def supplicant(lab):
+    """The process of wpa_supplicant."""
+    return int(lab.run("systemctl", "show", "--property=MainPID", "--value", "wpa_supplicant.service"))
+
+
 def end_group():
     """As anyone could with `wpa_cli`."""
-    for path in busctl("get-property", "fi.w1.wpa_supplicant1", "/fi/w1/wpa_supplicant1", "fi.w1.wpa_supplicant1", "Interfaces"):
-        name = busctl("get-property", "fi.w1.wpa_supplicant1", path, "fi.w1.wpa_supplicant1.Interface", "Ifname")
+    for name, path in interfaces().items():
         if name.startswith("p2p-wlan0-"):
-            busctl("call", "fi.w1.wpa_supplicant1", path, "fi.w1.wpa_supplicant1.Interface.P2PDevice", "Disconnect")
+            busctl("call", SERVICE, path, f"{SERVICE}.Interface.P2PDevice", "Disconnect")

@@ -5,30 +5,15 @@ from pathlib import Path
 
 from lab import Lab, forms, photos, wait_until
 from lab.bus import busctl
-from lab.wifi import LISTEN
+from lab.wifi import LISTEN, SERVICE, interfaces
 
 CONTROLLERS, RADIOS = 0, 4
+LIMIT = 300
 KIOSK = "172.29.77.1"
-# Somebody else's implementation of mDNS (python-zeroconf).
-BROWSE = """
-import json, sys, time
-from zeroconf import ServiceBrowser, ServiceStateChange, Zeroconf
-found = []
-def changed(zeroconf, service_type, name, state_change):
-    if state_change is ServiceStateChange.Added:
-        found.append((service_type, name))
-zeroconf = Zeroconf(interfaces=[sys.argv[1]])
-browser = ServiceBrowser(zeroconf, "_waypost._tcp.local.", handlers=[changed])
-until = time.monotonic() + 10
-while not found and time.monotonic() < until:
-    time.sleep(0.1)
-info = zeroconf.get_service_info(*found[0], timeout=5000)
-print(json.dumps([found[0][1], info.port, info.parsed_addresses(), {k.decode(): v.decode() for k, v in info.properties.items()}]))
-"""
 
 
 def run(lab: Lab):
-    kiosk = lab.wifi_kiosk()
+    kiosk = lab.wifi_kiosk(links=1)
     group, invitation = kiosk.group(), kiosk.invitation()
     assert invitation["ssid"] == group["ssid"] and group["ssid"].startswith("DIRECT-"), (group, invitation)
     assert group["ssid"].endswith("-Lab kiosk") and len(invitation["passphrase"]) == 12, invitation
@@ -44,10 +29,10 @@ def run(lab: Lab):
     assert not {"router", "dns"} & set(places[0].lease()), "it leads nowhere else"
     wait_until("the kiosk has counted them", lambda: kiosk.wifi()["stations"] == 3, 10)
 
-    browsed = places[0].run("python3", "-c", BROWSE, addresses[0])
-    assert '"n": "Lab kiosk"' in browsed and KIOSK in browsed and " 4180," in browsed, browsed
+    _, port, found, said = places[0].browse(addresses[0])
+    assert (said["n"], port) == ("Lab kiosk", 4180) and KIOSK in found, (said, port, found)
 
-    contents = []
+    contents, phones = [], []
     for number, place in enumerate(places):
         phone = lab.phone(place.name, place=place)
         phone.pair(kiosk)
@@ -55,8 +40,19 @@ def run(lab: Lab):
         phone.add(own)
         report = phone.sync("--wait", "60s")
         assert (report["transferred"], report["unconfirmed"], report["medium"]) == (4, 0, "lan"), report
+        phones.append(phone)
     assert lab.destination().inbox() == dict(contents)
     assert 'medium=wifi-direct' in kiosk.log.read_text() or '"medium":"wifi-direct"' in kiosk.log.read_text()
+
+    # It serves one at a time, as it was told: the second is the next in line, and then served.
+    phones[0].add(photos(1, 3_000_000, seed=10))
+    phones[1].add(forms(1, 11))
+    first = phones[0].start("sync")
+    wait_until("the first is there", lambda: kiosk.status()["sessions"] == 1)
+    second = phones[1].run("sync")
+    waited = [one["place"] for one in second.events("in-line")]
+    assert waited and set(waited) == {1} and second.last["transferred"] == 1, second.said
+    assert first.child.wait(60) == 0 and phones[0].report()["transferred"] == 1, phones[0].report()
 
     amina, bakari = places[:2]
     others = (22, 80, 8080)
@@ -67,17 +63,27 @@ def run(lab: Lab):
     # The same by IPv6.
     local = f"{group['group']['address']}%{amina.radio}"
     assert amina.reaches(local, 4180)
-    refused = [(KIOSK, port) for port in others] + [(beyond, 4180), (local, others[0])]
-    reached = [each for each in refused if amina.reaches(*each)]
-    assert not reached, reached
     # Another station, asked directly.
     bakari.listen(4180)
     assert bakari.reaches("127.0.0.1", 4180) and not amina.reaches(addresses[1], 4180)
-    assert reaches_where_they_are_not_kept_apart(kiosk, places[:2], addresses[1])
+    # And by way of the kiosk, each sending to it what is for the other.
+    for place, other in ((amina, addresses[1]), (bakari, addresses[0])):
+        Path("/proc/sys/net/ipv4/conf/all/send_redirects").write_text("0")
+        place.run("ip", "route", "add", f"{other}/32", "via", KIOSK)
+    lab.run("ip", "-6", "route", "add", "fd00:a::/64", "dev", group["group"]["interface"])
+    amina.run("ip", "address", "add", "fd00:a::2/64", "dev", amina.radio, "nodad")
+    amina.run("ip", "-6", "route", "add", "default", "via", group["group"]["address"], "dev", amina.radio)
+    refused = [(KIOSK, port) for port in others] + [(local, others[0]), (addresses[1], 4180)]
+    refused += [(each, 4180) for each in beyond]
+    reached = [each for each in refused if amina.reaches(*each)]
+    assert not reached, reached
     # All of that would be there without the rules that admins are given.
     lab.run("nft", "delete", "table", "inet", "waypost")
     unreached = [each for each in refused if not amina.reaches(*each)]
     assert not unreached, unreached
+    for place, other in ((amina, addresses[1]), (bakari, addresses[0])):
+        place.run("ip", "route", "delete", f"{other}/32", "via", KIOSK)
+    assert reaches_where_they_are_not_kept_apart(kiosk, places[:2], addresses[1])
 
     kiosk.stop()
     assert lab.wifi.groups() == [], lab.wifi.groups()
@@ -85,12 +91,10 @@ def run(lab: Lab):
 
 def reaches_where_they_are_not_kept_apart(kiosk, places, address):
     """Whether the second can be reached by the first once another program has told wpa_supplicant to pass on what they send."""
-    service, device = "fi.w1.wpa_supplicant1", "fi.w1.wpa_supplicant1.Interface.P2PDevice"
-    interfaces = busctl("get-property", service, "/fi/w1/wpa_supplicant1", service, "Interfaces")
-    names = {busctl("get-property", service, path, f"{service}.Interface", "Ifname"): path for path in interfaces}
-    busctl("set-property", service, names["wlan0"], device, "P2PDeviceConfig", "a{sv}", "1", "IntraBss", "b", "true")
+    device, names = f"{SERVICE}.Interface.P2PDevice", interfaces()
+    busctl("set-property", SERVICE, names["wlan0"], device, "P2PDeviceConfig", "a{sv}", "1", "IntraBss", "b", "true")
     group = next(path for name, path in names.items() if name.startswith("p2p-wlan0-"))
-    busctl("call", service, group, device, "Disconnect")
+    busctl("call", SERVICE, group, device, "Disconnect")
     kiosk.process.wait_for("the group has ended by itself", 20)
     kiosk.group()
     wait_until("both are in it again", lambda: all(place.is_in() for place in places) and kiosk.wifi()["stations"] == 3, 60)
@@ -104,8 +108,16 @@ def beyond_the_kiosk(lab):
     lab.run("ip", "address", "add", "203.0.113.1/24", "dev", "behind0")
     lab.run("ip", "link", "set", "behind0", "up")
     inside = ("ip", "netns", "exec", "beyond")
-    for command in ("ip address add 203.0.113.7/24 dev eth0", "ip link set eth0 up", "ip route add default via 203.0.113.1"):
+    lab.run("ip", "address", "add", "fd00:b::1/64", "dev", "behind0", "nodad")
+    for command in (
+        "ip address add 203.0.113.7/24 dev eth0",
+        "ip address add fd00:b::7/64 dev eth0 nodad",
+        "ip link set eth0 up",
+        "ip route add default via 203.0.113.1",
+        "ip -6 route add default via fd00:b::1",
+    ):
         lab.run(*inside, *command.split())
     Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+    Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
     lab.start("beyond", *inside, "python3", "-c", LISTEN, 4180).wait_for("listens")
-    return "203.0.113.7"
+    return ["203.0.113.7", "fd00:b::7"]

@@ -26,7 +26,7 @@ def run(lab: Lab):
     amina.add(photos(1, SIZE))
     bakari = lab.phone("bakari", "hci2")
     bakari.pair(kiosk, "--ble")
-    bakari.add(forms(10, 1))
+    bakari.add(forms(10, 1) + photos(1, 400_000, seed=30))
     others = []
     for number, name in enumerate(("chiku", "dalia"), 3):
         place = lab.wifi.place(name, f"wlan{number}")
@@ -39,14 +39,14 @@ def run(lab: Lab):
         phone.pair(kiosk)
         phone.add(photos(1, SIZE, seed=number))
         others.append(phone)
-    running = [(amina, amina.start("sync", "--ble", "--wifi")), (bakari, bakari.start("sync", "--ble"))]
+    running = [(bakari, bakari.start("sync", "--ble")), (amina, amina.start("sync", "--ble", "--wifi"))]
     running += [(phone, phone.start("sync", "--lan")) for phone in others]
-    wait_until("all four are there", lambda: kiosk.status()["sessions"] == 4, 30)
+    wait_until("all four are there", lambda: kiosk.status()["sessions"] >= 4, 30)
     for phone, process in running:
         assert process.child.wait(120) == 0, (phone.name, phone.report())
     reports = {phone.name: phone.report() for phone, _ in running}
-    assert [one["transferred"] for one in reports.values()] == [1, 10, 1, 1], reports
-    assert [one["medium"] for one in reports.values()] == ["wifi-direct", "ble", "lan", "lan"], reports
+    assert [one["transferred"] for one in reports.values()] == [11, 1, 1, 1], reports
+    assert [one["medium"] for one in reports.values()] == ["ble", "wifi-direct", "lan", "lan"], reports
     seconds = [reports[phone.name]["seconds"] for phone in others]
     # One after the other the second would take twice as long.
     lab.note(f"two phones with as much over Wi-Fi: {max(seconds) / min(seconds):.2f} (at most 1.5)")

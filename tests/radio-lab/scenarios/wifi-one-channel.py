@@ -5,6 +5,7 @@ from lab import Lab, forms, wait_until
 from lab.wifi import Router
 
 CONTROLLERS, RADIOS, CHANNELS = 0, 3, 1
+LIMIT = 300
 
 
 def run(lab: Lab):

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use waypost_protocol::document::Document;
 use waypost_protocol::envelope::{self, Header};
 use waypost_protocol::invite::CodeSecret;
-use waypost_protocol::moving::WifiOffer;
+use waypost_protocol::moving::{WifiNetwork, WifiOffer};
 use waypost_protocol::mvds;
 use waypost_protocol::refusal::{Goodbye, InLine, Reason};
 use waypost_protocol::succession::Link;
@@ -227,16 +227,15 @@ fn sample_payloads() -> Vec<(&'static str, mvds::Payload)> {
 }
 
 fn wifi_offer() -> WifiOffer {
-    WifiOffer {
+    let network = WifiNetwork {
         ssid: b"DIRECT-ab-Kiosk am Markt".to_vec(),
         passphrase: "abcdefgh2345".to_owned().into(),
         bssid: Some([0x02, 0, 0, 0, 0xab, 0]),
         frequency: 5_180,
         address: "fe80::abcd".parse().unwrap(),
         port: 4_180,
-        token: CodeSecret::new(counting::<16>(0x40)),
-        valid: 60,
-    }
+    };
+    WifiOffer { network, token: CodeSecret::new(counting::<16>(0x40)), valid: 60 }
 }
 
 pub(super) fn make() -> Vec<Value> {

@@ -30,6 +30,16 @@ pub enum Channels {
 }
 
 impl Channels {
+    /// Whether a group may be there: not only those that are tried, where the choice is not the admin's.
+    pub(crate) fn allow(&self, frequency: Megahertz) -> bool {
+        match self {
+            Channels::Auto => true,
+            Channels::FiveGigahertz => (5_150..5_900).contains(&frequency),
+            Channels::TwoGigahertz => (2_400..2_500).contains(&frequency),
+            Channels::These(these) => these.contains(&frequency),
+        }
+    }
+
     /// Frequencies in the order in which they are tried. Where the radio is in another network already, that one's comes
     /// first if it is among them, or if the choice is ours: a radio that has to be on two channels hears half on each.
     fn candidates(&self, shared: Option<Megahertz>) -> Vec<Megahertz> {
@@ -131,6 +141,15 @@ mod tests {
         tries.begin(Some(2462));
         assert_eq!((tries.next(), tries.next()), (Some(2462), Some(5180)));
         assert!(!std::iter::from_fn(|| tries.next()).any(|one| one == 2462), "it is tried once");
+    }
+
+    #[test]
+    fn a_group_may_be_where_the_admin_has_said() {
+        let (five, two) = (Channels::FiveGigahertz, Channels::TwoGigahertz);
+        assert!(five.allow(5180) && !five.allow(2437) && two.allow(2472) && !two.allow(5180));
+        let these = Channels::These(vec![5180]);
+        assert!(these.allow(5180) && !these.allow(5200) && !these.allow(2437));
+        assert!(Channels::Auto.allow(2437) && Channels::Auto.allow(5180));
     }
 
     #[test]

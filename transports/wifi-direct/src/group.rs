@@ -10,6 +10,7 @@ use zbus::zvariant::{ObjectPath, OwnedObjectPath};
 
 use crate::bonjour;
 use crate::channel::{Megahertz, Tries, channel};
+use crate::credentials::Ssid;
 use crate::error::WifiError;
 use crate::owner::{Ask, Join, Options};
 use crate::radio;
@@ -395,7 +396,18 @@ impl<'a> Group<'a> {
             self.ended.push(interface);
             return Ok(false);
         }
-        self.up = Some(Running { interface, name, object, since: Instant::now() });
+        let running = Running { interface, name, object, since: Instant::now() };
+        // A phone that was in it before can have wpa_supplicant begin it, which knows of no channels.
+        if let Some(frequency) =
+            self.frequency(&running).await.filter(|one| !self.options.channels.allow(*one))
+        {
+            log::info!(radio = self.radio, frequency; "the group is begun again: it was begun on {frequency} MHz");
+            disconnect(&self.supplicant, &running.interface).await?;
+            self.ended.push(running.interface);
+            self.was_asked = true;
+            return Ok(false);
+        }
+        self.up = Some(running);
         Ok(true)
     }
 
@@ -466,16 +478,9 @@ impl<'a> Group<'a> {
     pub(crate) async fn withdraw(&mut self) -> Result<(), WifiError> {
         let ended = self.end().await;
         let cleared = clear(&self.supplicant, self.radio).await.map(|_| ());
-        let device = &self.device;
-        let silent = self.listen((0, 0)).await;
-        let unsaid: Result<(), _> =
-            self.supplicant.call("forget services", device, P2P, "FlushService", &()).await;
-        let told = Told::from([("PersistentReconnect", false.into())]);
-        let closed = self.supplicant.set("end groups", device, P2P, "P2PDeviceConfig", told.into()).await;
-        let forgotten = forget_ours(&self.supplicant, device, self.options).await;
-        for error in [silent, unsaid, closed].into_iter().filter_map(Result::err) {
-            log::debug!("{error}");
-        }
+        hush(&self.supplicant, &self.device).await;
+        let ssid = &self.options.credentials.ssid;
+        let forgotten = forget_ours(&self.supplicant, &self.device, ssid).await.map(|_| ());
         ended.and(cleared).and(forgotten)
     }
 
@@ -497,27 +502,30 @@ async fn describe(
     device: &ObjectPath<'_>,
     options: &Options,
 ) -> Result<OwnedObjectPath, WifiError> {
-    forget_ours(supplicant, device, options).await?;
+    forget_ours(supplicant, device, &options.credentials.ssid).await?;
     let told = said::persistent_group(&options.credentials.network());
     supplicant.call("describe the group", device, P2P, "AddPersistentGroup", &told).await
 }
 
-/// Has wpa_supplicant forget what it was told of the group before, or made of it. Others' groups stay.
+/// Has wpa_supplicant forget what it was told of the group before, or made of it; answers whether there was any. Others' groups
+/// stay.
 async fn forget_ours(
     supplicant: &Supplicant,
     device: &ObjectPath<'_>,
-    options: &Options,
-) -> Result<(), WifiError> {
+    ssid: &Ssid,
+) -> Result<bool, WifiError> {
     let doing = "list groups";
+    let mut any = false;
     let known: Vec<OwnedObjectPath> = supplicant.get(doing, device, P2P, "PersistentGroups").await?;
     for group in known {
         let Ok(said) = supplicant.get_all(doing, &group, PERSISTENT).await else { continue };
-        if said::is_group_of(&said, &options.credentials.ssid) {
+        if said::is_group_of(&said, ssid) {
+            any = true;
             let () =
                 supplicant.call("forget the group", device, P2P, "RemovePersistentGroup", &group).await?;
         }
     }
-    Ok(())
+    Ok(any)
 }
 
 /// Ends groups that an earlier life of this program has left on this radio; answers their interfaces.
@@ -532,6 +540,51 @@ async fn clear(supplicant: &Supplicant, radio: &str) -> Result<Vec<OwnedObjectPa
         }
     }
     Ok(ended)
+}
+
+/// Ends groups of this name that an earlier life of this program has left, on other radios than `except`, and has nobody hear of
+/// them any more. Where wpa_supplicant does not run there are none.
+pub async fn end_left(bus: Option<&str>, ssid: &Ssid, except: Option<&str>) -> Result<(), WifiError> {
+    let supplicant = Supplicant::connect(bus, "").await?;
+    if !supplicant.runs().await? {
+        return Ok(());
+    }
+    for interface in supplicant.interfaces().await? {
+        let Ok(name) = supplicant.name(&interface).await else { continue };
+        let is_excepted = except.is_some_and(|radio| name == radio || radio::is_group_on(&name, radio));
+        match name.starts_with(radio::GROUP_PREFIX) {
+            _ if is_excepted => {}
+            true => {
+                let doing = "ask for the group";
+                let Ok(group) = supplicant.get::<OwnedObjectPath>(doing, &interface, P2P, "Group").await
+                else {
+                    continue;
+                };
+                let its: Result<Vec<u8>, _> = supplicant.get(doing, &group, GROUP, "SSID").await;
+                if its.as_deref().ok() == Some(ssid.as_bytes()) {
+                    log::info!(interface = name.as_str(); "a Wi-Fi Direct group that was left is ended");
+                    disconnect(&supplicant, &interface).await?;
+                }
+            }
+            false if forget_ours(&supplicant, &interface, ssid).await.is_ok_and(|any| any) => {
+                hush(&supplicant, &interface).await;
+            }
+            false => {}
+        }
+    }
+    Ok(())
+}
+
+/// Nobody hears of a group on this radio any more, nor gets one by asking.
+async fn hush(supplicant: &Supplicant, device: &ObjectPath<'_>) {
+    let never = Told::from([("period", 0i32.into()), ("interval", 0i32.into())]);
+    let silent: Result<(), _> = supplicant.call("listen", device, P2P, "ExtendedListen", &never).await;
+    let unsaid: Result<(), _> = supplicant.call("forget services", device, P2P, "FlushService", &()).await;
+    let told = Told::from([("PersistentReconnect", false.into())]);
+    let closed = supplicant.set("end groups", device, P2P, "P2PDeviceConfig", told.into()).await;
+    for error in [silent, unsaid, closed].into_iter().filter_map(Result::err) {
+        log::debug!("{error}");
+    }
 }
 
 async fn disconnect(supplicant: &Supplicant, interface: &ObjectPath<'_>) -> Result<(), WifiError> {

@@ -23,6 +23,7 @@ pub use bonjour::Service;
 pub use channel::{Channels, Megahertz, channel, frequency};
 pub use credentials::{CredentialError, Credentials, Network, Passphrase, Pin, Ssid};
 pub use error::WifiError;
+pub use group::end_left;
 pub use membership::{leave_all, leave_dropped};
 pub use owner::{GroupOwner, Join, Options};
 pub use radio::{GROUP_PREFIX, radio_of};

@@ -78,23 +78,35 @@ async fn leave(which: impl Fn(&Entry) -> bool) {
     let entries: Vec<Entry> = joined().iter().filter(|entry| which(entry)).cloned().collect();
     for Entry { number, bus, radio, end, .. } in entries {
         // A connection lives no longer than what it was made in, which may have ended by now.
-        match Supplicant::connect(bus.as_deref(), &radio).await {
+        let done = match Supplicant::connect(bus.as_deref(), &radio).await {
             Ok(supplicant) => undo(&supplicant, &end).await,
-            Err(error) => log::warn!("{error}"),
-        }
+            Err(error) => Err(error),
+        };
         // Only now: whoever is stopped in the middle of it is followed by somebody who does it again.
-        joined().retain(|entry| entry.number != number);
+        match done {
+            // Whoever opens the radio next tries again.
+            Err(error @ WifiError::Hung(_)) => {
+                log::warn!("the radio could not be given back yet: {error}");
+                joined()
+                    .iter_mut()
+                    .filter(|entry| entry.number == number)
+                    .for_each(|entry| entry.is_dropped = true);
+            }
+            done => {
+                if let Err(error) = done {
+                    log::debug!("{error}");
+                }
+                joined().retain(|entry| entry.number != number);
+            }
+        }
     }
 }
 
-async fn undo(supplicant: &Supplicant, end: &End) {
-    let done: Result<(), WifiError> = match end {
+async fn undo(supplicant: &Supplicant, end: &End) -> Result<(), WifiError> {
+    match end {
         End::Group { device, before } => leave_group(supplicant, device, before).await,
         End::Network { device, network, before } => leave_network(supplicant, device, network, before).await,
         End::Look { device, query } => end_look(supplicant, device, *query).await,
-    };
-    if let Err(error) = done {
-        log::debug!("{error}");
     }
 }
 
@@ -184,7 +196,7 @@ pub(crate) async fn leave_left(supplicant: &Supplicant, device: &OwnedObjectPath
         let Some((process, begun, before)) = read_mark(&mark, device.as_str()) else { continue };
         if begun_at(process) != Some(begun) {
             log::info!("the radio is taken out of a network that a process which is gone has joined");
-            undo(supplicant, &End::Network { device: device.clone(), network, before }).await;
+            undo(supplicant, &End::Network { device: device.clone(), network, before }).await?;
         }
     }
     Ok(())

@@ -11,9 +11,10 @@ use crate::bonjour::Service;
 use crate::channel::Channels;
 use crate::credentials::{Credentials, Pin};
 use crate::error::WifiError;
-use crate::group::Group;
+use crate::group::{Group, end_left};
 use crate::radio;
 use crate::status::{Board, GroupStatus, State};
+use crate::supplicant::Supplicant;
 use crate::wish::{Mode, Wish};
 
 /// How often it is looked for a radio, or for wpa_supplicant, that is not there.
@@ -122,6 +123,14 @@ impl GroupOwner {
 async fn attend(options: Options, board: Board, mut asks: mpsc::Receiver<Ask>, stop: CancellationToken) {
     let mut wish = Wish::new(options.mode, options.idle);
     let mut pause = PAUSE;
+    // It may have had another radio in an earlier life.
+    let (bus, ssid) = (options.bus.as_deref(), &options.credentials.ssid);
+    if let Some(radio) = options.radio.as_deref() {
+        tokio::select! {
+            () = stop.cancelled() => return,
+            ended = end_left(bus, ssid, Some(radio)) => ended.unwrap_or_else(|error| log::debug!("{error}")),
+        }
+    }
     loop {
         let begun = Instant::now();
         let ended = match radio::find(options.radio.as_deref()) {
@@ -147,9 +156,21 @@ async fn attend(options: Options, board: Board, mut asks: mpsc::Receiver<Ask>, s
         board.set(&radio, state, &error.to_string());
         let is_left = matches!(error, WifiError::Hung(_));
         let until = Instant::now() + wait;
+        let was = radio::number(&radio);
         loop {
             tokio::select! {
-                () = tokio::time::sleep_until(until) => break,
+                () = tokio::time::sleep_until(until.min(Instant::now() + LOOK)) => {
+                    if radio::number(&radio) != was {
+                        // Another radio may be able to do what this one is not; what wpa_supplicant knows of this one is of no use.
+                        if was.is_some() {
+                            forget(options.bus.as_deref(), &radio).await;
+                        }
+                        break;
+                    }
+                    if until <= Instant::now() {
+                        break;
+                    }
+                }
                 () = stop.cancelled() => {
                     // What was not answered may have been done all the same.
                     if is_left && let Ok(mut group) = Group::prepare(&radio, &options, &board).await {
@@ -160,6 +181,15 @@ async fn attend(options: Options, board: Board, mut asks: mpsc::Receiver<Ask>, s
                 Some(Ask::Want) = asks.recv() => wish.wanted(Instant::now()),
             }
         }
+    }
+}
+
+/// Has wpa_supplicant forget a radio that is gone.
+async fn forget(bus: Option<&str>, radio: &str) {
+    let Ok(supplicant) = Supplicant::connect(bus, radio).await else { return };
+    let Ok(device) = supplicant.interface().await else { return };
+    if let Err(error) = supplicant.remove(&device).await {
+        log::debug!("{error}");
     }
 }
 

@@ -44,6 +44,11 @@ fn phy(networks: &Path, interface: &str) -> Option<PathBuf> {
     fs::canonicalize(networks.join(interface).join("phy80211")).ok()
 }
 
+/// The kernel's number of an interface, which is another one for each that ever was; `None` where there is none.
+pub(crate) fn number(interface: &str) -> Option<u32> {
+    fs::read_to_string(Path::new(NETWORKS).join(interface).join("ifindex")).ok()?.trim().parse().ok()
+}
+
 /// Whether a radio is there and not switched off by rfkill or a hardware switch.
 pub(crate) fn check(name: &str) -> Result<(), WifiError> {
     let phy = Path::new(NETWORKS).join(name).join("phy80211");

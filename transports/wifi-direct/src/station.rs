@@ -14,7 +14,7 @@ use crate::bonjour::{self, Service};
 use crate::channel::Megahertz;
 use crate::credentials::{Network, Pin, Ssid};
 use crate::error::WifiError;
-use crate::membership::{End, Membership, leave_left, mark};
+use crate::membership::{End, Membership, leave_dropped, leave_left, mark};
 use crate::radio;
 use crate::said::{self, Near, Peer, Said, Told};
 use crate::supplicant::{BSS, GROUP, Heard, INTERFACE, P2P, PEER, Supplicant, member};
@@ -68,6 +68,7 @@ impl Station {
         radio::check(&radio)?;
         let supplicant = Supplicant::connect(bus, &radio).await?;
         let device = supplicant.interface().await?;
+        leave_dropped().await;
         leave_left(&supplicant, &device).await?;
         Ok(Station { radio, supplicant, device })
     }

@@ -2,9 +2,8 @@
 
 use std::time::Duration;
 
-use futures_util::StreamExt;
-use futures_util::stream::SelectAll;
 use serde::Serialize;
+use zbus::export::ordered_stream::{JoinMultiple, OrderedStreamExt, Peekable};
 use zbus::message::Type;
 use zbus::zvariant::{DynamicDeserialize, DynamicType, ObjectPath, OwnedObjectPath, OwnedValue};
 use zbus::{Connection, MatchRule, Message, MessageStream};
@@ -73,6 +72,21 @@ impl Supplicant {
         }
         let told = Told::from([("Ifname", self.radio.as_str().into()), ("Driver", "nl80211".into())]);
         self.call("take the radio", &root, SERVICE, "CreateInterface", &told).await
+    }
+
+    /// Whether it runs; asking does not start it.
+    pub(crate) async fn runs(&self) -> Result<bool, WifiError> {
+        let doing = "ask for wpa_supplicant";
+        let bus = "org.freedesktop.DBus";
+        let call = self.bus.call_method(
+            Some(bus),
+            object("/org/freedesktop/DBus"),
+            Some(bus),
+            "NameHasOwner",
+            &SERVICE,
+        );
+        let answer = self.within(doing, call).await?;
+        answer.body().deserialize().map_err(|error| self.error(doing, error))
     }
 
     /// Makes it forget an interface.
@@ -168,7 +182,7 @@ impl Supplicant {
     /// What happens, from now on: only the signals that somebody here listens to, since a scan alone brings hundreds.
     pub(crate) async fn news(&self) -> Result<News, WifiError> {
         let doing = "listen to wpa_supplicant";
-        let mut signals = SelectAll::new();
+        let mut signals = Vec::new();
         let of = |interface: &'static str| {
             MatchRule::builder().msg_type(Type::Signal).sender(SERVICE)?.interface(interface)
         };
@@ -183,8 +197,8 @@ impl Supplicant {
         ];
         for rule in rules {
             let rule = rule.map_err(|error| self.error(doing, error))?.build();
-            signals
-                .push(self.within(doing, MessageStream::for_match_rule(rule, &self.bus, Some(256))).await?);
+            let stream = MessageStream::for_match_rule(rule, &self.bus, Some(256));
+            signals.push(self.within(doing, stream).await?.peekable());
         }
         let owners = MatchRule::builder()
             .msg_type(Type::Signal)
@@ -194,7 +208,7 @@ impl Supplicant {
             .map_err(|error| self.error(doing, error))?
             .build();
         let owners = self.within(doing, MessageStream::for_match_rule(owners, &self.bus, None)).await?;
-        Ok(News { signals, owners })
+        Ok(News { signals: JoinMultiple(signals), owners })
     }
 
     async fn within<T>(
@@ -225,7 +239,8 @@ fn object(path: &'static str) -> ObjectPath<'static> {
 
 /// What wpa_supplicant tells by itself.
 pub(crate) struct News {
-    signals: SelectAll<MessageStream>,
+    /// Of all rules, in the order in which they came: who has joined and left is in it.
+    signals: JoinMultiple<Vec<Peekable<MessageStream>>>,
     /// Who has its name on the bus: whoever it is now is not who said all that.
     owners: MessageStream,
 }
@@ -247,7 +262,7 @@ impl News {
                     Some(Err(error)) => log::debug!("wpa_supplicant: {error}"),
                     None => return Heard::Ended,
                 },
-                _ = self.owners.next() => return Heard::Ended,
+                _ = OrderedStreamExt::next(&mut self.owners) => return Heard::Ended,
             }
         }
     }

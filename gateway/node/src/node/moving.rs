@@ -1,12 +1,11 @@
 //! A session that goes on over Wi-Fi: who wants to, what is told, and who comes with a token.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
 
 use rand_core::RngCore;
 use waypost_protocol::ids::{CodeId, PeerKey};
 use waypost_protocol::invite::CodeSecret;
-use waypost_protocol::moving::{TOKEN_VALID, WifiOffer};
+use waypost_protocol::moving::{TOKEN_VALID, WifiNetwork, WifiOffer};
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::Pattern;
 use waypost_protocol::sync::Engine;
@@ -14,23 +13,6 @@ use waypost_protocol::time::Monotonic;
 use zeroize::Zeroizing;
 
 use super::{ConversationId, Node};
-
-/// A network of this node's, as peers are told it.
-#[derive(Clone)]
-pub struct OfferedNetwork {
-    /// Its name, 1 to 32 bytes.
-    pub ssid: Vec<u8>,
-    /// Its WPA2 passphrase.
-    pub passphrase: Zeroizing<String>,
-    /// The address of its access point.
-    pub bssid: Option<[u8; 6]>,
-    /// Where it is, in MHz; 0 where that is not known.
-    pub frequency: u32,
-    /// Where this node is in it.
-    pub address: IpAddr,
-    /// The port of its TCP links.
-    pub port: u16,
-}
 
 /// Tokens that were given out and have not been used.
 #[derive(Default)]
@@ -91,7 +73,7 @@ impl Node {
     }
 
     /// Tells a peer where it can go on. False where it has gone, or is about to.
-    pub fn offer_wifi(&mut self, id: ConversationId, network: &OfferedNetwork) -> bool {
+    pub fn offer_wifi(&mut self, id: ConversationId, network: &WifiNetwork) -> bool {
         let now = self.clock.now();
         let Some(conversation) = self.conversations.get_mut(&id).filter(|one| !one.is_closing()) else {
             return false;
@@ -100,10 +82,8 @@ impl Node {
         let mut token = Zeroizing::new([0; 16]);
         self.rng.fill_bytes(token.as_mut_slice());
         let secret = CodeSecret::new(*token);
-        let OfferedNetwork { ssid, passphrase, bssid, frequency, address, port } = network.clone();
         let valid = u32::try_from(TOKEN_VALID.as_secs()).unwrap_or(u32::MAX);
-        let token = secret.clone();
-        let offer = WifiOffer { ssid, passphrase, bssid, frequency, address, port, token, valid };
+        let offer = WifiOffer { network: network.clone(), token: secret.clone(), valid };
         conversation.say(&Zeroizing::new(Engine::encode_wifi(&offer)), now);
         self.tokens.give(Token { secret, peer, conversation: id, until: now + TOKEN_VALID }, now);
         true
