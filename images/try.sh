@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Builds the image, with programs as in development, and tries it in an emulated machine (tests/tests/image.rs). After
+# Builds the image, with programs as in development, and tries it in an emulated machine (tests/tests/image). After
 # `cargo build --workspace --all-targets`.
 # Exit status: 0 all passed, 1 not so, 77 where this machine cannot build it; 1 also then with WAYPOST_IMAGES=required.
 set -euo pipefail

@@ -26,7 +26,7 @@ def run(lab: Lab):
     amina.add(photos(1, SIZE))
     bakari = lab.phone("bakari", "hci2")
     bakari.pair(kiosk, "--ble")
-    bakari.add(forms(10, 1) + photos(1, 400_000, seed=30))
+    bakari.add(forms(10, 1) + photos(1, 1_000_000, seed=30))
     others = []
     for number, name in enumerate(("chiku", "dalia"), 3):
         place = lab.wifi.place(name, f"wlan{number}")
@@ -41,7 +41,9 @@ def run(lab: Lab):
         others.append(phone)
     running = [(bakari, bakari.start("sync", "--ble")), (amina, amina.start("sync", "--ble", "--wifi"))]
     running += [(phone, phone.start("sync", "--lan")) for phone in others]
-    wait_until("all four are there", lambda: kiosk.status()["sessions"] >= 4, 30)
+    for _, process in running:
+        process.wait_for('"event":"connected"', 30)
+    assert all(process.running() for _, process in running), "all four at once"
     for phone, process in running:
         assert process.child.wait(120) == 0, (phone.name, phone.report())
     reports = {phone.name: phone.report() for phone, _ in running}

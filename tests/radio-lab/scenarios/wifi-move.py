@@ -13,7 +13,7 @@ CONTROLLERS, RADIOS = 2, 2
 CAPTURE = True
 LIMIT = 600
 SIZE = 20_000_000
-SMALLER = 1_800_000
+SMALLER = 2_500_000
 
 
 def run(lab: Lab):
@@ -74,7 +74,8 @@ def run(lab: Lab):
         assert sync.child.wait(120) == 0, amina.report()
         report = amina.report()
         assert (report["transferred"], report["medium"], report["unconfirmed"]) == (1, "ble", 0), (radio, report)
-        assert report["bytes_out"] < SMALLER + 750_000, "what was on its way there, and no more"
+        # What was on its way over Wi-Fi went twice, and no more.
+        assert report["bytes_out"] < SMALLER * 1.3, (radio, report)
         contents += smaller
         assert lab.destination().inbox() == dict(contents)
         lab.wifi.rfkill(radio, False)

@@ -11,10 +11,10 @@ use crate::bonjour::Service;
 use crate::channel::Channels;
 use crate::credentials::{Credentials, Pin};
 use crate::error::WifiError;
-use crate::group::{Group, end_left};
+use crate::group::Group;
+use crate::left::{end_left, forget_radio};
 use crate::radio;
 use crate::status::{Board, GroupStatus, State};
-use crate::supplicant::Supplicant;
 use crate::wish::{Mode, Wish};
 
 /// How often it is looked for a radio, or for wpa_supplicant, that is not there.
@@ -163,7 +163,7 @@ async fn attend(options: Options, board: Board, mut asks: mpsc::Receiver<Ask>, s
                     if radio::number(&radio) != was {
                         // Another radio may be able to do what this one is not; what wpa_supplicant knows of this one is of no use.
                         if was.is_some() {
-                            forget(options.bus.as_deref(), &radio).await;
+                            forget_radio(options.bus.as_deref(), &radio).await;
                         }
                         break;
                     }
@@ -181,15 +181,6 @@ async fn attend(options: Options, board: Board, mut asks: mpsc::Receiver<Ask>, s
                 Some(Ask::Want) = asks.recv() => wish.wanted(Instant::now()),
             }
         }
-    }
-}
-
-/// Has wpa_supplicant forget a radio that is gone.
-async fn forget(bus: Option<&str>, radio: &str) {
-    let Ok(supplicant) = Supplicant::connect(bus, radio).await else { return };
-    let Ok(device) = supplicant.interface().await else { return };
-    if let Err(error) = supplicant.remove(&device).await {
-        log::debug!("{error}");
     }
 }
 
