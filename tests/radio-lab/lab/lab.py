@@ -79,9 +79,10 @@ class Lab:
 
     # Programs
 
-    def destination(self, port=8443, running=True):
-        """The destination server at this port of loopback: made at first, and started when somebody needs it."""
-        server = self.servers.setdefault(port, None) or Destination(self, port)
+    def destination(self, port=8443, running=True, **where):
+        """The destination server at this port, of loopback unless `where` says otherwise (`host`, `place`): made at first, and started
+        when somebody needs it."""
+        server = self.servers.setdefault(port, None) or Destination(self, port, **where)
         self.servers[port] = server
         if running and not server.process:
             server.start()

@@ -54,10 +54,10 @@ class Ran:
 
 
 class Destination:
-    """A destination server on loopback."""
+    """A destination server: on loopback, or at an address of another machine's (`place`)."""
 
-    def __init__(self, lab, port=8443):
-        self.lab, self.port = lab, port
+    def __init__(self, lab, port=8443, host="127.0.0.1", place=None):
+        self.lab, self.port, self.host, self.place = lab, port, host, place
         self.home = lab.state / f"destination-{port}"
         self.log = lab.results / f"destination-{port}.log"
         self.process = None
@@ -70,9 +70,9 @@ class Destination:
                 "--name",
                 "Clinic",
                 "--url",
-                f"https://127.0.0.1:{port}",
+                f"https://{host}:{port}",
                 "--self-signed",
-                "127.0.0.1",
+                host,
                 "--collection",
                 "forms",
             )
@@ -87,10 +87,8 @@ class Destination:
         return Ran([BIN / "waypost-destination", "--home", self.home, "--json", *arguments], self.log, seconds, check)
 
     def start(self):
-        self.process = Process(
-            self.log,
-            [BIN / "waypost-destination", "--home", self.home, "--json", "run", "--listen", f"127.0.0.1:{self.port}"],
-        )
+        command = [BIN / "waypost-destination", "--home", self.home, "--json", "run", "--listen", f"{self.host}:{self.port}"]
+        self.process = Process(self.log, self.place.command(*command) if self.place else command)
         self.process.wait_for('"ready":true')
 
     def stop(self):
@@ -235,9 +233,13 @@ class Phone:
         lines = self.log.read_bytes().split(b"\n")[:-1]
         return [json.loads(line) for line in lines if line.startswith(b"{")]
 
+    def reports(self):
+        """The reports of all contacts."""
+        return [one for one in self.said() if one.get("event") == "report" and "medium" in one]
+
     def report(self):
-        """The last report of a sync."""
-        return [one for one in self.said() if one.get("event") == "report"][-1]
+        """That of the last one."""
+        return self.reports()[-1]
 
     def pair(self, kiosk, *arguments):
         paired = self.run("pair", kiosk.code(), *arguments)
@@ -266,7 +268,7 @@ class Phone:
 def configuration(adapter, destination, port):
     """What every gateway of the lab is told, TOML; more tables may follow it."""
     bluetooth = f'ble.adapters = ["{adapter.address}"]' if adapter else "ble.enabled = false"
-    return CONFIGURATION.format(port=port, bluetooth=bluetooth, destination=destination.port)
+    return CONFIGURATION.format(port=port, bluetooth=bluetooth, destination=f"{destination.host}:{destination.port}")
 
 
 # Where a gateway that is no service keeps its things: in its own folder.
@@ -286,7 +288,7 @@ log.level = "debug"
 
 [[destination]]
 name = "clinic"
-url = "https://127.0.0.1:{destination}"
+url = "https://{destination}"
 certificate = "certificate.pgp"
 token_file = "token"
 ca_file = "ca.pem"

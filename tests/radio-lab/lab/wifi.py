@@ -19,6 +19,11 @@ from .waiting import wait_until
 PORT = 4180
 # Takes TCP connections at these ports.
 LISTEN = "import socket, sys, time\nall = [socket.create_server(('', int(port)), family=socket.AF_INET6, dualstack_ipv6=True) for port in sys.argv[1:]]\nprint('listens', flush=True)\ntime.sleep(9999)"
+# Answers at a port by UDP, and asks there.
+ANSWER = "import socket\nhere = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nhere.bind(('', 9999))\nprint('answers', flush=True)\nwhile True:\n    here.sendto(*here.recvfrom(100))"
+ASK = "import socket, sys\nhere = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)\nhere.settimeout(2)\nhere.sendto(b'?', (sys.argv[1], 9999))\nhere.recv(100)"
+# Makes a TCP connection: address, port, seconds.
+REACHES = "import socket, sys\nsocket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=float(sys.argv[3]))"
 # Looks for kiosks by somebody else's implementation of mDNS (python-zeroconf), at this address of the machine's.
 BROWSE = """
 import json, sys, time
@@ -241,10 +246,10 @@ class Router:
         )
         self.place.start("hostapd", "hostapd", configuration).wait_for("AP-ENABLED")
 
-    def admits(self, radio, bus=None):
+    def admits(self, radio, bus=None, seconds=30):
         """A radio that is in no place of its own joins it, such as the kiosk's."""
         join(radio, self.ssid, self.passphrase, bus)
-        wait_until(f"{radio} has joined {self.ssid}", lambda: self.has(radio), 30)
+        wait_until(f"{radio} has joined {self.ssid}", lambda: self.has(radio), seconds)
 
     def has(self, radio):
         """Whether such a radio is in it."""
@@ -280,7 +285,7 @@ class Place:
         return with_bus(self.folder, self.start)
 
     def supplicant(self, more=""):
-        """wpa_supplicant alone, driven by `wpa_cli`: a phone that is not ours."""
+        """wpa_supplicant alone, driven at its control interface: a phone that is not ours."""
         self.control = self.folder / "control"
         (self.folder / "wpa.conf").write_text(
             f"ctrl_interface={self.control}\ndevice_name={self.name}\ndevice_type=10-0050F204-5\n"
@@ -288,17 +293,27 @@ class Place:
         )
         self.supplicant_log = self.lab.results / f"{self.name}-supplicant.log"
         self.process = self.start("supplicant", "wpa_supplicant", "-i", self.radio, "-D", "nl80211", "-c", self.folder / "wpa.conf", "-t")
-        wait_until("its wpa_supplicant answers", lambda: "PONG" in self.cli("ping", check=False, interface=self.radio))
+        wait_until("its wpa_supplicant is there", (self.control / self.radio).exists)
+        assert "PONG" in self.ask("PING", interface=self.radio)
 
-    def cli(self, *command, interface=None, check=True):
-        interface = interface or f"p2p-dev-{self.radio}"
-        return self.run("wpa_cli", "-p", self.control, "-i", interface, *command, check=check)
+    def ask(self, *command, interface=None):
+        """A command of wpa_supplicant's control interface, as `wpa_cli` gives it; answers what that says."""
+        with self.controlled(f"asks-{time.monotonic_ns()}", interface or f"p2p-dev-{self.radio}") as control:
+            control.settimeout(30)
+            control.send(" ".join(command).encode())
+            answer = control.recv(65536).decode(errors="replace")
+        assert not answer.startswith(("FAIL", "UNKNOWN")), f"{' '.join(command)}: {answer}"
+        return answer
+
+    def controlled(self, name, interface):
+        control = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+        control.bind(str(self.folder / name))
+        control.connect(str(self.control / interface))
+        return control
 
     def attach(self):
         """From now on hears what is told on the control interface alone."""
-        self.events = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self.events.bind(str(self.folder / "events"))
-        self.events.connect(str(self.control / f"p2p-dev-{self.radio}"))
+        self.events = self.controlled("events", f"p2p-dev-{self.radio}")
         self.events.send(b"ATTACH")
 
     def hears(self, pattern, seconds=30):
@@ -323,7 +338,7 @@ class Place:
         self.supplicant(f'network={{\n ssid="{ssid}"\n psk="{passphrase}"\n{scan}}}\n')
 
     def is_in(self):
-        return "wpa_state=COMPLETED" in self.cli("status", interface=self.radio)
+        return "wpa_state=COMPLETED" in self.ask("STATUS", interface=self.radio)
 
     def group(self):
         """The interface with which this machine is in a group as its client."""
@@ -352,6 +367,14 @@ class Place:
 
     def reaches(self, address, port, seconds=2):
         """Whether a TCP connection comes to be."""
-        code = "import socket, sys\nsocket.create_connection((sys.argv[1], int(sys.argv[2])), timeout=float(sys.argv[3]))"
-        done = subprocess.run(self.command("python3", "-c", code, address, port, seconds), capture_output=True, check=False)
-        return done.returncode == 0
+        return self.can("python3", "-c", REACHES, address, port, seconds)
+
+    def asks(self, address):
+        """Whether somebody answers by UDP, at the port of `ANSWER`."""
+        return self.can("python3", "-c", ASK, address)
+
+    def pings(self, address):
+        return self.can("busybox", "ping", "-c", "1", "-W", "2", address)
+
+    def can(self, *command):
+        return subprocess.run(self.command(*command), capture_output=True, check=False).returncode == 0

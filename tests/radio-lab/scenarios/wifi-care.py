@@ -87,7 +87,7 @@ def run(lab: Lab):
     kiosk.stop()
     assert lab.wifi.groups() == []
     kiosk.start()
-    wait_until("it begins", lambda: kiosk.wifi()["state"] != "missing")
+    wait_until("it begins", lab.wifi.groups)
     assert kiosk.stop() == 0 and lab.wifi.groups() == []
 
     # Killed, and switched off then: it ends what was left, and leaves the radio alone, whatever asks.

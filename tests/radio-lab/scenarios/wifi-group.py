@@ -1,11 +1,12 @@
 """The kiosk's group comes up and stations like any other join it, three at once: they get an address, find the kiosk by mDNS, and
 hand over documents. They get nothing else: no other port, no way out, no other station."""
 
+import subprocess
 from pathlib import Path
 
 from lab import Lab, forms, photos, wait_until
 from lab.bus import busctl
-from lab.wifi import LISTEN, SERVICE, interfaces
+from lab.wifi import ANSWER, LISTEN, REACHES, SERVICE, interfaces
 
 CONTROLLERS, RADIOS = 0, 4
 LIMIT = 300
@@ -57,6 +58,7 @@ def run(lab: Lab):
     amina, bakari = places[:2]
     others = (22, 80, 8080)
     lab.start("listens", "python3", "-c", LISTEN, *others).wait_for("listens")
+    lab.start("answers", "python3", "-c", ANSWER).wait_for("answers")
     beyond = beyond_the_kiosk(lab)
     amina.run("ip", "route", "add", "default", "via", KIOSK)
     assert amina.reaches(KIOSK, 4180)
@@ -75,12 +77,18 @@ def run(lab: Lab):
     amina.run("ip", "-6", "route", "add", "default", "via", group["group"]["address"], "dev", amina.radio)
     refused = [(KIOSK, port) for port in others] + [(local, others[0]), (addresses[1], 4180)]
     refused += [(each, 4180) for each in beyond]
-    reached = [each for each in refused if amina.reaches(*each)]
-    assert not reached, reached
+    pinged = [KIOSK, local, *beyond]
+    reached = [each for each in refused if amina.reaches(*each)] + [each for each in pinged if amina.pings(each)]
+    assert not reached and not amina.asks(KIOSK), reached
+    # Nor does anybody beyond it get in.
+    amina.listen(4180)
+    inwards = ("ip", "netns", "exec", "beyond", "python3", "-c", REACHES, addresses[0], "4180", "2")
+    assert subprocess.run(inwards, capture_output=True, check=False).returncode
     # All of that would be there without the rules that admins are given.
     lab.run("nft", "delete", "table", "inet", "waypost")
-    unreached = [each for each in refused if not amina.reaches(*each)]
-    assert not unreached, unreached
+    unreached = [each for each in refused if not amina.reaches(*each)] + [each for each in pinged if not amina.pings(each)]
+    assert not unreached and amina.asks(KIOSK), unreached
+    lab.run(*inwards)
     for place, other in ((amina, addresses[1]), (bakari, addresses[0])):
         place.run("ip", "route", "delete", f"{other}/32", "via", KIOSK)
     assert reaches_where_they_are_not_kept_apart(kiosk, places[:2], addresses[1])

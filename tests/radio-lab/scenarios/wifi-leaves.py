@@ -33,11 +33,9 @@ def run(lab: Lab):
         place.join(invitation["ssid"], invitation["passphrase"], group["group"]["frequency"])
         wait_until(f"{name} is in it", place.is_in, 30)
         place.address()
-        # So that all of them are there at once.
-        place.run(*f"tc qdisc replace dev wlan{number} root tbf rate 4mbit burst 64kb latency 100ms".split())
         phone = lab.phone(name, place=place)
         phone.pair(kiosk)
-        phone.add(photos(1, SIZE, seed=number))
+        phone.add(photos(1, 2 * SIZE, seed=number))
         others.append(phone)
     running = [(bakari, bakari.start("sync", "--ble")), (amina, amina.start("sync", "--ble", "--wifi"))]
     running += [(phone, phone.start("sync", "--lan")) for phone in others]

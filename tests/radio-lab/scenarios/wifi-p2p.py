@@ -14,19 +14,19 @@ def run(lab: Lab):
     amina.supplicant()
     # What it is, before anyone has joined.
     amina.attach()
-    amina.cli("p2p_serv_disc_req", "00:00:00:00:00:00", "02000101")
-    amina.cli("p2p_find", "60")
+    amina.ask("P2P_SERV_DISC_REQ", "00:00:00:00:00:00", "02000101")
+    amina.ask("P2P_FIND", "60")
     answer = amina.hears(r"P2P-SERV-DISC-RESP \S+ \S+ (\S+)")[1]
     assert "085f776179706f7374c00c000c01" in answer and b"Lab kiosk".hex() in answer, answer
 
     found = amina.wait_for(r"P2P-DEVICE-FOUND \S+ p2p_dev_addr=(\S+) .*name='Lab kiosk'")[1]
-    amina.cli("p2p_connect", found, "pbc", "join", "persistent")
+    amina.ask("P2P_CONNECT", found, "pbc", "join", "persistent")
     interface = amina.group()
     amina.address(interface)
     phone = lab.phone("amina", place=amina)
     phone.pair(kiosk)
-    id = next(line.split("\t")[0] for line in amina.cli("list_networks").splitlines() if "P2P-PERSISTENT" in line)
-    amina.cli("p2p_group_remove", interface)
+    id = next(line.split("\t")[0] for line in amina.ask("LIST_NETWORKS").splitlines() if "P2P-PERSISTENT" in line)
+    amina.ask("P2P_GROUP_REMOVE", interface)
     wait_until("it has left", lambda: kiosk.wifi()["stations"] == 0)
 
     # The kiosk anew: the same network, which the phone joins by itself.
@@ -41,7 +41,7 @@ def run(lab: Lab):
         secret,
     ), (before, after)
     said = len(amina.said())
-    amina.cli("p2p_group_add", f"persistent={id}")
+    amina.ask("P2P_GROUP_ADD", f"persistent={id}")
     wait_until("it has joined again", lambda: "P2P-GROUP-STARTED" in amina.said()[said:], 30)
     assert "WPS" not in amina.said()[said:], "without asking"
 
@@ -52,15 +52,15 @@ def run(lab: Lab):
     kiosk.group()
     bakari = lab.wifi.place("bakari", "wlan2")
     bakari.supplicant()
-    bakari.cli("p2p_find", "60")
+    bakari.ask("P2P_FIND", "60")
     found = bakari.wait_for(r"P2P-DEVICE-FOUND \S+ p2p_dev_addr=(\S+) .*name='Lab kiosk'")[1]
     pin = kiosk.invitation()["pin"]
     wrong = pin[:-1] + str((int(pin[-1]) + 5) % 10)
-    bakari.cli("p2p_connect", found, wrong, "keypad", "join")
+    bakari.ask("P2P_CONNECT", found, wrong, "keypad", "join")
     bakari.wait_for(r"WPS-FAIL|P2P-GROUP-FORMATION-FAILURE")
     assert kiosk.wifi()["stations"] == 0
-    bakari.cli("p2p_find", "60")
-    bakari.cli("p2p_connect", found, pin, "keypad", "join")
+    bakari.ask("P2P_FIND", "60")
+    bakari.ask("P2P_CONNECT", found, pin, "keypad", "join")
     bakari.group()
     wait_until("the kiosk has it", lambda: kiosk.wifi()["stations"] == 1, 10)
 

@@ -30,9 +30,12 @@ def run(lab: Lab):
     assert (report["transferred"], report["medium"]) == (1, "wifi-direct"), report
 
     # By itself, once there is something, by whatever there is.
+    before = len(amina.reports())
     amina.start("run")
     amina.add(forms(1, 3))
     wait_until("it has handed it over by itself", lambda: "form-3-0000.txt" in lab.destination().inbox(), 60)
+    wait_until("it says how", lambda: len(amina.reports()) > before, 30)
+    assert amina.report()["medium"] == "wifi-direct", amina.report()
 
     # On the network: a laptop that has joined it by name and passphrase.
     bakari = lab.wifi.place("bakari", "wlan2")

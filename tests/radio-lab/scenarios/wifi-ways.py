@@ -53,12 +53,24 @@ def run(lab: Lab):
     report = amina.sync("--wifi-direct")
     assert (report["transferred"], report["medium"]) == (1, "wifi-direct"), report
 
+    # Without a network, by Bluetooth (of BlueZ alone, in there); what runs by itself moves as well where that is worth it.
+    kiosk.on_air()
+    lab.radio.rate(bytes_per_second=100_000)
+    bakari.pair(kiosk, "--ble")
+    bakari.add(forms(1, 3))
+    report = bakari.sync("--auto", seconds=120)
+    assert (report["transferred"], report["medium"]) == (1, "ble-gatt"), report
+    runs = bakari.start("run")
+    bakari.add(photos(1, 3_000_000, seed=4))
+    moved = wait_until("it has handed it over by itself", lambda: [one for one in bakari.reports() if one["over_wifi"]], 60)
+    assert (moved[0]["transferred"], moved[0]["medium"]) == (1, "wifi-direct"), moved
+    assert "medium=ble-gatt" in kiosk.log.read_text()
+    runs.stop()
+
     # A system that joins by itself: our phone only moves its session there.
     bus = with_bus(lab.state / "system", lambda name, *command, environment: lab.start(f"system-{name}", *command, **environment))
     join("wlan2", invitation["ssid"], invitation["passphrase"], bus)
     wait_until("it is in it", lambda: is_in("wlan2", invitation["ssid"]), 30)
-    kiosk.on_air()
-    lab.radio.rate(bytes_per_second=100_000)
     chiku = lab.phone("chiku", "hci1")
     chiku.pair(kiosk, "--ble")
     chiku.add(photos(1, 5_000_000))

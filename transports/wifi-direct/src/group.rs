@@ -8,6 +8,7 @@ use tokio::time::Instant;
 use zbus::Message;
 use zbus::zvariant::OwnedObjectPath;
 
+use crate::beside::{Beside, Next};
 use crate::bonjour;
 use crate::channel::{Megahertz, Tries, channel};
 use crate::error::WifiError;
@@ -26,6 +27,8 @@ const START: Duration = Duration::from_secs(10);
 const END: Duration = Duration::from_secs(3);
 /// How often it is looked whether the radio is still there and not blocked.
 const LOOK: Duration = Duration::from_secs(5);
+/// The same while the radio is to be in a network and is not: network managers give one up after 25 s.
+const LOOK_BESIDE: Duration = Duration::from_secs(1);
 /// A group that was up for so long has lasted.
 const LASTING: Duration = Duration::from_secs(30);
 /// While there is no group, phones hear the radio on a social channel for so long, so often, in milliseconds.
@@ -51,6 +54,7 @@ pub(crate) struct Group<'a> {
     tries: Tries,
     /// Nothing is begun before.
     not_before: Instant,
+    beside: Beside,
 }
 
 /// A group that is up.
@@ -81,6 +85,7 @@ impl<'a> Group<'a> {
         }
         let ended = clear(&supplicant, radio).await?;
         let persistent = describe(&supplicant, &device, options).await?;
+        let beside = Beside::of(&supplicant, &device).await?;
         let group = Group {
             radio,
             options,
@@ -95,6 +100,7 @@ impl<'a> Group<'a> {
             was_asked: false,
             tries: Tries::new(options.channels.clone()),
             not_before: Instant::now(),
+            beside,
         };
         group.announce().await;
         Ok(group)
@@ -133,7 +139,7 @@ impl<'a> Group<'a> {
                 wish.wanted(now);
             }
             match (wish.is_up(now), &self.up) {
-                (true, None) if self.not_before <= now => {
+                (true, None) if self.not_before <= now && !self.beside.has_way() => {
                     radio::check(self.radio)?;
                     self.begin(wish).await?;
                 }
@@ -142,10 +148,11 @@ impl<'a> Group<'a> {
                     continue;
                 }
                 // Also where the group could not begin, and nobody has waited for that.
-                (false, None) if !self.rests => self.rest().await,
+                (false, None) if !self.rests && !self.beside.has_way() => self.rest().await,
                 _ => {}
             }
-            let begins = (self.up.is_none() && wish.is_up(Instant::now())).then_some(self.not_before);
+            let is_due = self.up.is_none() && wish.is_up(Instant::now()) && !self.beside.has_way();
+            let begins = is_due.then_some(self.not_before);
             let due = [begins, wish.ends().filter(|_| self.up.is_some())];
             let wake = due.into_iter().flatten().fold(next_look, Instant::min);
             tokio::select! {
@@ -158,9 +165,13 @@ impl<'a> Group<'a> {
             }
             // However much is heard meanwhile.
             if next_look <= Instant::now() {
-                next_look = Instant::now() + LOOK;
                 radio::check(self.radio)?;
                 self.look().await;
+                self.look_beside(wish).await?;
+                next_look = Instant::now() + LOOK;
+            }
+            if self.beside.is_waiting() {
+                next_look = next_look.min(Instant::now() + LOOK_BESIDE);
             }
         }
     }
@@ -303,17 +314,47 @@ impl<'a> Group<'a> {
         }
     }
 
+    /// Whether a network that the radio is to be in besides is kept out by the group, which gives way then.
+    async fn look_beside(&mut self, wish: &mut Wish) -> Result<(), WifiError> {
+        let is_joined = self.is_joined().await?;
+        match self.beside.look(self.up.is_some(), is_joined).await? {
+            Next::Nothing => {}
+            Next::GiveWay => {
+                log::info!(radio = self.radio; "the Wi-Fi Direct group gives way: the radio is to join a network on another channel; phones can join the group again once it has");
+                self.end().await?;
+                wish.ended(Instant::now());
+                self.board.set(
+                    self.radio,
+                    State::Starting,
+                    "the radio is joining a network on another channel first",
+                );
+                self.not_before = self.beside.let_in().await?;
+            }
+            Next::Return => {
+                self.not_before = Instant::now();
+                // Whoever was on the way to it is not too late.
+                self.was_asked = true;
+            }
+        }
+        Ok(())
+    }
+
     async fn frequency(&self, running: &Running) -> Option<Megahertz> {
         let asked =
             self.supplicant.get("ask for the group's frequency", &running.object, GROUP, "Frequency").await;
         asked.ok().filter(|frequency| *frequency > 0)
     }
 
+    /// Whether the radio is in a network.
+    async fn is_joined(&self) -> Result<bool, WifiError> {
+        let state: String =
+            self.supplicant.get("ask for the radio's state", &self.device, INTERFACE, "State").await?;
+        Ok(state == "completed")
+    }
+
     /// The frequency of the network that the radio has joined, if it has joined one.
     async fn frequency_of_station(&self) -> Option<Megahertz> {
-        let state: String =
-            self.supplicant.get("ask for the radio's state", &self.device, INTERFACE, "State").await.ok()?;
-        if state != "completed" {
+        if !self.is_joined().await.ok()? {
             return None;
         }
         let bss: OwnedObjectPath =
@@ -324,6 +365,7 @@ impl<'a> Group<'a> {
 
     async fn heard(&mut self, message: &Message, wish: &mut Wish) -> Result<(), WifiError> {
         let now = Instant::now();
+        self.beside.heard(message);
         let path = message.header().path().map(|path| path.to_string()).unwrap_or_default();
         let of_group = self.up.as_ref().is_some_and(|up| up.interface.as_str() == path);
         let name = member(message);
@@ -391,7 +433,7 @@ impl<'a> Group<'a> {
             disconnect(&self.supplicant, &interface).await?;
             return Err(WifiError::NoGroupInterface(self.radio.to_owned()));
         }
-        if self.up.is_some() {
+        if self.up.is_some() || self.beside.has_way() {
             disconnect(&self.supplicant, &interface).await?;
             self.ended.push(interface);
             return Ok(false);
@@ -463,6 +505,7 @@ impl<'a> Group<'a> {
                     break;
                 }
             };
+            self.beside.heard(&message);
             let finished = group_of(&message).and_then(|news| news.interface);
             let name = member(&message);
             self.was_asked |= name.starts_with("ProvisionDiscovery") || name == "InvitationReceived";
@@ -478,10 +521,11 @@ impl<'a> Group<'a> {
     pub(crate) async fn withdraw(&mut self) -> Result<(), WifiError> {
         let ended = self.end().await;
         let cleared = clear(&self.supplicant, self.radio).await.map(|_| ());
+        let let_in = self.beside.let_all_in().await;
         hush(&self.supplicant, &self.device).await;
         let ssid = &self.options.credentials.ssid;
         let forgotten = forget_ours(&self.supplicant, &self.device, ssid).await.map(|_| ());
-        ended.and(cleared).and(forgotten)
+        ended.and(cleared).and(let_in).and(forgotten)
     }
 
     /// Whether a group that was ended here has ended.

@@ -5,6 +5,7 @@
 //!
 //! Everybody who was ever told a group's passphrase can join it: a group is a way to reach the gateway, and no boundary.
 
+mod beside;
 mod bonjour;
 mod channel;
 mod credentials;

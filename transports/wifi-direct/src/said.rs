@@ -188,6 +188,11 @@ pub(crate) fn mac(bytes: &[u8]) -> Option<String> {
     Some(bytes.map(|byte| format!("{byte:02x}")).join(":"))
 }
 
+/// Whether a configured network was switched on, or off, of what is said when it changes; `None`: something else has changed.
+pub(crate) fn is_on(said: &Said) -> Option<bool> {
+    bool::try_from(&**said.get("Enabled")?).ok()
+}
+
 pub(crate) fn text(said: &Said, key: &str) -> Option<String> {
     String::try_from(said.get(key)?.try_clone().ok()?).ok()
 }
@@ -320,6 +325,13 @@ mod tests {
         };
         assert_eq!(near(&heard(4), 4), Some(expected));
         assert_eq!((near(&heard(5), 4), near(&Said::new(), 4)), (None, None));
+    }
+
+    #[test]
+    fn a_network_is_switched_on_and_off() {
+        assert_eq!(is_on(&said([("Enabled", true.into())])), Some(true));
+        assert_eq!(is_on(&said([("Enabled", false.into())])), Some(false));
+        assert_eq!((is_on(&said([("Enabled", 1u32.into())])), is_on(&Said::new())), (None, None));
     }
 
     #[test]

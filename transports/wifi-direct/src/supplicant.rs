@@ -12,7 +12,7 @@ use crate::error::{WifiError, meaning};
 use crate::said::{Said, Told};
 
 const SERVICE: &str = "fi.w1.wpa_supplicant1";
-const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
+pub(crate) const PROPERTIES: &str = "org.freedesktop.DBus.Properties";
 const ROOT: &str = "/fi/w1/wpa_supplicant1";
 pub(crate) const INTERFACE: &str = "fi.w1.wpa_supplicant1.Interface";
 pub(crate) const P2P: &str = "fi.w1.wpa_supplicant1.Interface.P2PDevice";
@@ -193,6 +193,11 @@ impl Supplicant {
             of(INTERFACE).and_then(|rule| rule.member("StaAuthorized")),
             of(INTERFACE).and_then(|rule| rule.member("StaDeauthorized")),
             of(INTERFACE).and_then(|rule| rule.member("ScanDone")),
+            of(INTERFACE).and_then(|rule| rule.member("NetworkSelected")),
+            of(INTERFACE).and_then(|rule| rule.member("NetworkRemoved")),
+            of(PROPERTIES)
+                .and_then(|rule| rule.member("PropertiesChanged"))
+                .and_then(|rule| rule.arg(0, NETWORK)),
             of(WPS).and_then(|rule| rule.member("Event")),
         ];
         for rule in rules {
