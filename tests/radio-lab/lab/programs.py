@@ -62,7 +62,7 @@ class Destination:
         self.log = lab.results / f"destination-{port}.log"
         self.process = None
         # Keys take seconds to make, under emulation: once for each guest.
-        template = TEMPLATES / self.home.name
+        template = TEMPLATES / f"destination-{host}-{port}"
         if not template.exists():
             shutil.rmtree(self.home, ignore_errors=True)
             self.run(

@@ -39,7 +39,8 @@ def run(lab: Lab):
     assert kiosk.wifi()["state"] == "waiting"
 
     amina.add(large := photos(1, SIZE))
-    begun = time.time()
+    air = lab.results / "hci.btsnoop"
+    begun, first = time.time(), air.stat().st_size
     # The radio can do nothing at that moment: as soon as it can, the phone is told.
     lab.wifi.rfkill("wlan0", True)
     wait_until("Wi-Fi is blocked", lambda: kiosk.wifi()["state"] == "blocked")
@@ -47,7 +48,7 @@ def run(lab: Lab):
     sync.wait_for('"event":"progress"', 60)
     lab.wifi.rfkill("wlan0", False)
     sync.wait_for('"event":"joining"', 60)
-    told = (begun, time.time())
+    told, written = (begun, time.time()), slice(first, air.stat().st_size)
     sync.wait_for('"event":"moved"', 60)
     over_bluetooth = amina.moved()
     assert 0 < over_bluetooth < SIZE / 2, over_bluetooth
@@ -69,11 +70,12 @@ def run(lab: Lab):
     waited = logged(kiosk, "the Wi-Fi Direct group has ended") - logged(kiosk, "a device has left .* stations=0")
     assert 9 <= waited <= 15, f"nobody was in it for {waited} s"
 
-    # Wi-Fi drops in the middle, by silence on the phone's side or since the kiosk's radio is blocked: it is on over Bluetooth to the end.
+    # Wi-Fi drops in the middle, by silence, or since the phone's radio is blocked, or the kiosk's: it is on over Bluetooth to the end.
     contents = forms(1) + large
     silent = "table inet silent { chain heard { type filter hook input priority raw; iifname \"wlan1\" drop; }; }"
     drops = [
         (lambda: run_command("nft", silent), lambda: run_command("nft", "delete table inet silent")),
+        (lambda: lab.wifi.rfkill("wlan1", True), lambda: lab.wifi.rfkill("wlan1", False)),
         (lambda: lab.wifi.rfkill("wlan0", True), lambda: lab.wifi.rfkill("wlan0", False)),
     ]
     for number, (drop, undo) in enumerate(drops, 7):
@@ -95,7 +97,7 @@ def run(lab: Lab):
         undo()
 
     [each.stop() for each in listeners]
-    nobody_has_seen_it(lab, kiosk, heard[9:17], told)
+    nobody_has_seen_it(lab, kiosk, heard[9:17], told, written)
 
 
 def logged(kiosk, what):
@@ -116,8 +118,9 @@ def replay(heard):
         return again.recv(1_000)
 
 
-def nobody_has_seen_it(lab, kiosk, token_id, told):
-    """`token_id`: what the phone has said in clear of the token with which it moved; `told`: between when the kiosk has told it."""
+def nobody_has_seen_it(lab, kiosk, token_id, told, written):
+    """`token_id`: what the phone has said in clear of the token with which it moved; `told`: between when the kiosk has told it,
+    `written`: and where in the capture of the air that is."""
     invitation = kiosk.invitation()
     ssid, passphrase = invitation["ssid"].encode(), invitation["passphrase"].encode()
     journal = lab.run("journalctl", "--no-pager", "--output=export", f"--since=@{lab.begun:.0f}").encode()
@@ -137,18 +140,20 @@ def nobody_has_seen_it(lab, kiosk, token_id, told):
     assert holds_token(b"\0%s\0" % secret, known) and holds_token(forms_of(b'"%s"' % secret.hex().encode())[1], known)
     whole = seen["the air"]
     assert passphrase not in whole and key not in whole
-    # What the kiosk has sent then, as links have it: each packet without the header of the controller's.
+    seen["the air"] = whole[written]
+    assert len(seen["the air"]) > 50_000, written
+    # Of that, what the kiosk has sent, as links have it: each packet without the header of the controller's.
     packets = lab.capture().packets(lab.adapter("hci0").index(), DATA_SENT)
     sent = [packet for packet in packets if told[0] <= packet.time <= told[1]]
-    seen["the air"] = b"".join(packet.data[4:] for packet in sent)
-    assert len(seen["the air"]) > 1_000, told
+    seen["the kiosk's part of the air"] = b"".join(packet.data[4:] for packet in sent)
+    assert len(seen["the kiosk's part of the air"]) > 1_000, told
     for place, text in seen.items():
         is_bus = place.endswith("bus")
         assert is_bus == any(ssid in form and key in form for form in forms_of(text)), place
         assert not any(passphrase in form for form in forms_of(text)), place
         assert is_bus or not any(key in form for form in forms_of(text)), place
         # Nobody writes its bytes into a log as they are.
-        forms = forms_of(text)[0 if place == "the air" else 1 :]
+        forms = forms_of(text)[0 if place.endswith("the air") else 1 :]
         assert not any(holds_token(form, token_id) for form in forms), place
 
 

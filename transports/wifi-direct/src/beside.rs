@@ -1,7 +1,7 @@
 //! Networks that the radio is to be in besides its group, such as the clinic's, by which it uploads.
 //!
-//! Where the radio can be on one channel only, and such a network is on another than the group, wpa_supplicant (2.10, 2.11) does not
-//! join it, but switches it off, and tells that (`CTRL-EVENT-FREQ-CONFLICT`) to its control interface alone: on the bus it says so of
+//! Where the radio can be on one channel only, and such a network is on another than the group, wpa_supplicant (seen with 2.10) does
+//! not join it, but switches it off, and tells that (`CTRL-EVENT-FREQ-CONFLICT`) to its control interface alone: on the bus it says so of
 //! its newest interface, the group's, which has no such network. Whoever else switches one off is heard, but for `wpa_cli set_network
 //! N disabled 1`: a network that is off without that is one for which the group has to give way.
 
@@ -232,7 +232,7 @@ impl Plan {
         let is_over = |way: &mut Way| is_joined || self.wanted.is_empty() || way.until <= now;
         if let Some(way) = self.way.take_if(is_over) {
             if !is_joined {
-                log::warn!(network = way.ssid.as_str(); "the network {} was not joined within {} s, although the Wi-Fi Direct group gave way; see wpa_supplicant's log", way.ssid, JOINING.as_secs());
+                log::warn!(network = way.ssid.as_str(); "the network {} was not joined, although the Wi-Fi Direct group gave way to it; see wpa_supplicant's log", way.ssid);
             }
             let pause =
                 if is_joined { PAUSE } else { self.pauses.get(&way.ssid).map_or(PAUSE, |(_, next)| *next) };
