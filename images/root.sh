@@ -49,6 +49,7 @@ install -m 644 -D $given/chrony.conf "$root/etc/chrony/chrony.conf"
 install -m 644 -D $given/chrony.service.d/waypost.conf "$root/etc/systemd/system/chrony.service.d/waypost.conf"
 install -m 644 -D $given/bluetooth/main.conf "$root/etc/bluetooth/main.conf"
 install -m 644 -D $given/bluetooth.service.d/waypost.conf "$root/etc/systemd/system/bluetooth.service.d/waypost.conf"
+install -m 644 -D $given/dbus-1/system-local.conf "$root/etc/dbus-1/system-local.conf"
 install -m 644 -D $given/nftables/waypost.nft "$root/etc/waypost/wifi.nft"
 install -m 644 $given/waypost-wifi-firewall.{service,timer} "$root/etc/systemd/system/"
 kiosk=$given/kiosk

@@ -153,6 +153,9 @@ for name in "${scenarios[@]}"; do
         failed=$((failed + 1))
         # Once more at the end: of a long output that is read first.
         echo "FAIL $name: $(head -n 1 "$results/$name/wrong.txt")" >&2
+        for log in "$results/$name"/{kiosk-*[0-9].log,bluetoothd.txt}; do
+            [ ! -e "$log" ] || tail -n 25 "$log" | cut -c1-200 | sed "s/^/    ${log##*/}: /" >&2
+        done
         ;;
     *)
         failed=$((failed + 1))

@@ -165,8 +165,11 @@ class Adapter:
     def power(self, on):
         self.bluez.bus.set(self.path(), ADAPTER, "Powered", "b", on)
 
-    def rfkill(self, blocked):
-        """Blocks or unblocks this adapter's radio, as a switch does."""
+    def rfkill(self, blocked, at=None):
+        """Blocks or unblocks this adapter's radio, as a switch does; where `at` is the name of a method of BlueZ, as soon as somebody
+        calls that."""
+        if at:
+            wait_for_call(at)
         found = [
             path
             for path in Path("/sys/class/rfkill").glob("*")

@@ -3,7 +3,7 @@
 from lab import Lab, forms, wait_until
 
 CONTROLLERS = 2
-LIMIT = 300
+LIMIT = 480
 
 
 def run(lab: Lab):
@@ -11,7 +11,7 @@ def run(lab: Lab):
     adapter = lab.adapter("hci0")
     amina = lab.phone("amina", "hci1")
     neighbour = lab.phone("neighbour", "hci1")
-    ready(kiosk, 1)
+    ready(lab, kiosk, 1)
     amina.pair(kiosk, "--ble")
     neighbour.pair(kiosk)
     for number, (what, begin, state, end, said) in enumerate([
@@ -22,6 +22,9 @@ def run(lab: Lab):
         ("it is pulled and comes back", lambda: lab.radio.unplug("hci0"), "missing", lambda: lab.radio.replug("hci0"), "hci0 is not used any more"),
         ("it is switched off and on", lambda: adapter.power(False), None, None, "hci0 is being set up"),
         ("it is blocked and unblocked", lambda: adapter.rfkill(True), "blocked", lambda: adapter.rfkill(False), "blocked: unblock it: rfkill unblock bluetooth"),
+        # What fails for that, twice in a row, is no adapter that hangs: it stays blocked.
+        ("it is blocked while it advertises again", lambda: adapter.rfkill(True, at="RegisterAdvertisement"), "blocked", lambda: adapter.rfkill(False), "blocked: unblock it: rfkill unblock bluetooth"),
+        ("it is blocked so once more", lambda: adapter.rfkill(True, at="RegisterAdvertisement"), "blocked", lambda: adapter.rfkill(False), "blocked: unblock it: rfkill unblock bluetooth"),
         ("it hangs", lambda: lab.radio.hang("hci0"), "hung", None, "it is switched off and on again"),
     ]):
         before = len(kiosk.log.read_text())
@@ -33,7 +36,7 @@ def run(lab: Lab):
         assert (report["transferred"], report["medium"]) == (1, "lan"), (what, report)
         if end:
             end()
-        ready(kiosk, number + 2, what)
+        ready(lab, kiosk, number + 2, what)
         new = kiosk.log.read_text()[before:]
         assert said in new, (what, said, new)
         amina.add(forms(1, seed=number))
@@ -46,7 +49,7 @@ def run(lab: Lab):
     for times in (2, 3):
         lab.radio.hang("hci0")
         wait_until(f"it hangs, time {times}", lambda: "hung" in kiosk.adapters().values(), 100)
-        ready(kiosk, 7 + times, f"hanging {times} times")
+        ready(lab, kiosk, 9 + times, f"hanging {times} times")
     said = "Bluetooth adapter hci0 was reset 3 times within a day: check its power supply, or use another one"
     assert reset_often(kiosk) == [said]
 
@@ -55,10 +58,14 @@ def reset_often(kiosk):
     return [notice["text"] for notice in kiosk.status()["notices"] if notice["about"] == "adapter"]
 
 
-def ready(kiosk, times, after="the start"):
+def ready(lab, kiosk, times, after="the start"):
     """It is, and has said so for the so-manieth time at least: what was before does not count."""
 
     def found():
+        # BlueZ hangs now and then where an adapter is blocked while it advertises. Whoever looks is told so, and what helps.
+        if any("restart that: systemctl restart bluetooth" in adapter["why"] for adapter in kiosk.status()["bluetooth"]):
+            lab.note(f"BlueZ was restarted after {after}")
+            lab.restart_bluetoothd()
         return kiosk.log.read_text().count("phones can find it") >= times and set(kiosk.adapters().values()) == {"ready"}
 
-    wait_until(f"the kiosk is on the air after {after}", found, 60)
+    wait_until(f"the kiosk is on the air after {after}", found, 90)

@@ -30,6 +30,14 @@ def run(lab: Lab):
         assert lab.wifi.groups() == [group["interface"]], (what, lab.wifi.groups())
         wait_until(f"amina is in it again after {what}", lambda: amina.is_in() and kiosk.wifi()["stations"] == 1, 60)
 
+    # Somebody takes the group's interface from wpa_supplicant, as NetworkManager does, which leaves it in the kernel.
+    left = kiosk.wifi()["group"]["interface"]
+    busctl("call", SERVICE, "/fi/w1/wpa_supplicant1", SERVICE, "RemoveInterface", "o", interfaces()[left])
+    kiosk.process.wait_for("Wi-Fi Direct is failed: the group has ended by itself", 10)
+    assert left in lab.wifi.groups(), lab.wifi.groups()
+    lab.run("iw", "dev", left, "del")
+    comes_back("it was taken from wpa_supplicant")
+
     # Somebody else ends it.
     end_group()
     wait_until("the kiosk sees that", lambda: kiosk.wifi()["state"] != "up", 10)

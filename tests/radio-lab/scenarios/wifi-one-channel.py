@@ -58,10 +58,13 @@ def run(lab: Lab):
     assert is_on(network)
     wait_until("the radio is in it again", lambda: router.has("wlan0"), 30)
 
+    # What another group has left in the kernel is named.
+    lab.run("iw", "dev", "wlan0", "interface", "add", "p2p-wlan0-9", "type", "managed")
     kiosk.start()
     kiosk.process.wait_for("the radio is in a network on 2412 MHz, and cannot have a group there or on another frequency", 30)
     wifi = kiosk.wifi()
     assert wifi["state"] == "failed" and "use another radio for one of the two" in wifi["why"], wifi
+    assert "which may be in the way: iw dev p2p-wlan0-9 del; where NetworkManager runs" in wifi["why"], wifi
     assert router.has("wlan0"), "the backhaul is worth more"
 
 

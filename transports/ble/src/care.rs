@@ -23,6 +23,10 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(60);
 const LASTING: Duration = Duration::from_secs(20);
 /// Switching an adapter off that does not answer takes the kernel a while.
 const POWER: Duration = Duration::from_secs(30);
+/// So often in a row the service may answer `Busy` where it is to switch an adapter on: it does while it does so itself, and for ever
+/// where it waits for the kernel's answer to something before (seen with BlueZ 5.82, of an adapter that was blocked while it
+/// advertised). It does nothing more then until it is started again.
+const REFUSALS: u32 = 3;
 /// How long an adapter stays off when it is switched off and on again.
 const STAY_OFF: Duration = Duration::from_secs(1);
 
@@ -37,7 +41,7 @@ pub(crate) enum Ended {
 
 /// Attends one adapter for as long as it is there.
 pub(crate) async fn attend(name: String, shared: Shared) -> Ended {
-    let mut life = Life { name, address: String::new(), shared, pause: PAUSE, failures: 0, was_ready: false };
+    let mut life = Life { name, address: String::new(), shared, pause: PAUSE, failures: 0, refusals: 0, was_ready: false };
     loop {
         // A connection of its own each time: what was registered over the last one goes with it, also if its answer
         // never came.
@@ -53,10 +57,14 @@ pub(crate) async fn attend(name: String, shared: Shared) -> Ended {
         match trouble {
             BleError::NoAdapter(_) => return Ended::Gone,
             BleError::NoService(why) => return Ended::Service(why),
-            BleError::Off(_) => life.wait(&adapter, State::Off, "switch it on: bluetoothctl power on").await,
-            BleError::Blocked(_) => {
-                life.wait(&adapter, State::Blocked, "unblock it: rfkill unblock bluetooth").await;
+            BleError::Off(_) if life.refusals >= REFUSALS => {
+                let remedy = "the Bluetooth service does not switch it on; restart that: systemctl restart bluetooth";
+                life.wait(&adapter, State::Off, remedy).await;
             }
+            BleError::Off(_) => life.wait(&adapter, State::Off, "switch it on: bluetoothctl power on").await,
+            BleError::Blocked(_) => life.wait_blocked(&adapter).await,
+            // Whatever has failed for that: bringing it back would undo what somebody has just done.
+            _ if is_blocked(&life.name) => life.wait_blocked(&adapter).await,
             other => life.recover(&adapter, &other).await,
         }
     }
@@ -69,6 +77,8 @@ struct Life {
     pause: Duration,
     /// Failures since it was ready.
     failures: u32,
+    /// Times in a row that the service did not switch it on.
+    refusals: u32,
     /// It was ready once.
     was_ready: bool,
 }
@@ -108,16 +118,19 @@ impl Life {
         }
     }
 
-    async fn switch_on(&self, adapter: &Adapter) -> Result<(), BleError> {
+    async fn switch_on(&mut self, adapter: &Adapter) -> Result<(), BleError> {
         if call("read the adapter's state", adapter.is_powered()).await? {
+            self.refusals = 0;
             return Ok(());
         }
         if is_blocked(&self.name) {
+            self.refusals = 0;
             return Err(BleError::Blocked(self.name.clone()));
         }
         match within(POWER, "switch the adapter on", adapter.set_powered(true)).await {
             Err(BleError::Failed { why, .. }) => {
                 log::debug!("{}: {why}", self.name);
+                self.refusals = if why.contains("Busy") { self.refusals + 1 } else { 0 };
                 Err(BleError::Off(self.name.clone()))
             }
             done => done,
@@ -126,6 +139,10 @@ impl Life {
 
     fn set(&self, state: State, why: &str) {
         self.shared.board.set(&self.name, &self.address, state, why);
+    }
+
+    async fn wait_blocked(&self, adapter: &Adapter) {
+        self.wait(adapter, State::Blocked, "unblock it: rfkill unblock bluetooth").await;
     }
 
     /// Waits until it is switched on, or a while.

@@ -231,7 +231,7 @@ impl<'a> Group<'a> {
         }
         let pause = self.tries.failed();
         self.not_before = Instant::now() + pause;
-        let why = match (shared, last) {
+        let mut why = match (shared, last) {
             (Some(shared), Some(error)) => format!(
                 "the radio is in a network on {shared} MHz, and cannot have a group there or on another frequency ({error}); \
                  use another radio for one of the two, or move the network's access point to {}",
@@ -242,6 +242,15 @@ impl<'a> Group<'a> {
             ),
             (_, None) => "no frequency is configured; choose channels".to_owned(),
         };
+        // What wpa_supplicant has of groups has just been ended. NetworkManager takes their interfaces from it.
+        if self.ended.is_empty()
+            && let Some(left) = radio::groups_on(self.radio).first()
+        {
+            why.push_str(&format!(
+                "; the kernel has {left} of an earlier group, which may be in the way: iw dev {left} del; where NetworkManager \
+                 runs, see docs/wifi.md"
+            ));
+        }
         self.board.set(self.radio, State::Failed, &why);
         Ok(())
     }
@@ -375,7 +384,15 @@ impl<'a> Group<'a> {
             self.is_up().await?;
         }
         match name.as_str() {
-            "GroupFinished" => self.finished(message, wish, now),
+            "GroupFinished" => {
+                let finished = group_of(message).and_then(|news| news.interface);
+                self.finished(finished.as_ref(), wish, now);
+            }
+            // It was taken from wpa_supplicant, which says no more of the group.
+            "InterfaceRemoved" => {
+                let removed = message.body().deserialize::<OwnedObjectPath>().ok();
+                self.finished(removed.as_ref(), wish, now);
+            }
             name @ ("StaAuthorized" | "StaDeauthorized") if of_group => {
                 let Ok(address) = message.body().deserialize::<String>() else { return Ok(()) };
                 let is_in = name == "StaAuthorized";
@@ -453,10 +470,10 @@ impl<'a> Group<'a> {
         Ok(true)
     }
 
-    fn finished(&mut self, message: &Message, wish: &mut Wish, now: Instant) {
-        let finished = group_of(message).and_then(|news| news.interface);
-        self.ended.retain(|interface| finished.as_ref() != Some(interface));
-        let Some(running) = self.up.take_if(|up| finished.as_ref() == Some(&up.interface)) else { return };
+    /// The group on this interface is over, and nobody here has ended it.
+    fn finished(&mut self, interface: Option<&OwnedObjectPath>, wish: &mut Wish, now: Instant) {
+        self.ended.retain(|ended| interface != Some(ended));
+        let Some(running) = self.up.take_if(|up| interface == Some(&up.interface)) else { return };
         wish.ended(now);
         if running.since.elapsed() >= LASTING {
             self.tries.lasted();

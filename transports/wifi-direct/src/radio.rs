@@ -73,6 +73,19 @@ pub fn radio_of(interface: &str) -> Option<String> {
     radio_among(Path::new(NETWORKS), interface)
 }
 
+/// The interfaces of groups on that radio that the kernel has, whoever began them.
+pub(crate) fn groups_on(radio: &str) -> Vec<String> {
+    groups_among(Path::new(NETWORKS), radio)
+}
+
+fn groups_among(networks: &Path, radio: &str) -> Vec<String> {
+    let entries = fs::read_dir(networks).into_iter().flatten().flatten();
+    let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
+    names.retain(|name| name.starts_with(GROUP_PREFIX) && radio_among(networks, name).as_deref() == Some(radio));
+    names.sort_unstable();
+    names
+}
+
 /// Whether this is an interface of a group on that radio.
 pub(crate) fn is_group_on(interface: &str, radio: &str) -> bool {
     let networks = Path::new(NETWORKS);
@@ -141,6 +154,9 @@ mod tests {
             assert_eq!(radio_among(&networks, other), None, "{other}");
         }
         assert_eq!(radios(&networks), ["wlan0", "wlx00c0ca123456"]);
+        assert_eq!(groups_among(&networks, "wlan0"), ["p2p-wlan0-3"]);
+        assert_eq!(groups_among(&networks, "wlx00c0ca123456"), ["p2p-0"]);
+        assert_eq!(groups_among(&networks, "eth0"), [""; 0]);
     }
 
     #[test]
