@@ -41,7 +41,15 @@ pub(crate) enum Ended {
 
 /// Attends one adapter for as long as it is there.
 pub(crate) async fn attend(name: String, shared: Shared) -> Ended {
-    let mut life = Life { name, address: String::new(), shared, pause: PAUSE, failures: 0, refusals: 0, was_ready: false };
+    let mut life = Life {
+        name,
+        address: String::new(),
+        shared,
+        pause: PAUSE,
+        failures: 0,
+        refusals: 0,
+        was_ready: false,
+    };
     loop {
         // A connection of its own each time: what was registered over the last one goes with it, also if its answer
         // never came.
@@ -58,7 +66,8 @@ pub(crate) async fn attend(name: String, shared: Shared) -> Ended {
             BleError::NoAdapter(_) => return Ended::Gone,
             BleError::NoService(why) => return Ended::Service(why),
             BleError::Off(_) if life.refusals >= REFUSALS => {
-                let remedy = "the Bluetooth service does not switch it on; restart that: systemctl restart bluetooth";
+                let remedy =
+                    "the Bluetooth service does not switch it on; restart that: systemctl restart bluetooth";
                 life.wait(&adapter, State::Off, remedy).await;
             }
             BleError::Off(_) => life.wait(&adapter, State::Off, "switch it on: bluetoothctl power on").await,

@@ -81,7 +81,9 @@ pub(crate) fn groups_on(radio: &str) -> Vec<String> {
 fn groups_among(networks: &Path, radio: &str) -> Vec<String> {
     let entries = fs::read_dir(networks).into_iter().flatten().flatten();
     let mut names: Vec<String> = entries.filter_map(|entry| entry.file_name().into_string().ok()).collect();
-    names.retain(|name| name.starts_with(GROUP_PREFIX) && radio_among(networks, name).as_deref() == Some(radio));
+    names.retain(|name| {
+        name.starts_with(GROUP_PREFIX) && radio_among(networks, name).as_deref() == Some(radio)
+    });
     names.sort_unstable();
     names
 }
