@@ -53,6 +53,10 @@ for _ in $(seq 30); do
 done
 iw dev wlan0 link
 iw dev wlan0 get power_save
+iw dev wlan0 interface add p2p-wlan0-0 type managed
+sleep 2
+nmcli --terse --fields DEVICE,STATE device
+iw dev p2p-wlan0-0 del
 echo "address: $address"
 [ -n "$address" ]
 

@@ -86,7 +86,7 @@ struct Life {
     pause: Duration,
     /// Failures since it was ready.
     failures: u32,
-    /// Times in a row that the service did not switch it on.
+    /// Times in a row that the service answered `Busy` in place of switching it on.
     refusals: u32,
     /// It was ready once.
     was_ready: bool,
