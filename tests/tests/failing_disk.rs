@@ -73,6 +73,11 @@ fn a_store_that_cannot_be_written_is_a_notice_and_ends_the_gateway_where_opening
     disk.set_read_only(false);
     wait_until("it is over", || notice_is_over(&gateway));
     assert_eq!(phone.sync()["transferred"], 1);
+    // Until nothing is being written: a disk that fails amid that stops the database, which is another message.
+    wait_until("the form is confirmed", || {
+        phone.try_run(&["sync"]);
+        phone.list(false).is_empty().then_some(())
+    });
 
     // One that stays ends the gateway: whoever has started it may do what helps.
     disk.set_read_only(true);
