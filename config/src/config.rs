@@ -117,8 +117,8 @@ section! {
         [reload] sessions: u32 = 100, within 1, 10_000;
         /// Of these, how many from one IP address, so that one device cannot take all.
         [reload] sessions_per_address: u32 = 16, within 1, 10_000;
-        /// Connections at the same time that have not proven who they are yet. More protects nobody; fewer delay phones
-        /// that come all at once.
+        /// Connections over networks at the same time that have not proven who they are yet; each radio has a bound of
+        /// its own. More protects nobody; fewer delay phones that come all at once.
         [reload] half_open: u32 = 16, within 1, 1_000;
         /// A session in which nothing happens for so long is ended; the phone goes on later where it stopped. Longer
         /// holds places of `sessions`.

@@ -246,7 +246,8 @@ impl Phone {
     ) -> Result<OnAir, SyncError> {
         let adapters = vec![adapter.parse().unwrap_or(Which::Best)];
         let (said, seen) = watch::channel(self.said()?);
-        let options = Options { adapters, links: PLACES, sparing: false, l2cap: !gatt };
+        let options =
+            Options { adapters, links: PLACES, sparing: false, l2cap: !gatt, restart_request: None };
         let peripheral = Peripheral::start(options, seen, links);
         let phone = self.clone();
         let renew = tokio::spawn(async move {

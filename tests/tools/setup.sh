@@ -26,6 +26,7 @@ pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
 pkg-config --exists dbus-1 2>/dev/null || missing+=(libdbus-1-dev)
 # OpenSSL's bindings for OpenPGP are generated at build time, which needs libclang (not libclang-cpp).
 [ -n "${LIBCLANG_PATH:-}" ] || compgen -G "/usr/lib/llvm-*/lib/libclang.so" >/dev/null || missing+=(libclang-dev)
+need dbus-daemon dbus-daemon
 need gpg gnupg
 need curl curl
 need ip iproute2

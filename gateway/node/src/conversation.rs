@@ -20,8 +20,8 @@ use crate::node::ConversationId;
 const TURN: usize = 64;
 /// A side that said goodbye gives its words so long to arrive.
 const LAST_WORDS: Duration = Duration::from_secs(2);
-/// So long it may take to make durable what a peer has brought whose turn is over.
-const WIND_UP: Duration = Duration::from_secs(2);
+/// So long it may take to make durable what a peer has brought whose turn is over: a slow card takes seconds.
+const WIND_UP: Duration = Duration::from_secs(5);
 /// What Bluetooth carries until it has been seen, in bytes per second: phones reach 25 to 125 kB/s over L2CAP.
 const L2CAP_RATE: u64 = 100_000;
 /// The same over GATT.

@@ -13,7 +13,7 @@ pub struct Limits {
     pub sessions: usize,
     /// Links at the same time that come from one address.
     pub per_address: usize,
-    /// Links at the same time on which nobody has authenticated.
+    /// Links of unlimited media at the same time on which nobody has authenticated.
     pub half_open: usize,
     /// How long a handshake may take.
     pub handshake: Duration,

@@ -215,13 +215,18 @@ impl Turns {
             return goes_on;
         }
         self.free.pop();
-        for is_known in [true, false] {
-            self.queue_mut(is_known).retain(|one| one.peer != peer);
-        }
+        self.will_not_come(&peer);
         let turn = Turn { began: now, bytes: 0, due: self.length.bytes };
         let serving = Serving { link, peer, is_known: true, turn, before: 0, active: now, is_done: false };
         self.serving.push(serving);
         Admission::Serve
+    }
+
+    /// A peer that waits is served elsewhere: nothing is kept for it.
+    pub fn will_not_come(&mut self, peer: &PeerKey) {
+        for is_known in [true, false] {
+            self.queue_mut(is_known).retain(|one| one.peer != *peer);
+        }
     }
 
     /// A link is gone. `broke`: neither side has ended it, so that the peer will be back for the rest of its turn.

@@ -44,7 +44,9 @@ pub(super) fn show(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
     if let Some(pin) = &invitation.pin {
         output::line(&format!("PIN          {pin}  (for phones that join by Wi-Fi Direct)"));
     }
-    output::line("Whoever is in this network reaches the gateway and nothing else.");
+    output::line(
+        "Whoever is in this network reaches the gateway and, with the firewall of docs/wifi.md, nothing else.",
+    );
     Ok(ExitCode::SUCCESS)
 }
 

@@ -1,6 +1,7 @@
 //! Phones over Bluetooth: what everyone near is told, and how the adapters are.
 
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use rand_chacha::ChaCha20Rng;
@@ -78,8 +79,15 @@ impl Bluetooth {
         let facts = Facts { has_backhaul: false, offers_wifi: false, room: 0 };
         let mut identifiers = Identifiers::new(key, rng, now);
         let (visible, seen) = watch::channel(said(config.name.as_str(), facts, identifiers.at(now)));
-        let options =
-            Options { adapters: adapters(config), links: places(config), sparing: true, l2cap: true };
+        let options = Options {
+            adapters: adapters(config),
+            links: places(config),
+            sparing: true,
+            l2cap: true,
+            // Under systemd, whose waypost-bluetooth.path watches for it.
+            restart_request: std::env::var_os("RUNTIME_DIRECTORY")
+                .map(|folder| PathBuf::from(folder).join("restart-bluetooth")),
+        };
         let peripheral = Peripheral::start(options, seen, links);
         Some(Bluetooth { peripheral, visible, identifiers, _caller: caller })
     }

@@ -38,6 +38,19 @@ def install(verbose):
     systemctl("daemon-reload")
 
 
+def drop_in(name, text):
+    """Other settings of its unit, from its next start on; without a text those of that name are taken back."""
+    file = (DROP_INS / name).with_suffix(".conf")
+    file.write_text(text) if text else file.unlink()
+    systemctl("daemon-reload")
+
+
+def pid():
+    """The daemon's, 0 where it does not run."""
+    shown = subprocess.run(["systemctl", "show", "--property=MainPID", "--value", "bluetooth.service"], check=True, capture_output=True)
+    return int(shown.stdout)
+
+
 def configure(main_conf=None, arguments=""):
     """Sets main.conf to what admins are given, with other values or further ones, and bluetoothd's further arguments."""
     conf = configparser.ConfigParser(interpolation=None, strict=False)

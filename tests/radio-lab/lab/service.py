@@ -14,6 +14,8 @@ UNIT = "waypost.service"
 ETC, STATE, DROP_INS = Path("/etc/waypost"), Path("/var/lib/waypost"), Path(f"/run/systemd/system/{UNIT}.d")
 INSTALLED = {
     "waypost.service": Path("/run/systemd/system/waypost.service"),
+    "waypost-bluetooth.path": Path("/run/systemd/system/waypost-bluetooth.path"),
+    "waypost-bluetooth.service": Path("/run/systemd/system/waypost-bluetooth.service"),
     "sysusers.d/waypost.conf": Path("/usr/lib/sysusers.d/waypost.conf"),
     "tmpfiles.d/waypost.conf": Path("/usr/lib/tmpfiles.d/waypost.conf"),
     "dbus-1/waypost.conf": Path("/usr/share/dbus-1/system.d/waypost.conf"),

@@ -77,6 +77,8 @@ def run(lab: Lab):
     amina.run("ip", "-6", "route", "add", "default", "via", group["group"]["address"], "dev", amina.radio)
     refused = [(KIOSK, port) for port in others] + [(local, others[0]), (addresses[1], 4180)]
     refused += [(each, 4180) for each in beyond]
+    # The kiosk itself, as somebody of another network, of which this radio's limits do not hold.
+    refused += [("203.0.113.1", 4180), ("fd00:b::1", 4180)]
     pinged = [KIOSK, local, *beyond]
     reached = [each for each in refused if amina.reaches(*each)] + [each for each in pinged if amina.pings(each)]
     assert not reached and not amina.asks(KIOSK), reached

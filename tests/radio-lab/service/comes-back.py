@@ -1,9 +1,12 @@
-"""systemd starts waypost.service after what it uses, again when it dies or hangs, reads its configuration anew, and ends it in time."""
+"""systemd starts waypost.service after what it uses, it and BlueZ again when they die or hang, reads its configuration anew, and ends
+it in time."""
 
+import os
+import signal
 import time
 from pathlib import Path
 
-from lab import Lab, forms, photos, wait_until
+from lab import Lab, bluez, forms, photos, wait_until
 from lab.bluez import systemctl
 from lab.service import fails
 
@@ -13,8 +16,9 @@ LIMIT = 180
 
 def run(lab: Lab):
     with lab.service("hci0") as kiosk:
-        # Only so that this takes no minute.
+        # Only so that this takes no minutes.
         kiosk.drop_in("soon", "[Service]\nWatchdogSec=6\n")
+        bluez.drop_in("zz-soon", "[Service]\nWatchdogSec=6\n")
         systemctl("stop", "bluetooth.service")
         kiosk.start()
         lab.bluez.connect()
@@ -45,6 +49,20 @@ def run(lab: Lab):
             assert said in kiosk.journal(), kiosk.journal()
             assert kiosk.show("NRestarts") == str(number + 1)
             assert kiosk.status()["waiting"] == 5, "what was acknowledged is there"
+
+        asked = Path("/run/waypost/restart-bluetooth")
+        for what, blow, said in [
+            ("its restart is asked for", lambda _: lab.run("runuser", "--user=waypost", "--", "touch", asked), "restarts the Bluetooth service"),
+            ("its loop stands still", lambda pid: os.kill(pid, signal.SIGSTOP), "Watchdog timeout"),
+        ]:
+            before, begun = bluez.pid(), time.monotonic()
+            blow(before)
+            wait_until(f"BlueZ, {what}: systemd starts it again", lambda before=before: bluez.pid() not in (0, before), 60)
+            kiosk.on_air()
+            lab.note(f"BlueZ, {what}: the kiosk is on the air again after {time.monotonic() - begun:.1f} s")
+            assert said in lab.run("journalctl", "--unit=bluetooth.service", "--unit=waypost-bluetooth.service", "--output=cat", f"--since=@{lab.begun:.0f}")
+            assert not asked.exists()
+        bluez.drop_in("zz-soon", None)
 
         configuration = Path("/etc/waypost/gateway.toml")
         text = configuration.read_text()

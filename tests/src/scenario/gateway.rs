@@ -22,6 +22,7 @@ pub struct Gateway {
     clock: Option<String>,
     /// Where a service manager would listen.
     manager: Option<PathBuf>,
+    environment: Vec<(String, String)>,
 }
 
 impl Gateway {
@@ -46,7 +47,14 @@ impl Gateway {
     #[track_caller]
     pub fn at(folder: &Path) -> Self {
         let link = Proxy::start(SocketAddr::from(([127, 0, 0, 1], 1)), Content::Frames).unwrap();
-        let gateway = Self { link, folder: folder.to_owned(), process: None, clock: None, manager: None };
+        let gateway = Self {
+            link,
+            folder: folder.to_owned(),
+            process: None,
+            clock: None,
+            manager: None,
+            environment: Vec::new(),
+        };
         gateway.configure("10-link", &format!("[lan]\naddresses = [\"{}\"]\n", gateway.link.address()));
         gateway
     }
@@ -121,6 +129,11 @@ impl Gateway {
         self.manager = Some(socket.to_owned());
     }
 
+    /// From the next start on it has this variable in its environment.
+    pub fn set_environment(&mut self, name: &str, value: &str) {
+        self.environment.push((name.to_owned(), value.to_owned()));
+    }
+
     /// Starts it and waits until it serves phones; the link leads to it.
     #[track_caller]
     pub fn start(&mut self) {
@@ -135,6 +148,7 @@ impl Gateway {
         if let Some(manager) = &self.manager {
             run.env("NOTIFY_SOCKET", manager);
         }
+        run.envs(self.environment.iter().map(|(name, value)| (name, value)));
         let mut process = Process::start(run, self.log()).unwrap();
         process.wait_for("gateway is running", PATIENCE).unwrap();
         self.process = Some(process);

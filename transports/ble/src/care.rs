@@ -68,6 +68,11 @@ pub(crate) async fn attend(name: String, shared: Shared) -> Ended {
             BleError::Off(_) if life.refusals >= REFUSALS => {
                 let remedy =
                     "the Bluetooth service does not switch it on; restart that: systemctl restart bluetooth";
+                life.set(State::Off, remedy);
+                // Again where it has not been done meanwhile; a new service begins a new life.
+                if life.refusals.is_multiple_of(REFUSALS) {
+                    life.ask_for_restart();
+                }
                 life.wait(&adapter, State::Off, remedy).await;
             }
             BleError::Off(_) => life.wait(&adapter, State::Off, "switch it on: bluetoothctl power on").await,
@@ -148,6 +153,18 @@ impl Life {
 
     fn set(&self, state: State, why: &str) {
         self.shared.board.set(&self.name, &self.address, state, why);
+    }
+
+    fn ask_for_restart(&self) {
+        let Some(request) = &self.shared.options.restart_request else { return };
+        match std::fs::write(request, "") {
+            Ok(()) => {
+                log::warn!(adapter = self.name.as_str(); "asked for a restart of the Bluetooth service")
+            }
+            Err(error) => {
+                log::warn!(path:% = request.display(); "could not ask for a restart of the Bluetooth service: {error}")
+            }
+        }
     }
 
     async fn wait_blocked(&self, adapter: &Adapter) {

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -45,6 +46,9 @@ pub struct Options {
     pub sparing: bool,
     /// Whether links run over L2CAP where the other side can; else over GATT only.
     pub l2cap: bool,
+    /// A file that is made where the Bluetooth service hangs and only its restart helps, for whoever may restart it and waits
+    /// for the file.
+    pub restart_request: Option<PathBuf>,
 }
 
 /// What all adapters' tasks need.

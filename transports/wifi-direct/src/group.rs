@@ -185,6 +185,16 @@ impl<'a> Group<'a> {
         }
     }
 
+    /// Ends the rest: who joins needs the radio on the group's channel.
+    async fn rise(&mut self) {
+        self.rests = false;
+        if self.options.mode == Mode::OnDemand
+            && let Err(error) = self.listen((0, 0)).await
+        {
+            log::debug!("{error}");
+        }
+    }
+
     /// Has the radio hear devices that look for others, so long, so often, in milliseconds; never, with zeros.
     async fn listen(&self, (period, interval): (i32, i32)) -> Result<(), WifiError> {
         let told = Told::from([("period", period.into()), ("interval", interval.into())]);
@@ -193,13 +203,8 @@ impl<'a> Group<'a> {
 
     /// Begins the group on the first frequency that is allowed.
     async fn begin(&mut self, wish: &mut Wish) -> Result<(), WifiError> {
-        self.rests = false;
         self.board.set(self.radio, State::Starting, "");
-        if self.options.mode == Mode::OnDemand
-            && let Err(error) = self.listen((0, 0)).await
-        {
-            log::debug!("{error}");
-        }
+        self.rise().await;
         // Where a phone has been let in it has made another group of that, and forgotten this one.
         self.persistent = describe(&self.supplicant, &self.device, self.options).await?;
         let shared = self.frequency_of_station().await;
@@ -379,8 +384,11 @@ impl<'a> Group<'a> {
         let of_group = self.up.as_ref().is_some_and(|up| up.interface.as_str() == path);
         let name = member(message);
         if name == "GroupStarted" && self.started(message).await? {
-            // Where it was not begun here a phone has asked wpa_supplicant for it, which was in it before.
+            // Perhaps begun by somebody else.
             wish.wanted(now);
+            if self.rests {
+                self.rise().await;
+            }
             self.is_up().await?;
         }
         match name.as_str() {
@@ -425,7 +433,7 @@ impl<'a> Group<'a> {
         Ok(())
     }
 
-    /// Whether it is the group that is kept here: wpa_supplicant may begin it itself where a phone asks for it.
+    /// Whether it is the group that is kept here, whoever has begun it.
     async fn started(&mut self, message: &Message) -> Result<bool, WifiError> {
         let Some(news) = group_of(message) else { return Ok(false) };
         let (Some(interface), Some(object), true) = (news.interface, news.group, news.is_owner) else {
@@ -456,7 +464,7 @@ impl<'a> Group<'a> {
             return Ok(false);
         }
         let running = Running { interface, name, object, since: Instant::now() };
-        // A phone that was in it before can have wpa_supplicant begin it, which knows of no channels.
+        // Whoever else begins it knows of no channels.
         if let Some(frequency) =
             self.frequency(&running).await.filter(|one| !self.options.channels.allow(*one))
         {

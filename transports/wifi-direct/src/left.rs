@@ -88,14 +88,12 @@ pub async fn end_left(bus: Option<&str>, ssid: &Ssid, except: Option<&str>) -> R
     Ok(())
 }
 
-/// Nobody hears of a group on this radio any more, nor gets one by asking.
+/// Nobody hears of a group on this radio any more.
 pub(crate) async fn hush(supplicant: &Supplicant, device: &ObjectPath<'_>) {
     let never = Told::from([("period", 0i32.into()), ("interval", 0i32.into())]);
     let silent: Result<(), _> = supplicant.call("listen", device, P2P, "ExtendedListen", &never).await;
     let unsaid: Result<(), _> = supplicant.call("forget services", device, P2P, "FlushService", &()).await;
-    let told = Told::from([("PersistentReconnect", false.into())]);
-    let closed = supplicant.set("end groups", device, P2P, "P2PDeviceConfig", told.into()).await;
-    for error in [silent, unsaid, closed].into_iter().filter_map(Result::err) {
+    for error in [silent, unsaid].into_iter().filter_map(Result::err) {
         log::debug!("{error}");
     }
 }

@@ -125,10 +125,10 @@ async fn attend(options: Options, board: Board, mut asks: mpsc::Receiver<Ask>, s
     let mut pause = PAUSE;
     // It may have had another radio in an earlier life.
     let (bus, ssid) = (options.bus.as_deref(), &options.credentials.ssid);
-    if let Some(radio) = options.radio.as_deref() {
+    if let Some(radio) = options.radio.clone().or_else(|| radio::find(None).ok()) {
         tokio::select! {
             () = stop.cancelled() => return,
-            ended = end_left(bus, ssid, Some(radio)) => ended.unwrap_or_else(|error| log::debug!("{error}")),
+            ended = end_left(bus, ssid, Some(&radio)) => ended.unwrap_or_else(|error| log::debug!("{error}")),
         }
     }
     loop {

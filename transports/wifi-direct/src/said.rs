@@ -26,7 +26,9 @@ pub(crate) fn device(name: &str) -> Told<'_> {
         ("PrimaryDeviceType", KIOSK.to_vec().into()),
         // Stations of the group do not hear each other.
         ("IntraBss", false.into()),
-        ("PersistentReconnect", true.into()),
+        // Who has been in the group and asks for it is heard here, and the group begun as it is to be. wpa_supplicant would begin
+        // one itself, or have the phone forget the group, where it has not let that phone in itself.
+        ("PersistentReconnect", false.into()),
         // It is owner of its group, whoever asks.
         ("GOIntent", 15u32.into()),
         // That a group is over is decided here.

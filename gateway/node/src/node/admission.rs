@@ -53,8 +53,11 @@ impl Node {
     /// Takes a link that somebody else opened. Too many strangers at once are turned away unheard.
     pub fn accept(&mut self, link: Link) -> Option<ConversationId> {
         let limits = self.limits;
-        let strangers = self.conversations.values().filter(|one| !one.is_established()).count();
-        if strangers >= limits.half_open {
+        let medium = limits.of(link.info.medium);
+        // A radio has bounds of its own, and no stranger elsewhere takes its places.
+        let strangers = self.conversations.values().filter(|one| !one.is_established());
+        let strangers = strangers.filter(|one| !limits.of(one.link.medium).is_limited()).count();
+        if !medium.is_limited() && strangers >= limits.half_open {
             log::warn!(address = link.info.address.as_str(), limit = limits.half_open; "too many links without a session; one was turned away");
             return None;
         }
@@ -64,7 +67,6 @@ impl Node {
             log::warn!(address = from, limit = limits.per_address; "too many links from one address; one was turned away");
             return None;
         }
-        let medium = limits.of(link.info.medium);
         if self.half_open(&link.info) < medium.half_open {
             return Some(self.listen_to(None, link));
         }
@@ -145,8 +147,15 @@ impl Node {
             let is_known = grant.is_known;
             self.take_turn(id, peer, is_known, now, host).map(|()| grant)
         });
-        if let Some(before) = before.filter(|_| granted.is_ok()) {
-            self.end_moved(before, now);
+        match (before, &granted) {
+            (Some(before), Ok(_)) => self.end_moved(before, now),
+            // It goes on where it is.
+            (Some(_), Err(_)) => {
+                if let Some(turns) = self.radios.turns(&link, &self.limits) {
+                    turns.will_not_come(&peer);
+                }
+            }
+            (None, _) => {}
         }
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         match granted {

@@ -397,6 +397,23 @@ async fn peers_that_know_each_other_can_recognise_each_others_advertisements_and
 }
 
 #[tokio::test]
+async fn silent_links_of_a_network_take_no_place_of_a_radio() {
+    let mut gateway = side(false, vec![DESTINATION]);
+    let ble = MediumLimits { links: 2, half_open: 3, ..MediumLimits::bluetooth() };
+    gateway.node.set_limits(Limits { half_open: 4, per_address: 100, ble, ..limits() });
+    let mut silent = Vec::new();
+    let mut accepts = |medium| {
+        let (near, mut far) = memory_pair(Throttle::default());
+        far.info.medium = medium;
+        silent.push(near);
+        gateway.node.accept(far).is_some()
+    };
+    assert_eq!([Medium::Lan; 5].map(&mut accepts), [true, true, true, true, false]);
+    // Listened to, or waiting for that.
+    assert_eq!([Medium::BleL2cap; 6].map(&mut accepts), [true, true, true, true, true, false]);
+}
+
+#[tokio::test]
 async fn silent_links_of_a_radio_are_bounded_and_a_phone_comes_through_when_they_are_given_up() {
     let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
     let ble = MediumLimits { links: 2, half_open: 3, ..MediumLimits::bluetooth() };

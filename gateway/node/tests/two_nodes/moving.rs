@@ -151,6 +151,36 @@ async fn a_session_goes_on_over_another_link_at_the_byte_that_the_gateway_has_an
 }
 
 #[tokio::test]
+async fn who_finds_no_room_over_wifi_goes_on_where_it_is_and_nobody_waits_for_it() {
+    const SIZE: usize = 6_000_000;
+    let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
+    let wifi = MediumLimits { links: 1, ..MediumLimits::wifi_direct() };
+    gateway.node.set_limits(Limits { wifi, ..limits() });
+    let over_wifi = |(near, mut far): (waypost_link::Link, waypost_link::Link)| {
+        (far.info.medium, far.info.group) = (Medium::WifiDirect, "wlan0".to_owned());
+        (near, far)
+    };
+    // Somebody else has the only place.
+    let mut other = side(true, vec![]);
+    write_document(&other, 2, SIZE);
+    let (near, far) = over_wifi(slow_link());
+    gateway.node.accept(far).unwrap();
+    other.node.open(near, &Introduction::Known(gateway.key)).unwrap();
+    let moves = |side: &Side| side.host.events.iter().any(|event| matches!(event, Event::Progress { .. }));
+    until(&mut other, &mut gateway, |other, _| moves(other).then_some(())).await;
+
+    write_document(&phone, 1, SIZE);
+    let (first, offer) = offered(&mut phone, &mut gateway, SIZE).await;
+    let (near, far) = over_wifi(memory_pair(Throttle::default()));
+    gateway.node.accept(far).unwrap();
+    let second = phone.node.open(near, &Introduction::Code(gateway.key, offer.token)).unwrap();
+    let refused = until(&mut phone, &mut gateway, |phone, _| over(phone, second)).await;
+    let Ending::HeardGoodbye(Goodbye::Busy(Some(line))) = refused.ending else { panic!("{refused:?}") };
+    assert_eq!((line.place, gateway.node.in_line()), (1, 0));
+    assert!(over(&phone, first).is_none(), "it has stayed");
+}
+
+#[tokio::test]
 async fn somebody_elses_token_is_of_no_use_and_the_session_goes_on_where_it_is() {
     const SIZE: usize = 6_000_000;
     let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
