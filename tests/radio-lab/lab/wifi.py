@@ -59,7 +59,8 @@ BUS = """<!DOCTYPE busconfig PUBLIC "-//freedesktop//DTD D-BUS Bus Configuration
 """
 
 
-# Writes down what is sent to this port by TCP, over any interface: the first bytes of each connection, a line each.
+# Writes down what is sent to this port by TCP, over any interface: the first bytes of the first connection, and ends: it would see
+# each packet.
 SNIFF = """
 import socket, sys
 port, room, streams = int(sys.argv[1]), 400, {}
@@ -79,6 +80,7 @@ while True:
         streams[stream] = before + data
         if len(streams[stream]) >= room:
             print(streams[stream][:room].hex(), flush=True)
+            break
 """
 
 
