@@ -29,7 +29,7 @@ fn a_service_that_answers_busy_for_ever_is_asked_to_be_restarted() {
     });
     let destination = Destination::make(&folder.path().join("destination"));
     let mut gateway = Gateway::make(&folder.path().join("gateway"), &destination);
-    gateway.configure("40-ble", "[ble]\nenabled = true\nadapters = [\"hci0\"]\n");
+    gateway.configure("40-ble", "[ble]\nenabled = true\nadapters = [\"hci77\"]\n");
     let runtime = folder.path().join("run");
     std::fs::create_dir(&runtime).unwrap();
     gateway.set_environment("DBUS_SYSTEM_BUS_ADDRESS", &bus.address);
@@ -60,12 +60,7 @@ impl Bus {
         let configuration = folder.join("bus.conf");
         std::fs::write(&configuration, OPEN_BUS.replace("ADDRESS", &address)).unwrap();
         let mut run = Command::new("dbus-daemon");
-        run.arg("--config-file").arg(configuration).args([
-            "--nofork",
-            "--print-address",
-            "--address",
-            &address,
-        ]);
+        run.arg("--config-file").arg(configuration).args(["--nofork", "--print-address"]);
         let mut daemon = Process::start(run, folder.join("bus.log")).unwrap();
         daemon.wait_for("unix:path", PATIENCE).unwrap();
         Bus { address, _daemon: daemon }
@@ -106,7 +101,7 @@ async fn answer_busy(address: &str) {
         let member = header.member().map(ToString::to_string).unwrap_or_default();
         match member.as_str() {
             "GetManagedObjects" => {
-                let path = ObjectPath::try_from("/org/bluez/hci0").unwrap();
+                let path = ObjectPath::try_from("/org/bluez/hci77").unwrap();
                 let objects = HashMap::from([(path, HashMap::from([(ADAPTER, properties())]))]);
                 connection.reply(&header, &objects).await.unwrap();
             }

@@ -1,5 +1,6 @@
 //! One adapter's life: switched on, set up, served, and brought back when it is switched off, hangs or fails.
 
+use std::sync::PoisonError;
 use std::time::Duration;
 
 use bluer::{Adapter, AdapterEvent, AdapterProperty, Session};
@@ -27,6 +28,8 @@ const POWER: Duration = Duration::from_secs(30);
 /// where it waits for the kernel's answer to something before (seen with BlueZ 5.82, of an adapter that was blocked while it
 /// advertised). It does nothing more then until it is started again.
 const REFUSALS: u32 = 3;
+/// A restart of the service is asked for at most so often: it costs the other adapters their links, and may help nothing.
+const RESTARTS: Duration = Duration::from_secs(600);
 /// How long an adapter stays off when it is switched off and on again.
 const STAY_OFF: Duration = Duration::from_secs(1);
 
@@ -69,7 +72,7 @@ pub(crate) async fn attend(name: String, shared: Shared) -> Ended {
                 let remedy =
                     "the Bluetooth service does not switch it on; restart that: systemctl restart bluetooth";
                 life.set(State::Off, remedy);
-                // Again where it has not been done meanwhile; a new service begins a new life.
+                // Again where that was no time for it; a new service begins a new life.
                 if life.refusals.is_multiple_of(REFUSALS) {
                     life.ask_for_restart();
                 }
@@ -157,6 +160,12 @@ impl Life {
 
     fn ask_for_restart(&self) {
         let Some(request) = &self.shared.options.restart_request else { return };
+        let mut asked = self.shared.restart_asked.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_links = self.shared.board.all().iter().any(|one| one.links > 0);
+        if has_links || asked.is_some_and(|at| at.elapsed() < RESTARTS) {
+            return;
+        }
+        *asked = Some(Instant::now());
         match std::fs::write(request, "") {
             Ok(()) => {
                 log::warn!(adapter = self.name.as_str(); "asked for a restart of the Bluetooth service")

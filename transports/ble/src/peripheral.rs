@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use futures_util::StreamExt;
@@ -58,6 +58,8 @@ pub(crate) struct Shared {
     pub(crate) visible: watch::Receiver<Visible>,
     pub(crate) links: mpsc::Sender<Link>,
     pub(crate) board: Board,
+    /// When a restart of the service was asked for last.
+    pub(crate) restart_asked: Arc<Mutex<Option<Instant>>>,
 }
 
 /// Being found; ends when it is dropped.
@@ -70,7 +72,9 @@ impl Peripheral {
     /// Begins. Links that others open go to `links`; `visible` may change at any time.
     pub fn start(options: Options, visible: watch::Receiver<Visible>, links: mpsc::Sender<Link>) -> Self {
         let board = Board::default();
-        let shared = Shared { options: Arc::new(options), visible, links, board: board.clone() };
+        let restart_asked = Arc::default();
+        let shared =
+            Shared { options: Arc::new(options), visible, links, board: board.clone(), restart_asked };
         Peripheral { task: tokio::spawn(attend(shared)), board }
     }
 
