@@ -52,7 +52,7 @@ class Service(Kiosk):
         return self
 
     def __exit__(self, *_):
-        subprocess.run(["systemctl", "stop", UNIT], check=False)
+        subprocess.run(["systemctl", "stop", UNIT, "waypost-bluetooth.path"], check=False)
         for path in (ETC, STATE, DROP_INS):
             shutil.rmtree(path, ignore_errors=True)
         for path in (*INSTALLED.values(), Path("/usr/bin/waypost")):

@@ -1,5 +1,6 @@
 """Phones that are not ours join the group by Wi-Fi Direct: one by its button, and again without it after the kiosk was started anew,
-since name, address and passphrase are the same, also where the kiosk has it begin only then; another by the kiosk's PIN, and not by a wrong one."""
+since name, address and passphrase are the same, also where the kiosk has it begin only then; another by the kiosk's PIN, and not by
+a wrong one."""
 
 import re
 

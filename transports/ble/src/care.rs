@@ -71,6 +71,7 @@ pub(crate) async fn attend(name: String, shared: Shared) -> Ended {
             BleError::Off(_) if life.refusals >= REFUSALS => {
                 let remedy =
                     "the Bluetooth service does not switch it on; restart that: systemctl restart bluetooth";
+                // Before the request, so that whoever finds that can read why.
                 life.set(State::Off, remedy);
                 // Again where that was no time for it; a new service begins a new life.
                 if life.refusals.is_multiple_of(REFUSALS) {
@@ -165,10 +166,10 @@ impl Life {
         if has_links || asked.is_some_and(|at| at.elapsed() < RESTARTS) {
             return;
         }
-        *asked = Some(Instant::now());
         match std::fs::write(request, "") {
             Ok(()) => {
-                log::warn!(adapter = self.name.as_str(); "asked for a restart of the Bluetooth service")
+                *asked = Some(Instant::now());
+                log::warn!(adapter = self.name.as_str(); "asked for a restart of the Bluetooth service");
             }
             Err(error) => {
                 log::warn!(path:% = request.display(); "could not ask for a restart of the Bluetooth service: {error}")
