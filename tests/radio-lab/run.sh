@@ -49,16 +49,21 @@ if [ $# -eq 0 ]; then
 fi
 limit=180
 lengths=()
+waiting=()
 for name in "${scenarios[@]}"; do
     file=$here/$kind/$name.py
     [ -e "$file" ] || fail "there is no scenario $name; there are: $(cd "$here/$kind" && echo *.py)"
     own=$(sed -n 's/^LIMIT = \([0-9]*\).*/\1/p' "$file")
     # Each is set up and cleaned away besides.
     limit=$((limit + ${own:-120} + 30))
-    lengths+=("${own:-120} $name")
+    # Those that mostly wait come last, and a guest of their own begins with them.
+    waits=0
+    ! grep -q '^WAITS = True' "$file" || waits=1
+    lengths+=("$waits ${own:-120} $name")
 done
 # The longest first, so that no guest ends long after the other.
-mapfile -t scenarios < <(printf '%s\n' "${lengths[@]}" | sort -k1,1nr -k2 | cut -d' ' -f2)
+mapfile -t scenarios < <(printf '%s\n' "${lengths[@]}" | sort -k1,1n -k2,2nr -k3 | cut -d' ' -f3)
+mapfile -t waiting < <(printf '%s\n' "${lengths[@]}" | grep '^1' | sort -k2,2nr -k3 | cut -d' ' -f3)
 
 # The guest: a folder of its own for each state of what it is made of.
 phase=$SECONDS
@@ -99,14 +104,17 @@ cp -r "$lab/$profile" "$share/bin"
 cp -r "$here/lab" "$share/"
 cp -r "$here/$kind" "$share/scenarios"
 cp -r systemd tests/interop "$share/"
-printf '%s\n' "${scenarios[@]}" >"$share/scenarios.txt"
+for number in 1 2; do
+    printf '%s\n' "${scenarios[@]}" >"$share/scenarios-$number.txt"
+done
+printf '%s\n' "${waiting[@]}" >"$share/scenarios-3.txt"
 [ -z "$is_verbose" ] || touch "$share/verbose"
 mkdir -p "$results"
 echo "programs: $((SECONDS - phase)) s"
 
 # Emulation, also where there is KVM: the same on every machine. The first serial line is the console, the second what
-# the scenarios report. With enough memory two guests share the scenarios, but for figures; a third only takes
-# time from both. One processor for each, without what costs time at every page table and copy to user space: a quarter of all
+# the scenarios report. With enough memory two guests share the scenarios, but for figures; a third takes those
+# that mostly wait, with what time of the processors the two leave: with as much as they have it takes that from both. One processor for each, without what costs time at every page table and copy to user space: a quarter of all
 # work. With several a kernel that changes its own code as it starts now and then falls over that change; figures have two all the
 # same, since there are two machines in them.
 phase=$SECONDS
@@ -116,13 +124,16 @@ processors=1
 memory=$(awk '$1 == "MemAvailable:" { print int($2 / 1024) }' /proc/meminfo)
 if [ $kind != bench ] && [ ${#scenarios[@]} -gt 1 ] && [ "$(nproc)" -gt 1 ] && [ "$memory" -gt 6000 ]; then
     guests=2
+    [ ${#waiting[@]} -lt 2 ] || [ "$memory" -lt 9000 ] || guests=3
 fi
 boot() {
-    timeout "$limit" qemu-system-x86_64 \
+    local given=()
+    [ "$1" -lt 3 ] || given=(nice -n 5)
+    timeout "$limit" "${given[@]}" qemu-system-x86_64 \
         -machine q35 -accel tcg -cpu max,la57=off,smap=off,smep=off,pku=off,pks=off,umip=off -smp "$processors" -m 2048 \
         -nodefaults -no-user-config -no-reboot -display none -monitor none -nic none \
         -kernel "$guest/kernel" -initrd "$guest/initrd" \
-        -append "console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on panic=-1 tsc=reliable no_timer_check systemd.unit=radio-lab.target systemd.show_status=no" \
+        -append "console=ttyS0 quiet loglevel=4 mitigations=off random.trust_cpu=on panic=-1 tsc=reliable no_timer_check systemd.unit=radio-lab.target systemd.show_status=no lab.guest=$1" \
         -drive "file=$guest/root.img,if=virtio,format=raw,snapshot=on" \
         -device virtio-rng-pci \
         -fsdev "local,id=share,path=$share,security_model=none,readonly=on" -device virtio-9p-pci,fsdev=share,mount_tag=share \

@@ -39,7 +39,7 @@ def run(lab: Lab):
     # One that waits is not called over the radio of another one that is served: that would end its link.
     moussa = lab.phone("moussa", "hci1")
     moussa.pair(kiosk)
-    photo = photos(1, size=1_200_000, seed=9)
+    photo = photos(1, size=700_000, seed=9)
     moussa.add(photo)
     kiosk.stop()
     kiosk.start()

@@ -21,7 +21,7 @@ def run(lab: Lab):
     def come(lane):
         for number in range(lane, PHONES, 3):
             phone = phones[number]
-            mine = forms(3, seed=number) + photos(1, size=500_000, seed=number)
+            mine = forms(3, seed=number) + photos(1, size=300_000, seed=number)
             contents.extend(mine)
             try:
                 phone.pair(kiosk)

@@ -11,6 +11,7 @@ from lab.wifi import SERVICE, interfaces
 
 CONTROLLERS, RADIOS = 0, 2
 LIMIT = 360
+WAITS = True
 
 
 def run(lab: Lab):
@@ -22,6 +23,8 @@ def run(lab: Lab):
     amina = lab.wifi.place("amina", "wlan1")
     invitation = kiosk.invitation()
     amina.join(invitation["ssid"], invitation["passphrase"])
+    # It looks for the group again soon.
+    amina.ask("SCAN_INTERVAL", "1", interface="wlan1")
     wait_until("amina is in it", amina.is_in)
 
     def comes_back(what, seconds=40):

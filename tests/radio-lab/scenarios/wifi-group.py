@@ -10,6 +10,7 @@ from lab.wifi import ANSWER, LISTEN, REACHES, SERVICE, interfaces
 
 CONTROLLERS, RADIOS = 0, 4
 LIMIT = 300
+WAITS = True
 KIOSK = "172.29.77.1"
 
 

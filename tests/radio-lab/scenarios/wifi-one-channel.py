@@ -9,6 +9,7 @@ from lab.wifi import SERVICE, Router, interfaces
 
 CONTROLLERS, RADIOS, CHANNELS = 0, 3, 1
 LIMIT = 300
+WAITS = True
 # Of the kiosk, and of a server in the clinic's network (RFC 5737).
 KIOSK, SERVER = "198.51.100.1", "198.51.100.2"
 

@@ -8,6 +8,7 @@ from lab import Lab, wait_until
 
 CONTROLLERS, RADIOS = 0, 3
 LIMIT = 270
+WAITS = True
 
 
 def run(lab: Lab):

@@ -6,6 +6,7 @@ from lab.wifi import Router
 
 CONTROLLERS, RADIOS, CHANNELS = 0, 3, 2
 LIMIT = 300
+WAITS = True
 # Of the kiosk and of the router in the clinic's network (RFC 5737).
 KIOSK, HOST = "198.51.100.1", "198.51.100.2"
 

@@ -1,6 +1,7 @@
 //! DNS-SD: gateways announce `_waypost._tcp`, phones look for it (RFC 6763 over RFC 6762, through `mdns-sd`).
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, SocketAddr, SocketAddrV6};
 use std::time::Duration;
 
@@ -68,6 +69,7 @@ pub async fn browse(span: Duration) -> Result<Vec<Found>, DiscoveryError> {
     let daemon = ServiceDaemon::new()?;
     let events = daemon.browse(SERVICE)?;
     let mut found = BTreeMap::new();
+    let mut hosts = BTreeMap::new();
     let deadline = tokio::time::Instant::now() + span;
     while let Ok(Ok(event)) = tokio::time::timeout_at(deadline, events.recv_async()).await {
         if let ServiceEvent::ServiceResolved(service) = event {
@@ -78,6 +80,11 @@ pub async fn browse(span: Duration) -> Result<Vec<Found>, DiscoveryError> {
             let text = |key| service.get_property_val_str(key).unwrap_or_default().to_owned();
             let gateway = Found { name: text("n"), version: text("v"), addresses };
             found.insert(service.get_fullname().to_owned(), gateway);
+            // Who answers a question about services over IPv4 tells no address of IPv6 with that, and says it only once. What is
+            // found of the host by asking for that comes as the service again.
+            if let Entry::Vacant(host) = hosts.entry(service.get_hostname().to_owned()) {
+                host.insert(daemon.resolve_hostname(service.get_hostname(), None)?);
+            }
         }
     }
     if let Err(error) = daemon.shutdown() {
