@@ -112,6 +112,9 @@ section! {
         [reload] max_document: Size = Size::gib(1), within Size::kib(1), Size::gib(1024);
         /// The same for phones that are not paired, in mode "open".
         [reload] open_max_document: Size = Size::kib(64), within Size::kib(1), Size::gib(1024);
+        /// The highest priority that a phone's documents count with among its own of a collection; higher ones count as this.
+        /// 0 switches priorities off. They never come before another phone's.
+        [reload] max_priority: u32 = 9, within 0, 9;
         /// Sessions with phones at the same time; more are told to come again. Costs about 0.5 MiB of memory each
         /// while documents move.
         [reload] sessions: u32 = 100, within 1, 10_000;

@@ -106,7 +106,7 @@ impl Destinations {
                 .map(|collections| collections.iter().map(|collection| collection.group).collect()),
             max_document: limit_of(&served.fingerprint).unwrap_or(u64::MAX),
         };
-        Accepts { destinations: self.0.iter().map(served).collect(), max_document }
+        Accepts { destinations: self.0.iter().map(served).collect(), max_document, records: true }
     }
 
     /// Collections of which paired phones may be sent documents.

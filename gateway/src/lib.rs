@@ -8,5 +8,6 @@ pub mod daemon;
 pub mod destinations;
 pub mod logging;
 mod notices;
+mod policy;
 pub mod remote_log;
 pub mod setup;

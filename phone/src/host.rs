@@ -89,7 +89,7 @@ impl<'p> PhoneHost<'p> {
         let is_phone = |peer: &waypost_store::PeerEntry| peer.class == PeerClass::Paired;
         Ok(PhoneHost {
             accepts: match carry {
-                true => Accepts { destinations: carried.collect(), max_document: MAX_CARRIED },
+                true => Accepts { destinations: carried.collect(), max_document: MAX_CARRIED, records: true },
                 false => subscribe::accepts(wants),
             },
             reads: !carry,
@@ -271,6 +271,10 @@ impl Host for PhoneHost<'_> {
                 known.is_some_and(|known| !known.revoked && known.class.is_known())
             }
         }
+    }
+
+    fn answers_strangers(&self) -> bool {
+        false
     }
 
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {

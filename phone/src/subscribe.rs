@@ -104,5 +104,9 @@ pub(crate) fn accepts(subscriptions: &[Subscription]) -> Accepts {
         ),
         max_document: MAX_RECEIVED,
     };
-    Accepts { destinations: subscriptions.iter().map(served).collect(), max_document: MAX_RECEIVED }
+    Accepts {
+        destinations: subscriptions.iter().map(served).collect(),
+        max_document: MAX_RECEIVED,
+        records: true,
+    }
 }

@@ -92,6 +92,11 @@ impl Header {
         }
     }
 
+    /// Whether it is a revision of a record.
+    pub fn is_revision(&self) -> bool {
+        self.record.is_some() || self.revision > 0 || !self.replaces.is_empty()
+    }
+
     /// The bytes that come before the sealed message.
     pub fn encode(&self) -> Result<Vec<u8>, EnvelopeError> {
         let wire = WireHeader {

@@ -3,6 +3,7 @@
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use waypost_protocol::envelope::Header;
+use waypost_protocol::ids::RecordTag;
 use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::Introduction;
 use waypost_tests::rogue::{RawSession, Told, document, hello, identity, introduced_to, known_to};
@@ -162,6 +163,38 @@ fn an_open_gateway_takes_small_documents_of_anybody() {
     site.destination.backhaul.refuse(false);
     phone.run(&["sync", "--wait", "30s"]);
     assert_eq!(site.destination.inbox(), [("large.jpg".into(), large), ("small.jpg".into(), small)].into());
+}
+
+/// The rows of docs/security.md, "Who may do what", that a peer can try: what a class may not is refused with its reason, and what
+/// it may is taken in the same session.
+#[test]
+fn each_class_may_deposit_what_the_table_says() {
+    let revision = |site: &Site| Header { record: Some(RecordTag([7; 16])), ..served(site) };
+    let large = 70_000;
+    for (class, access) in [
+        ("paired", String::new()),
+        ("listed", format!("[access]\nmode = \"listed\"\nlisted = [\"{}\"]\n", identity(1).public())),
+        ("open", "[access]\nmode = \"open\"\n".to_owned()),
+    ] {
+        let site = Site::configured(&access);
+        let introduction = match class {
+            "paired" => introduced_to(&site.gateway),
+            _ => known_to(&site.gateway),
+        };
+        let mut peer = open(&site, &introduction, 1);
+        let is_known = class != "open";
+        let or_refused = |taken: Told, reason| if is_known { taken } else { Told::Refused(reason) };
+        assert_eq!(peer.deposit(&document(&served(&site), 1, 5_000)), Told::Ack, "{class}");
+        let record = peer.deposit(&document(&revision(&site), 2, 5_000));
+        assert_eq!(record, or_refused(Told::Ack, Reason::NotPermitted), "{class}");
+        let started = peer.start(&document(&served(&site), 3, large));
+        assert_eq!(started, or_refused(Told::Request, Reason::TooLarge), "{class}");
+        let peers = site.gateway.ask(&serde_json::json!({ "do": "peers" }));
+        assert_eq!(peers[0]["class"], class, "{peers}");
+        // It is served all the same.
+        let priority = Header { priority: 9, ..served(&site) };
+        assert_eq!(peer.deposit(&document(&priority, 4, 5_000)), Told::Ack, "{class}");
+    }
 }
 
 /// With what the gateway says that its advertisements are recognised, if it says so.

@@ -40,6 +40,35 @@ fn keys(manifest: &str, table: &str) -> BTreeSet<String> {
     keys
 }
 
+/// docs/security.md promises nothing that no test shows.
+#[test]
+fn tests_that_the_security_document_names_exist() {
+    let mut sources = Vec::new();
+    files(&root(), &[".rs"], &mut sources);
+    let code: String = sources.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
+    let document = read("docs/security.md");
+    let mut named = 0;
+    for line in document.lines().filter(|line| line.starts_with('|')) {
+        for name in line.split('`').skip(1).step_by(2) {
+            let is_test = name.contains('_') && !name.contains(['.', '/']);
+            if is_test {
+                named += 1;
+                let is_there = code.match_indices(&format!("fn {name}(")).any(|(at, _)| {
+                    code[..at].trim_end().trim_end_matches("async").trim_end().ends_with("test]")
+                });
+                assert!(is_there, "there is no test {name}");
+            } else if name.contains('-') {
+                named += 1;
+                assert!(
+                    root().join(format!("tests/radio-lab/scenarios/{name}.py")).exists(),
+                    "there is no scenario {name}"
+                );
+            }
+        }
+    }
+    assert!(named > 20, "{named}");
+}
+
 #[test]
 fn files_that_the_documents_name_exist() {
     let mut documents = Vec::new();

@@ -46,6 +46,10 @@ impl Codes for Lookups<'_> {
         is_known.then(|| Engine::encode_hello(&told_to_known(self.hello, self.identity)))
     }
 
+    fn answers_strangers(&self) -> bool {
+        self.host.answers_strangers()
+    }
+
     fn keeps_hello(&self) -> bool {
         self.is_crowded
     }

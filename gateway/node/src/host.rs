@@ -105,6 +105,12 @@ pub trait Host {
         false
     }
 
+    /// Whether somebody who knows nothing of this node, and has no code, is answered at all: an answer tells this node's
+    /// static key to whoever asks.
+    fn answers_strangers(&self) -> bool {
+        true
+    }
+
     /// Whether the destination signed this; the reason where not.
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String>;
 

@@ -5,10 +5,12 @@ use waypost_node::Grant;
 use waypost_protocol::ids::PeerKey;
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::Pattern;
+use waypost_protocol::sync::Accepts;
 use waypost_store::{Applied, Change, ChangeError, PeerClass, Store};
 
 use super::uploads;
 use crate::destinations::Destinations;
+use crate::policy;
 
 /// Decides on an authenticated peer. A used-up code and a new peer are durable when this returns.
 pub(super) fn admit(
@@ -19,18 +21,16 @@ pub(super) fn admit(
     pattern: Pattern,
 ) -> Result<Grant, Goodbye> {
     let class = class_of(config, store, peer, pattern)?;
-    let max_document = match class {
-        PeerClass::Open | PeerClass::Poster => config.limits.open_max_document.bytes(),
-        PeerClass::Paired | PeerClass::Listed | PeerClass::Gateway => config.limits.max_document.bytes(),
+    let rights = policy::rights(class);
+    let limits = &config.limits;
+    let max_document = match rights.large {
+        true => limits.max_document.bytes(),
+        false => limits.open_max_document.bytes().min(limits.max_document.bytes()),
     };
-    let max_document = max_document.min(config.limits.max_document.bytes());
     let limit_of = |destination: &_| uploads::largest_body(store, destination);
-    let may_want = match class {
-        PeerClass::Open | PeerClass::Poster => Vec::new(),
-        PeerClass::Paired | PeerClass::Listed | PeerClass::Gateway => destinations.subscribable(),
-    };
-    let is_known = class.is_known();
-    Ok(Grant { may_want, is_known, ..Grant::deposits(destinations.accepts(max_document, limit_of)) })
+    let accepts = Accepts { records: rights.records, ..destinations.accepts(max_document, limit_of) };
+    let may_want = if rights.subscribe { destinations.subscribable() } else { Vec::new() };
+    Ok(Grant { may_want, is_known: rights.is_known, ..Grant::deposits(accepts) })
 }
 
 /// Whether a peer that was admitted before still would be.
@@ -85,10 +85,14 @@ pub(super) fn knows(config: &Config, store: &Store, peer: &PeerKey, pattern: Pat
         return false;
     }
     match pattern {
-        Pattern::Code(code) => matches!(store.code(&code), Ok(Some(code)) if code.class.is_known()),
+        Pattern::Code(code) => {
+            matches!(store.code(&code), Ok(Some(code)) if policy::rights(code.class).is_known)
+        }
         Pattern::Known | Pattern::Open => {
             let is_listed = config.access.mode == AccessMode::Listed;
-            known.map_or(is_listed, |known| !known.revoked && (is_listed || known.class.is_known()))
+            known.map_or(is_listed, |known| {
+                !known.revoked && (is_listed || policy::rights(known.class).is_known)
+            })
         }
     }
 }

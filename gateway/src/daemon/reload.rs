@@ -19,8 +19,9 @@ impl Daemon {
         }
         let changes = waypost_config::reload_diff(&self.config, &loaded.config);
         let config = waypost_config::after_reload(&self.config, &loaded.config);
-        let upload_changed =
-            config.upload != self.config.upload || config.remote_log != self.config.remote_log;
+        let upload_changed = config.upload != self.config.upload
+            || config.remote_log != self.config.remote_log
+            || config.limits.max_priority != self.config.limits.max_priority;
         let (mut destinations, found) = Destinations::load(&config);
         destinations.go_on(&self.destinations, &self.shared.store);
         log_problems(loaded.problems.iter().chain(&found));

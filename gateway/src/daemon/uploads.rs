@@ -15,7 +15,7 @@ use waypost_protocol::mvds;
 use waypost_protocol::succession;
 use waypost_protocol::sync::Holdings as _;
 use waypost_remote_log::Signer;
-use waypost_store::{Applied, Change, PeerClass, Store, Writer};
+use waypost_store::{Applied, Change, Store, Writer};
 use waypost_upload::plan::{self, Waiting};
 use waypost_upload::uploader::{AfterUploads, Event, Settings, Sink, Source, Uploader};
 use waypost_upload::{CachedInfo, Cause, PathState};
@@ -25,10 +25,9 @@ use super::follow::{self, Follow};
 use super::time::TrustedTime;
 use crate::admin::DestinationStatus;
 use crate::destinations::{Destinations, Served, tag_key};
+use crate::policy;
 use crate::remote_log::{AtDestination, LogStatus, Parts, is_wanted};
 
-/// Unknown phones share the uploads of one depositor, and of that a tenth (design §6).
-const OPEN_SHARE: u8 = 10;
 /// Why a document is set aside whose bytes did not survive.
 const DAMAGED: &str = "its bytes were damaged here; whoever brought it is asked for it again";
 /// What has waited for so long may have come to its destination by another gateway meanwhile, in seconds.
@@ -147,7 +146,12 @@ pub(super) fn start(
         after: log.map(|log| Box::new(log) as Box<dyn AfterUploads>),
     };
     let logs = shared.for_logs(config, destinations);
-    let source = StoreSource { store: shared.store.clone(), destination: served.fingerprint, logs };
+    let source = StoreSource {
+        store: shared.store.clone(),
+        destination: served.fingerprint,
+        max_priority: config.limits.max_priority.try_into().unwrap_or(u8::MAX),
+        logs,
+    };
     let sink = DaemonSink {
         writer: shared.writer.clone(),
         served: served.clone(),
@@ -189,6 +193,7 @@ pub(crate) fn largest_body(store: &Store, destination: &Fingerprint) -> Option<u
 struct StoreSource {
     store: Store,
     destination: Fingerprint,
+    max_priority: u8,
     logs: Parts,
 }
 
@@ -203,13 +208,17 @@ impl Source for StoreSource {
                     }
                     None => None,
                 };
-                let stranger = matches!(class, Some(PeerClass::Open | PeerClass::Poster));
+                let rights = class.map(policy::rights);
+                let is_stranger = rights.is_some_and(|rights| !rights.is_known);
                 Ok(Waiting {
                     seq: row.seq,
                     description: row.description,
-                    depositor: if stranger { EVERYBODY } else { row.depositor.unwrap_or(NOBODY) },
-                    share: if stranger { OPEN_SHARE } else { 100 },
-                    priority: if stranger { 0 } else { row.priority },
+                    depositor: if is_stranger { EVERYBODY } else { row.depositor.unwrap_or(NOBODY) },
+                    share: rights.map_or(100, |rights| rights.upload_share),
+                    priority: match rights {
+                        Some(rights) if !rights.priority => 0,
+                        _ => row.priority.min(self.max_priority),
+                    },
                     ambiguous: row.attempts > 0 || row.waited >= ELSEWHERE,
                 })
             })

@@ -375,7 +375,7 @@ impl Host for TestHost {
             _ => return Err(Goodbye::NotPaired),
         }
         let destinations = self.manners.serves.iter().copied().map(Served::all).collect();
-        let accepts = Accepts { destinations, max_document: self.manners.max_document };
+        let accepts = Accepts { destinations, max_document: self.manners.max_document, records: true };
         Ok(Grant { is_known: self.knows(peer, pattern), ..Grant::deposits(accepts) })
     }
 

@@ -92,6 +92,32 @@ fn a_phone_learns_to_recognise_kiosks_and_phones_that_know_it_and_strangers_lear
     assert_eq!(again.advertising_key, Some(of_kiosk));
 }
 
+#[test]
+fn a_phone_tells_nobody_who_it_is_who_does_not_know_it_and_asks_its_kiosk_in_no_weaker_way() {
+    let key = destination("Clinic");
+    let (own, stranger) = (Own::new(&key), Own::new(&key));
+    for (how, is_told) in [(Introduction::Open, false), (Introduction::Known(own.phone().key()), true)] {
+        let (near, far) = waypost_link::memory_pair(waypost_link::Throttle::default());
+        let (_, report) = block_on(async {
+            let (mut quiet, mut still) = (|_: Progress| {}, |_: Progress| {});
+            let serve = own.phone().serve_link(far, &mut quiet);
+            let ask = stranger.phone().sync_over(near, &how, SyncOptions::default(), &mut still);
+            tokio::join!(serve, ask)
+        });
+        let report = report.unwrap();
+        assert_eq!(report.key, is_told.then(|| own.phone().key()), "{report:?}");
+        assert_eq!(report.transferred, 0, "neither is served");
+    }
+    let kiosk = Kiosk::start(Manners::serving(&key));
+    own.phone().introduce(&kiosk.pairing(), Role::Kiosk).unwrap();
+    for is_paired in [false, true] {
+        let ways = own.phone().gateway_by_key(&kiosk.key()).unwrap().unwrap().introductions();
+        assert_eq!(ways.len(), if is_paired { 1 } else { 2 });
+        assert!(ways.iter().all(|way| !matches!(way, Introduction::Open)), "by its key, whatever it answers");
+        sync(&own, &kiosk, &ways[0], &mut |_| {});
+    }
+}
+
 fn sync(own: &Own, kiosk: &Kiosk, how: &Introduction, on: &mut dyn FnMut(Progress)) -> SyncReport {
     sync_over(own, kiosk.link(), how, on)
 }

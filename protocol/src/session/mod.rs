@@ -32,6 +32,8 @@ pub const FRAME_OVERHEAD: usize = 1 + 16;
 pub const MAX_HANDSHAKE_ANSWER: usize = 1024;
 /// Each direction's key changes after so many messages.
 const REKEY_AFTER: u64 = 1 << 16;
+/// So many messages go in each direction and no more: the cipher's nonce ends at 2^64 - 1 (Noise §5.1), long after.
+const MAX_MESSAGES: u64 = 1 << 48;
 const LAST: u8 = 0;
 const MORE: u8 = 1;
 
@@ -80,6 +82,12 @@ pub enum SessionError {
     /// The responder's answer lacks the version it chose, or names one outside the common range.
     #[error("the other side chose protocol version {0:?}, which was not offered")]
     Version(Option<u8>),
+    /// As many messages as one session may have.
+    #[error("the session has had {MAX_MESSAGES} messages in one direction; it has to begin anew")]
+    Exhausted,
+    /// An `XX` initiator knows nothing of us, and we are not to be known.
+    #[error("a stranger asks who this is, which nobody has allowed")]
+    Stranger,
     /// A payload cannot be sealed before the handshake is over.
     #[error("the handshake is not over")]
     NotEstablished,
@@ -134,6 +142,8 @@ pub struct Session {
     keeps_hello: bool,
     seed: Zeroizing<[u8; 32]>,
     out: VecDeque<Vec<u8>>,
+    /// Initiator: what was offered.
+    offered: Versions,
     version: u8,
     peer: Option<PeerKey>,
     sent: u64,
@@ -150,6 +160,11 @@ pub trait Codes {
     /// replay; only the peer itself, with its secret of this handshake and the code's, can read what it is answered.
     fn hello(&self, _peer: &PeerKey, _pattern: Pattern) -> Option<Vec<u8>> {
         None
+    }
+
+    /// Whether somebody who knows nothing of this node is answered, which tells this node's static key.
+    fn answers_strangers(&self) -> bool {
+        true
     }
 
     /// Whether the hello is kept until [`Session::say_hello`]: whoever has it begins to send, which is for nothing where it
@@ -177,6 +192,7 @@ impl Session {
             keeps_hello: false,
             seed,
             out: VecDeque::new(),
+            offered: Versions::OURS,
             version: HIGHEST_VERSION,
             peer: None,
             sent: 0,
@@ -203,15 +219,22 @@ impl Session {
         hello: Vec<u8>,
         rng: &mut dyn RngCore,
     ) -> Result<Self, SessionError> {
-        let pattern = match introduction {
-            Introduction::Known(_) => Pattern::Known,
-            Introduction::Code(_, secret) => Pattern::Code(secret.id()),
-            Introduction::Open => Pattern::Open,
+        let (pattern, psk) = match introduction {
+            Introduction::Known(_) => (Pattern::Known, None),
+            Introduction::Code(_, secret) => (Pattern::Code(secret.id()), Some(secret.psk())),
+            Introduction::Open => (Pattern::Open, None),
         };
         let mut session = Self::new(State::Failed, identity, hello, rng);
+        session.offered = versions;
         let prologue = Opening { versions, pattern }.encode();
-        let mut noise = noise::initiator(introduction, &session.identity, &prologue, &session.seed)
-            .map_err(SessionError::Handshake)?;
+        let mut noise = noise::initiator(
+            introduction,
+            psk.as_deref(),
+            &session.identity,
+            &prologue,
+            noise::seeded(&session.seed),
+        )
+        .map_err(SessionError::Handshake)?;
         session.out.push_back(prologue);
         let first = match introduction {
             Introduction::Open => &[][..],
@@ -281,6 +304,9 @@ impl Session {
         let useful = max_frame.min(MAX_FRAME).saturating_sub(FRAME_OVERHEAD).max(1);
         let mut rest = payload;
         loop {
+            if self.sent >= MAX_MESSAGES {
+                return Err(SessionError::Exhausted);
+            }
             let (now, later) = rest.split_at(useful.min(rest.len()));
             let mut plain = Vec::with_capacity(1 + now.len());
             plain.push(if later.is_empty() { LAST } else { MORE });
@@ -311,10 +337,12 @@ impl Session {
         self.version = version;
         let psk = match opening.pattern {
             Pattern::Code(id) => Some(codes.secret(&id).ok_or(SessionError::UnknownCode(id))?.psk()),
+            Pattern::Open if !codes.answers_strangers() => return Err(SessionError::Stranger),
             Pattern::Known | Pattern::Open => None,
         };
-        let noise = noise::responder(&opening, psk.as_deref(), &self.identity, frame, &self.seed)
-            .map_err(SessionError::Handshake)?;
+        let noise =
+            noise::responder(&opening, psk.as_deref(), &self.identity, frame, noise::seeded(&self.seed))
+                .map_err(SessionError::Handshake)?;
         self.state = State::Responding { noise: Box::new(noise), pattern: opening.pattern };
         Ok(())
     }
@@ -333,7 +361,7 @@ impl Session {
         let answer = noise::read(&mut noise, frame)?;
         let version = answer.first().copied();
         self.version = match version {
-            Some(version) if (LOWEST_VERSION..=HIGHEST_VERSION).contains(&version) => version,
+            Some(version) if self.offered.has(version) => version,
             _ => return Err(SessionError::Version(version)),
         };
         if pattern == Pattern::Open {
@@ -420,6 +448,9 @@ impl Session {
     }
 
     fn unseal(&mut self, frame: &[u8]) -> Result<Option<Received>, SessionError> {
+        if self.received >= MAX_MESSAGES {
+            return Err(self.fail(SessionError::Exhausted));
+        }
         let State::Established(noise) = &mut self.state else { return Err(SessionError::NotEstablished) };
         let mut plain = vec![0; frame.len()];
         let length = match noise.read_message(frame, &mut plain) {
@@ -456,3 +487,5 @@ impl Session {
 
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod vectors;

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use snow::params::{CipherChoice, DHChoice, HashChoice, NoiseParams};
-use snow::resolvers::{CryptoResolver, DefaultResolver};
+use snow::resolvers::{BoxedCryptoResolver, CryptoResolver, DefaultResolver};
 use snow::types::{Cipher, Dh, Hash, Random};
 use snow::{Builder, HandshakeState};
 use zeroize::Zeroizing;
@@ -65,19 +65,23 @@ impl Identity {
 
 pub(super) fn initiator(
     introduction: &Introduction,
+    psk: Option<&[u8; 32]>,
     identity: &Identity,
     prologue: &[u8],
-    seed: &[u8; 32],
+    primitives: BoxedCryptoResolver,
 ) -> Result<HandshakeState, snow::Error> {
-    match introduction {
+    let builder = match introduction {
         Introduction::Known(peer) => {
-            builder(IK, identity, prologue, seed)?.remote_public_key(peer.as_bytes())?.build_initiator()
+            builder(IK, identity, prologue, primitives)?.remote_public_key(peer.as_bytes())?
         }
-        Introduction::Code(peer, secret) => builder(IK_PSK2, identity, prologue, seed)?
-            .remote_public_key(peer.as_bytes())?
-            .psk(2, &secret.psk())?
-            .build_initiator(),
-        Introduction::Open => builder(XX, identity, prologue, seed)?.build_initiator(),
+        Introduction::Code(peer, _) => {
+            builder(IK_PSK2, identity, prologue, primitives)?.remote_public_key(peer.as_bytes())?
+        }
+        Introduction::Open => builder(XX, identity, prologue, primitives)?,
+    };
+    match psk {
+        Some(psk) => builder.psk(2, psk)?.build_initiator(),
+        None => builder.build_initiator(),
     }
 }
 
@@ -86,12 +90,12 @@ pub(super) fn responder(
     psk: Option<&[u8; 32]>,
     identity: &Identity,
     prologue: &[u8],
-    seed: &[u8; 32],
+    primitives: BoxedCryptoResolver,
 ) -> Result<HandshakeState, snow::Error> {
     let builder = match opening.pattern {
-        Pattern::Known => builder(IK, identity, prologue, seed)?,
-        Pattern::Code(_) => builder(IK_PSK2, identity, prologue, seed)?,
-        Pattern::Open => builder(XX, identity, prologue, seed)?,
+        Pattern::Known => builder(IK, identity, prologue, primitives)?,
+        Pattern::Code(_) => builder(IK_PSK2, identity, prologue, primitives)?,
+        Pattern::Open => builder(XX, identity, prologue, primitives)?,
     };
     match psk {
         Some(psk) => builder.psk(2, psk)?.build_responder(),
@@ -103,10 +107,10 @@ fn builder<'a>(
     name: &str,
     identity: &'a Identity,
     prologue: &'a [u8],
-    seed: &[u8; 32],
+    primitives: BoxedCryptoResolver,
 ) -> Result<Builder<'a>, snow::Error> {
     let params: NoiseParams = name.parse()?;
-    Builder::with_resolver(params, Box::new(SeededResolver(Zeroizing::new(*seed))))
+    Builder::with_resolver(params, primitives)
         .local_private_key(identity.private.as_slice())?
         .prologue(prologue)
 }
@@ -131,6 +135,10 @@ pub(super) fn remote(noise: &HandshakeState) -> Result<PeerKey, SessionError> {
 }
 
 /// `snow`'s own primitives with a generator that the caller seeded, so that a simulation repeats to the byte.
+pub(super) fn seeded(seed: &[u8; 32]) -> BoxedCryptoResolver {
+    Box::new(SeededResolver(Zeroizing::new(*seed)))
+}
+
 struct SeededResolver(Zeroizing<[u8; 32]>);
 
 impl CryptoResolver for SeededResolver {

@@ -24,6 +24,11 @@ impl Versions {
     /// What this crate speaks.
     pub const OURS: Versions = Versions { lowest: LOWEST_VERSION, highest: HIGHEST_VERSION };
 
+    /// Whether a version is among them.
+    pub fn has(self, version: u8) -> bool {
+        (self.lowest..=self.highest).contains(&version)
+    }
+
     /// The highest that both speak.
     pub fn common(self, other: Versions) -> Option<u8> {
         let highest = self.highest.min(other.highest);

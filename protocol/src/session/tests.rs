@@ -217,6 +217,75 @@ fn keys_change_after_65536_messages_and_both_sides_follow() {
 }
 
 #[test]
+fn a_session_ends_long_before_the_ciphers_nonce_does() {
+    let (mut phone, mut gateway) = pair(&Introduction::Known(identity(2).public()));
+    settle(&mut phone, &mut gateway).unwrap();
+    phone.sent = MAX_MESSAGES - 1;
+    phone.seal(b"the last one", MAX_FRAME).unwrap();
+    assert!(matches!(phone.seal(b"one more", MAX_FRAME), Err(SessionError::Exhausted)));
+    let last = phone.poll_frame().unwrap();
+    assert_eq!(phone.poll_frame(), None, "nothing went out under a nonce that was used");
+    // What of it the other side takes is as bounded.
+    gateway.received = MAX_MESSAGES;
+    assert!(matches!(gateway.handle_frame(&last, &()), Err(SessionError::Exhausted)));
+    assert!(!gateway.is_established());
+    // And the cipher's own bound holds below that.
+    let (mut phone, mut gateway) = pair(&Introduction::Known(identity(2).public()));
+    settle(&mut phone, &mut gateway).unwrap();
+    let State::Established(noise) = &mut gateway.state else { panic!("it is established") };
+    noise.set_receiving_nonce(u64::MAX);
+    phone.seal(b"data", MAX_FRAME).unwrap();
+    let refused = gateway.handle_frame(&phone.poll_frame().unwrap(), &());
+    let exhausted = snow::Error::State(snow::error::StateProblem::Exhausted);
+    assert!(matches!(refused, Err(SessionError::Frame(error)) if error == exhausted));
+}
+
+/// Answers nobody who does not know it.
+struct Shy;
+
+impl Codes for Shy {
+    fn secret(&self, _: &CodeId) -> Option<CodeSecret> {
+        None
+    }
+    fn answers_strangers(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_stranger_learns_nothing_from_who_answers_none() {
+    let (mut stranger, mut phone) = pair(&Introduction::Open);
+    let refused = phone.handle_frame(&stranger.poll_frame().unwrap(), &Shy);
+    assert!(matches!(refused, Err(SessionError::Stranger)));
+    assert_eq!(phone.poll_frame(), None);
+    let (mut kiosk, mut phone) = pair(&Introduction::Known(identity(2).public()));
+    settle_with(&mut kiosk, &mut phone, &Shy).unwrap();
+    assert!(phone.is_established(), "who knows it is answered");
+}
+
+#[test]
+fn a_version_that_was_not_offered_is_refused() {
+    let ours = Versions::OURS;
+    let known = Introduction::Known(identity(2).public());
+    // It says that it speaks this one, and the next, and is answered with the other.
+    let wider = Versions { lowest: ours.lowest, highest: ours.highest + 1 };
+    for (offered, chosen, is_taken) in
+        [(ours, ours.highest + 1, false), (wider, ours.highest + 1, true), (wider, 0, false)]
+    {
+        let mut phone = Session::initiate_as(offered, &known, &identity(1), vec![], &mut rng(3)).unwrap();
+        let mut gateway = Session::respond(&identity(2), vec![], &mut rng(4));
+        gateway.handle_frame(&phone.poll_frame().unwrap(), &()).unwrap();
+        gateway.version = chosen;
+        gateway.handle_frame(&phone.poll_frame().unwrap(), &()).unwrap();
+        let answered = phone.handle_frame(&gateway.poll_frame().unwrap(), &());
+        match is_taken {
+            true => assert_eq!((answered.is_ok(), phone.version()), (true, chosen)),
+            false => assert!(matches!(answered, Err(SessionError::Version(Some(other))) if other == chosen)),
+        }
+    }
+}
+
+#[test]
 fn a_damaged_frame_ends_the_session() {
     let (mut phone, mut gateway) = pair(&Introduction::Known(identity(2).public()));
     settle(&mut phone, &mut gateway).unwrap();

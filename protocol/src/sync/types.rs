@@ -318,6 +318,8 @@ pub struct Accepts {
     pub destinations: Vec<Served>,
     /// The largest body, in bytes.
     pub max_document: u64,
+    /// Whether documents may be revisions of a record.
+    pub records: bool,
 }
 
 /// A destination that documents are taken for.
@@ -341,7 +343,7 @@ impl Served {
 impl Accepts {
     /// Whether a document with this header, group and size may come.
     pub fn check_header(&self, header: &Header, group: &GroupId, size: u64) -> Result<(), Reason> {
-        if header.ephemeral {
+        if header.ephemeral || (!self.records && header.is_revision()) {
             return Err(Reason::NotPermitted);
         }
         self.check(&header.destination, group, size)

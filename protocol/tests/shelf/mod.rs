@@ -274,7 +274,11 @@ pub fn parameters(initiator: bool) -> Parameters {
             moves: false,
             advertising_key: None,
         },
-        accepts: Accepts { destinations: vec![Served::all(DESTINATION)], max_document: 1 << 40 },
+        accepts: Accepts {
+            destinations: vec![Served::all(DESTINATION)],
+            max_document: 1 << 40,
+            records: true,
+        },
         may_want: Vec::new(),
         tells: Vec::new(),
         peer: PeerKey([u8::from(!initiator); 32]),

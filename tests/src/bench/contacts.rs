@@ -245,7 +245,8 @@ impl Host for PartyHost<'_> {
             self.party.store.apply_one(consumed).map_err(|_| Goodbye::BadCode)?;
         }
         let served = (!self.party.is_phone).then(|| Served::all(self.party.addressee.fingerprint()));
-        let accepts = Accepts { destinations: served.into_iter().collect(), max_document: 1 << 30 };
+        let accepts =
+            Accepts { destinations: served.into_iter().collect(), max_document: 1 << 30, records: true };
         // As gateways do: each phone hears of the destination's certificates once.
         let links = match self.party.is_phone {
             true => Vec::new(),

@@ -172,7 +172,8 @@ pub async fn converse(
         }
         Role::Responder(_) => (Session::respond(identity, encoded, &mut rng), false),
     };
-    let accepts = Accepts { destinations: serves.into_iter().map(Served::all).collect(), max_document };
+    let accepts =
+        Accepts { destinations: serves.into_iter().map(Served::all).collect(), max_document, records: true };
     let mut engine: Option<Engine> = None;
     let mut finished = None;
     loop {

@@ -76,6 +76,7 @@ impl ContactEnd<'_> {
             accepts: Accepts {
                 destinations: self.serves.iter().copied().map(Served::all).collect(),
                 max_document: self.max_document,
+                records: true,
             },
             peer,
             initiator,

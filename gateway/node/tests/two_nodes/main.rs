@@ -62,7 +62,8 @@ impl Host for TestHost {
         let destinations = self.serves.iter().copied().map(Served::all).collect();
         match self.refuses {
             None => {
-                let deposits = Grant::deposits(Accepts { destinations, max_document: 1 << 30 });
+                let deposits =
+                    Grant::deposits(Accepts { destinations, max_document: 1 << 30, records: true });
                 Ok(Grant { tells: self.tells.clone(), is_known: self.knows, ..deposits })
             }
             Some(reason) => Err(reason),
