@@ -1,12 +1,17 @@
 //! Who is served: open, paired, listed; codes that work once, revoking at once, changes without dropping anyone.
 
+use std::io::{Read as _, Write as _};
+use std::net::{Shutdown, TcpStream};
+
 use nix::sys::signal::Signal;
 use serde_json::Value;
 use waypost_protocol::envelope::Header;
 use waypost_protocol::ids::RecordTag;
 use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::Introduction;
-use waypost_tests::rogue::{RawSession, Told, document, hello, identity, introduced_to, known_to};
+use waypost_tests::rogue::{
+    RawSession, RogueDestination, Told, document, hello, identity, introduced_to, known_to, recorded,
+};
 use waypost_tests::scenario::{Site, content, wait_until};
 
 fn open(site: &Site, introduction: &Introduction, seed: u64) -> RawSession {
@@ -195,6 +200,68 @@ fn each_class_may_deposit_what_the_table_says() {
         let priority = Header { priority: 9, ..served(&site) };
         assert_eq!(peer.deposit(&document(&priority, 4, 5_000)), Told::Ack, "{class}");
     }
+}
+
+/// What somebody who has heard a phone begin can do with that: nothing, and it is answered with 1 KiB at most.
+#[test]
+fn handshakes_that_were_recorded_and_are_sent_again_change_nothing() {
+    let site = Site::start();
+    let (code, known) = (introduced_to(&site.gateway), known_to(&site.gateway));
+    let recordings = [&code, &known, &Introduction::Open]
+        .map(|introduction| recorded(introduction, &identity(1), &hello("anna", &[])).unwrap());
+    for recording in &recordings {
+        for _ in 0..30 {
+            let mut stream = TcpStream::connect(site.gateway.link.address()).unwrap();
+            stream.write_all(recording).unwrap();
+            stream.shutdown(Shutdown::Write).unwrap();
+            let mut answer = Vec::new();
+            stream.read_to_end(&mut answer).unwrap();
+            assert!((2..=2 + 1_024).contains(&answer.len()), "{} bytes", answer.len());
+        }
+    }
+    assert_eq!(site.gateway.status()["codes_used"], 0);
+    let peers = || site.gateway.ask(&serde_json::json!({ "do": "peers" })).as_array().unwrap().len();
+    assert_eq!((peers(), site.gateway.documents().len()), (0, 0));
+    // Nobody has used the code, and the phone for which it is has it.
+    let mut phone = open(&site, &code, 1);
+    assert_eq!(phone.deposit(&document(&served(&site), 1, 5_000)), Told::Ack);
+    assert_eq!((peers(), &site.gateway.status()["codes_used"]), (1, &1.into()));
+}
+
+#[test]
+fn priorities_order_one_phones_documents_as_far_as_the_admin_lets_them_and_nobody_elses() {
+    // What is allowed, what another phone says of its one document, the order of the first phone's, and where the other's is.
+    let mut places = Vec::new();
+    for (most, others, expected) in
+        [(9, 0, [3, 2, 1]), (9, 9, [3, 2, 1]), (5, 9, [2, 3, 1]), (0, 9, [1, 2, 3])]
+    {
+        let site = Site::configured(&format!("[limits]\nmax_priority = {most}\n"));
+        site.destination.backhaul.refuse(true);
+        let rogue = RogueDestination::start(&site.destination, |_| Vec::new());
+        site.destination.backhaul.retarget(rogue.address());
+        let mut first = open(&site, &introduced_to(&site.gateway), 1);
+        let mut ids = Vec::new();
+        for (seed, priority) in [(1, 0), (2, 5), (3, 9)] {
+            let document = document(&Header { priority, ..served(&site) }, seed, 5_000);
+            assert_eq!(first.deposit(&document), Told::Ack);
+            ids.push(document.id());
+        }
+        let mut second = open(&site, &introduced_to(&site.gateway), 2);
+        let other = document(&Header { priority: others, ..served(&site) }, 4, 5_000);
+        assert_eq!(second.deposit(&other), Told::Ack);
+        site.destination.backhaul.refuse(false);
+        let sent = wait_until("all of it is uploaded", || {
+            let requests = rogue.requests();
+            requests
+                .into_iter()
+                .map(|(_, ids)| ids)
+                .find(|sent| sent.len() == 4 && sent.contains(&other.id()))
+        });
+        let of_first = sent.iter().filter_map(|id| ids.iter().position(|own| own == id)).map(|at| at + 1);
+        assert_eq!(of_first.collect::<Vec<_>>(), expected, "limits.max_priority = {most}");
+        places.push(sent.iter().position(|id| *id == other.id()));
+    }
+    assert!(places.iter().all(|place| *place == places[0]), "{places:?}");
 }
 
 /// With what the gateway says that its advertisements are recognised, if it says so.

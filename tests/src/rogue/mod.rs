@@ -20,7 +20,7 @@ use crate::scenario::{Gateway, content};
 
 pub use destination::RogueDestination;
 pub use gateway::RogueGateway;
-pub use session::{RawError, RawSession, Told};
+pub use session::{RawError, RawSession, Told, recorded};
 
 /// The key pair of this seed.
 #[track_caller]

@@ -49,6 +49,25 @@ pub enum Told {
     Goodbye(Goodbye),
 }
 
+/// The bytes with which an initiator begins, frame 0 and the first message of the handshake: what somebody who listens can send again.
+///
+/// # Errors
+///
+/// When there is no randomness, or the keys are of no use.
+pub fn recorded(
+    introduction: &Introduction,
+    identity: &Identity,
+    hello: &PeerHello,
+) -> Result<Vec<u8>, RawError> {
+    let mut session = Session::initiate(introduction, identity, Engine::encode_hello(hello), &mut random()?)?;
+    let mut bytes = Vec::new();
+    while let Some(frame) = session.poll_frame() {
+        bytes.extend_from_slice(&u16::try_from(frame.len()).map_err(io::Error::other)?.to_be_bytes());
+        bytes.extend_from_slice(&frame);
+    }
+    Ok(bytes)
+}
+
 /// One session over one connection.
 pub struct RawSession {
     stream: TcpStream,
