@@ -151,7 +151,7 @@ fn typing_mistakes_are_named_with_the_key_that_was_meant() {
             "gateway.toml:1:2: fatal: unknown key `acess`, did you mean `access`?",
             "gateway.toml:4:1: error: limits: unknown key `sesions`, did you mean `sessions`?",
             "gateway.toml:5:1: error: limits: unknown key `listen` here, it belongs to [lan]",
-            "gateway.toml:6:1: error: limits: unknown key `flux`; known here: max_document, open_max_document, sessions, \
+            "gateway.toml:6:1: error: limits: unknown key `flux`; known here: max_document, open_max_document, max_priority, sessions, \
              sessions_per_address, half_open, idle_timeout, handshake_timeout",
         ]
     );
