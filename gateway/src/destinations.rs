@@ -95,8 +95,13 @@ impl Destinations {
         }
     }
 
-    /// What a peer may deposit, up to `max_document` bytes each; `limit_of` says what a destination itself takes.
-    pub fn accepts(&self, max_document: u64, limit_of: impl Fn(&Fingerprint) -> Option<u64>) -> Accepts {
+    /// What a peer may deposit, up to `max_document` bytes each and revisions of records where it may; `limit_of` says what a destination itself takes.
+    pub fn accepts(
+        &self,
+        max_document: u64,
+        records: bool,
+        limit_of: impl Fn(&Fingerprint) -> Option<u64>,
+    ) -> Accepts {
         let served = |served: &Served| sync::Served {
             destination: served.fingerprint,
             collections: served
@@ -106,7 +111,7 @@ impl Destinations {
                 .map(|collections| collections.iter().map(|collection| collection.group).collect()),
             max_document: limit_of(&served.fingerprint).unwrap_or(u64::MAX),
         };
-        Accepts { destinations: self.0.iter().map(served).collect(), max_document, records: true }
+        Accepts { destinations: self.0.iter().map(served).collect(), max_document, records }
     }
 
     /// Collections of which paired phones may be sent documents.

@@ -113,10 +113,11 @@ mkdir -p "$results"
 echo "programs: $((SECONDS - phase)) s"
 
 # Emulation, also where there is KVM: the same on every machine. The first serial line is the console, the second what
-# the scenarios report. With enough memory two guests share the scenarios, but for figures; a third takes those
-# that mostly wait, with what time of the processors the two leave: with as much as they have it takes that from both. One processor for each, without what costs time at every page table and copy to user space: a quarter of all
-# work. With several a kernel that changes its own code as it starts now and then falls over that change; figures have two all the
-# same, since there are two machines in them.
+# the scenarios report. With enough memory two guests share the scenarios, but for figures; a third takes those that
+# mostly wait, at a lower priority, so that it has what time of the processors the other two leave. One processor for
+# each, without what costs time at every page table and copy to user space: a quarter of all work. With several a
+# kernel that changes its own code as it starts now and then falls over that change; figures have two all the same,
+# since there are two machines in them.
 phase=$SECONDS
 guests=1
 processors=1

@@ -7,7 +7,7 @@ use waypost_link::{LinkInfo, Medium};
 use waypost_protocol::ids::{GroupId, PeerKey};
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::{Codes, FRAME_OVERHEAD, Pattern, Received, Session, SessionError};
-use waypost_protocol::succession;
+use waypost_protocol::succession::{self, Link};
 use waypost_protocol::sync::{Engine, Event, Holdings, Input, Output, Parameters, PeerHello, Pipe, Report};
 use waypost_protocol::time::Monotonic;
 
@@ -207,6 +207,18 @@ impl Conversation {
         }));
         if !first.is_empty() {
             self.input(Input::Frame(first), now, holdings);
+        }
+    }
+
+    /// What the peer is to hear of destinations' certificates now; empty where it has taken just these before.
+    pub(crate) fn tell(&mut self, links: Vec<Link>) {
+        let told = (!links.is_empty()).then(|| succession::digest(&links));
+        if let Some(engine) = &mut self.engine
+            && told.is_some()
+            && told != self.told
+        {
+            self.told = told;
+            engine.tell(links);
         }
     }
 

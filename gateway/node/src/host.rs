@@ -111,6 +111,12 @@ pub trait Host {
         true
     }
 
+    /// What a peer is to hear of destinations' certificates; empty where it has taken just these before. Asked again when there are
+    /// new confirmations, while the peer is here.
+    fn tells(&self, _peer: &PeerKey) -> Vec<Link> {
+        Vec::new()
+    }
+
     /// Whether the destination signed this; the reason where not.
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String>;
 

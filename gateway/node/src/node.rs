@@ -290,6 +290,12 @@ impl Node {
 
     /// The store may have new confirmations for peers.
     pub fn confirmations_changed(&mut self, host: &mut dyn Host) {
+        // A key that is new as well may have signed them: whoever is here hears of it first.
+        for conversation in self.conversations.values_mut() {
+            if let Some(peer) = &conversation.peer {
+                conversation.tell(host.tells(peer));
+            }
+        }
         self.tell_all(|| Input::Confirmation, host);
     }
 

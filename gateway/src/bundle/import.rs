@@ -100,7 +100,8 @@ impl Import<'_> {
     fn documents(&mut self, shown: &Shown) -> Result<(), WorkError> {
         shown.step("documents");
         let limit_of = |destination: &_| largest_body(&self.gateway.store, destination);
-        let accepts = self.gateway.destinations.accepts(self.gateway.max_document, limit_of);
+        // Who made the bundle is not looked at: its documents are those of gateways.
+        let accepts = self.gateway.destinations.accepts(self.gateway.max_document, true, limit_of);
         let (mut listing, faults) = self.bundle.listing();
         faults.iter().for_each(|fault| self.report.damaged.fault(fault));
         let mut missing = Vec::new();

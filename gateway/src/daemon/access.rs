@@ -5,7 +5,6 @@ use waypost_node::Grant;
 use waypost_protocol::ids::PeerKey;
 use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::Pattern;
-use waypost_protocol::sync::Accepts;
 use waypost_store::{Applied, Change, ChangeError, PeerClass, Store};
 
 use super::uploads;
@@ -28,7 +27,7 @@ pub(super) fn admit(
         false => limits.open_max_document.bytes().min(limits.max_document.bytes()),
     };
     let limit_of = |destination: &_| uploads::largest_body(store, destination);
-    let accepts = Accepts { records: rights.records, ..destinations.accepts(max_document, limit_of) };
+    let accepts = destinations.accepts(max_document, rights.records, limit_of);
     let may_want = if rights.subscribe { destinations.subscribable() } else { Vec::new() };
     Ok(Grant { may_want, is_known: rights.is_known, ..Grant::deposits(accepts) })
 }

@@ -44,16 +44,6 @@ impl GatewayHost {
         let Pattern::Code(code) = pattern else { return false };
         matches!(self.store.code(&code), Ok(Some(code)) if code.used_by.is_none())
     }
-
-    /// The certificates of all destinations, unless this peer has taken just these before.
-    fn tells(&self, peer: &PeerKey) -> Vec<Link> {
-        let links: Vec<Link> = self.destinations.0.iter().flat_map(|served| served.chain().links()).collect();
-        let told = self.store.peer(peer).ok().flatten().and_then(|peer| peer.told);
-        match told == Some(succession::digest(&links)) {
-            true => Vec::new(),
-            false => links,
-        }
-    }
 }
 
 impl Host for GatewayHost {
@@ -72,6 +62,15 @@ impl Host for GatewayHost {
 
     fn knows(&self, peer: &PeerKey, pattern: Pattern) -> bool {
         access::knows(&self.config, &self.store, peer, pattern)
+    }
+
+    fn tells(&self, peer: &PeerKey) -> Vec<Link> {
+        let links: Vec<Link> = self.destinations.0.iter().flat_map(|served| served.chain().links()).collect();
+        let told = self.store.peer(peer).ok().flatten().and_then(|peer| peer.told);
+        match told == Some(succession::digest(&links)) {
+            true => Vec::new(),
+            false => links,
+        }
     }
 
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {

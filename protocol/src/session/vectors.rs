@@ -1,6 +1,5 @@
-//! The published vectors of the Noise patterns that a session has, in cacophony's format
-//! (https://github.com/haskell-cryptography/cacophony, vectors/cacophony.txt), against what a session is made of. Keys,
-//! prologue and payloads are the same for all of them.
+//! The published vectors (cacophony) of the Noise patterns that a session has, as `snow` 0.10 ships them
+//! (`tests/vectors/cacophony.txt`), against what a session is made of. Keys, prologue and payloads are the same for all.
 
 use data_encoding::HEXLOWER;
 use snow::resolvers::{BoxedCryptoResolver, CryptoResolver, DefaultResolver};

@@ -16,12 +16,14 @@ pub(super) struct Telling {
     links: VecDeque<Link>,
     sent: Unanswered<mvds::Succession>,
     refused: bool,
+    /// The peer understands none of it.
+    forgone: bool,
 }
 
 impl Telling {
     pub(super) fn new(pipe: Pipe, links: Vec<Link>) -> Self {
         let sent = Unanswered::new(pipe, |payload| &mut payload.successions);
-        Telling { links: links.into(), sent, refused: false }
+        Telling { links: links.into(), sent, refused: false, forgone: false }
     }
 
     /// Whether all has been sent, answered or not.
@@ -40,6 +42,14 @@ impl Telling {
     /// The peer would not understand any of it.
     pub(super) fn forgo(&mut self) {
         self.links.clear();
+        self.forgone = true;
+    }
+
+    /// Others have taken their place.
+    pub(super) fn tell(&mut self, links: Vec<Link>) {
+        if !self.forgone {
+            (self.links, self.refused) = (links.into(), false);
+        }
     }
 
     /// The peer has answered. Whatever it refuses, all of it is told again at the next contact.

@@ -20,6 +20,7 @@ use crate::ids::{Fingerprint, GroupId, MessageId, StoreId};
 use crate::moving::WifiOffer;
 use crate::mvds;
 use crate::refusal::{Goodbye, Reason};
+use crate::succession::Link;
 use crate::time::Monotonic;
 
 /// Bytes received and not yet durable, beyond which [`Engine::wants_input`] says no. What the engine keeps beside the
@@ -134,6 +135,12 @@ impl Engine {
     /// Whether everything that has come is durable, or refused, and answered.
     pub fn has_answered(&self) -> bool {
         self.outbound.queue.is_empty() && self.receiver.has_answered()
+    }
+
+    /// Destinations' certificates have changed since the conversation began: the peer hears of these, all of them, before any
+    /// confirmation that has not been sent yet.
+    pub fn tell(&mut self, links: Vec<Link>) {
+        self.telling.tell(links);
     }
 
     /// The peer may be sent documents of these collections only, of those that it might be until now. Bodies that are under

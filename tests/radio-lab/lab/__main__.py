@@ -1,5 +1,5 @@
-"""Runs the scenarios of this guest's list in /share one after the other, each in a process of its own, and says how each ended. Several
-guests share the list: each takes the next one that none has taken."""
+"""Runs the scenarios of this guest's list in /share one after the other, each in a process of its own, and says how each
+ended. Several guests share the list: each takes the next one that none has taken."""
 
 import importlib.util
 import os

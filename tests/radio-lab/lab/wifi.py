@@ -40,6 +40,16 @@ while not found and time.monotonic() < until:
 info = zeroconf.get_service_info(*found[0], timeout=5000)
 print(json.dumps([found[0][1], info.port, info.parsed_addresses(), {k.decode(): v.decode() for k, v in info.properties.items()}]))
 """
+# Announces a gateway by the same, at this address of the machine's, on a host of a name that mDNS has no question for.
+ANNOUNCE = """
+import sys, time
+from zeroconf import ServiceInfo, Zeroconf
+kind = "_waypost._tcp.local."
+told = ServiceInfo(kind, "Elsewhere." + kind, 4180, properties={"v": "1", "n": "Elsewhere"}, server="elsewhere.example.", parsed_addresses=[sys.argv[1]])
+Zeroconf(interfaces=[sys.argv[1]]).register_service(told)
+print("announced", flush=True)
+time.sleep(9999)
+"""
 INSTALLED = {
     "network/10-waypost-p2p.network": Path("/run/systemd/network/10-waypost-p2p.network"),
 }

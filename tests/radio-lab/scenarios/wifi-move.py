@@ -66,7 +66,7 @@ def run(lab: Lab):
     assert over_wifi < SIZE, "in the middle of it"
     is_on_over_bluetooth(lab, sync)
     report = amina.report()
-    assert (report["transferred"], report["medium"], report["unconfirmed"]) == (1, "ble", 0), report
+    assert (report["transferred"], report["medium"], report["over_wifi"], report["unconfirmed"]) == (1, "ble", True, 0), report
     # It went on where the kiosk had it, both times: what was on its way went twice, and nothing else.
     assert report["bytes_out"] < SIZE * 1.01 + over_bluetooth / 2 + ON_ITS_WAY, report
     lab.note(f"moved after {over_bluetooth} bytes, back after {over_wifi}, {report['bytes_out']} bytes for a photo of {SIZE}")

@@ -5,10 +5,12 @@ paired gets nothing."""
 import time
 
 from lab import Lab, forms, photos, wait_until
+from lab.wifi import ANNOUNCE
 
 CONTROLLERS, RADIOS = 0, 4
 LIMIT = 360
 WAITS = True
+KIOSK = "172.29.77.1"
 
 
 def run(lab: Lab):
@@ -48,16 +50,18 @@ def run(lab: Lab):
     phone = lab.phone("bakari", place=bakari)
     # What it asks over IPv6 at first gets no answer.
     bakari.run("nft", 'table inet deaf { chain heard { type filter hook input priority raw; meta nfproto ipv6 udp dport 5353 drop; }; }')
+    # And somebody announces what cannot be asked for.
+    lab.start("elsewhere", "python3", "-c", ANNOUNCE, KIOSK).wait_for("announced")
     looking = phone.start("gateways", "--lan", "--seconds", "8")
     time.sleep(3)
     bakari.run("nft", "delete table inet deaf")
     assert looking.child.wait(30) == 0
-    near = phone.said()[-1]["near"]
-    assert [one["name"] for one in near] == ["Lab kiosk"], near
-    assert any("172.29.77.1" in one for one in near[0]["addresses"]) and any("fe80::" in one for one in near[0]["addresses"]), near
+    near = {one["name"]: one["addresses"] for one in phone.said()[-1]["near"]}
+    assert sorted(near) == ["Elsewhere", "Lab kiosk"], near
+    assert all(any(part in one for one in near["Lab kiosk"]) for part in (KIOSK, "fe80::")), near
     # In the network, and not paired.
     phone.add(forms(1, 4))
-    refused = phone.run("sync", "--unverified", "--address", "172.29.77.1:4180", check=False)
+    refused = phone.run("sync", "--unverified", "--address", f"{KIOSK}:4180", check=False)
     assert refused.status == 1 and refused.last["ending"] == "turned away", refused.last
     phone.pair(kiosk)
     phone.add(forms(1, 5))

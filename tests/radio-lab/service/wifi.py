@@ -66,7 +66,8 @@ def serves(lab, kiosk):
 
     lab.start("listens", "python3", "-c", LISTEN, 8080).wait_for("listens")
     assert amina.reaches(KIOSK, PORT) and not amina.reaches(KIOSK, 8080)
-    systemctl("stop", TIMER)
+    # With the service, which may be about to load the rules once more.
+    systemctl("stop", TIMER, FIREWALL)
     lab.run("nft", "flush", "ruleset")
     assert amina.reaches(KIOSK, 8080, seconds=10), "nothing is in the way"
     systemctl("start", TIMER)

@@ -12,6 +12,9 @@ pub const SERVICE: &str = "_waypost._tcp.local.";
 /// The longest instance name, in bytes (RFC 6763 §4.1.1).
 const MAX_INSTANCE: usize = 63;
 
+/// So many hosts are asked for all of their addresses: somebody may announce any number.
+const MOST_HOSTS: usize = 64;
+
 /// Why there is no discovery. Links to known addresses work all the same.
 #[derive(Debug, thiserror::Error)]
 #[error("DNS-SD is not available: {0}")]
@@ -82,8 +85,17 @@ pub async fn browse(span: Duration) -> Result<Vec<Found>, DiscoveryError> {
             found.insert(service.get_fullname().to_owned(), gateway);
             // Who answers a question about services over IPv4 tells no address of IPv6 with that, and says it only once. What is
             // found of the host by asking for that comes as the service again.
-            if let Entry::Vacant(host) = hosts.entry(service.get_hostname().to_owned()) {
-                host.insert(daemon.resolve_hostname(service.get_hostname(), None)?);
+            let has_room = hosts.len() < MOST_HOSTS;
+            if let Entry::Vacant(host) = hosts.entry(service.get_hostname().to_owned())
+                && has_room
+            {
+                // Anybody can announce a name that cannot be asked for; the others are found all the same.
+                match daemon.resolve_hostname(host.key(), None) {
+                    Ok(answers) => {
+                        host.insert(answers);
+                    }
+                    Err(error) => log::debug!("DNS-SD: {}: {error}", host.key()),
+                }
             }
         }
     }

@@ -72,8 +72,16 @@ impl Host for TestHost {
     fn knows(&self, _: &PeerKey, _: Pattern) -> bool {
         self.knows
     }
+    fn tells(&self, _: &PeerKey) -> Vec<Link> {
+        self.tells.clone()
+    }
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {
-        if confirmation.signature()[..] == b"good"[..] { Ok(()) } else { Err("forged".into()) }
+        match &confirmation.signature()[..] {
+            b"good" => Ok(()),
+            // By a key that it hears of.
+            b"renewed" if !self.heard.is_empty() => Ok(()),
+            _ => Err("forged".into()),
+        }
     }
     fn follow(&mut self, link: &Link) -> Result<(), Reason> {
         self.heard.push(link.clone());
@@ -379,6 +387,33 @@ async fn what_a_peer_was_told_of_certificates_is_remembered_for_its_store_and_un
     };
     gateway.node.store().apply_one(seen).unwrap();
     assert_eq!(gateway.node.store().peer(&phone.key).unwrap().unwrap().told, None);
+}
+
+#[tokio::test]
+async fn a_key_that_is_renewed_while_a_phone_is_here_is_told_before_what_it_has_signed() {
+    let (mut phone, mut gateway) = (side(true, vec![]), side(false, vec![DESTINATION]));
+    let id = write_document(&phone, 1, 1_000);
+    let (near, far) = memory_pair(Throttle::default());
+    gateway.node.accept(far).unwrap();
+    phone.node.open(near, &Introduction::Known(gateway.key)).unwrap();
+    let mut is_renewed = false;
+    let run = async {
+        while phone.node.store().document(&id).unwrap().is_some_and(|row| row.has_body) {
+            tokio::select! {
+                event = phone.node.next_event() => phone.node.handle(event, &mut phone.host),
+                event = gateway.node.next_event() => gateway.node.handle(event, &mut gateway.host),
+            }
+            let is_taken = gateway.node.store().document(&id).unwrap().is_some();
+            if is_taken && !std::mem::replace(&mut is_renewed, is_taken) {
+                let certificate = Bytes::from_static(b"renewed");
+                gateway.host.tells = vec![Link { destination: DESTINATION, certificate, word: None }];
+                confirm(&gateway, &[id], Verdict::Opened, b"renewed");
+                gateway.node.confirmations_changed(&mut gateway.host);
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), run).await.expect("the phone believes the confirmation");
+    assert_eq!(phone.host.heard, gateway.host.tells);
 }
 
 #[tokio::test]
