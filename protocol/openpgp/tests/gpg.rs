@@ -186,10 +186,11 @@ fn a_key_that_gpg_made_signs_and_opens() {
     let verdicts = vec![(MessageId([1; 32]), Verdict::Opened)];
     let confirmation = key.sign(certificate.fingerprint(), verdicts.clone(), now()).unwrap();
     assert_eq!(verify_confirmation(&confirmation, std::slice::from_ref(&certificate), now()), Ok(()));
+    let label = label();
     let sealed =
-        seal_bytes(&label(), b"hello", std::slice::from_ref(&certificate), Compress::Never, now()).unwrap();
+        seal_bytes(&label, b"hello", std::slice::from_ref(&certificate), Compress::Never, now()).unwrap();
     let mut opened = Vec::new();
-    assert_eq!(key.open(&sealed[..], &mut opened, LIMITS).unwrap(), label());
+    assert_eq!(key.open(&sealed[..], &mut opened, LIMITS).unwrap(), label);
     assert_eq!(opened, b"hello");
 
     // The signing subkey alone; the rest of the certificate from its public export.
