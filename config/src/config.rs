@@ -63,6 +63,11 @@ section! {
         /// At most this much is stored. Absent, the disk (see `reserve`) and `map_size` are the only limits. A full
         /// store refuses documents, which stay on their phones; nothing is dropped to make room.
         [restart] quota: Option<Size> = None, example "\"100GB\"";
+        /// Percent of what may be stored that the documents of one phone may take, so that there is room for others'. What
+        /// is beyond it stays on the phone until some of its documents are delivered.
+        [restart] phone_share: u32 = 50, within 1, 100;
+        /// The same for all phones together that are not paired, in mode "open".
+        [restart] open_share: u32 = 5, within 1, 100;
         /// Disk space that is left free for the system and its logs: the store takes nothing in when less is free.
         [restart] reserve: Size = Size::mib(512), within Size::mib(16), Size::gib(1024);
         /// Largest size that the database may ever have. Costs address space only, neither disk nor memory; documents

@@ -93,9 +93,12 @@ fn holds_documents(config: &Config) -> bool {
 
 fn store_options(config: &Config) -> Options {
     let defaults = Options::default();
+    let percent = |share: u32| u8::try_from(share.min(100)).unwrap_or(100);
     Options {
         map_size: config.store.map_size.bytes(),
         quota: config.store.quota.map_or(u64::MAX, |quota| quota.bytes()),
+        peer_share: percent(config.store.phone_share),
+        open_share: percent(config.store.open_share),
         disk: Arc::new(FreeAbove { reserve: config.store.reserve.bytes() }),
         remember: config.store.remember.duration(),
         // The largest document that is taken has to fit by itself.

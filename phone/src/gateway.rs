@@ -263,9 +263,12 @@ impl Phone {
         }
     }
 
-    /// Forgets a peer. What it was given stays known, so that nothing is sent to it twice after another pairing.
+    /// Forgets a peer, which is not served any more where it comes by itself, nor with a code that it has used. What it was
+    /// given stays known, so that nothing is sent to it twice after another pairing.
     pub fn forget_gateway(&self, key: &PeerKey) -> Result<(), SettingError> {
-        self.erase(&format!("{PREFIX}{key}"))
+        self.erase(&format!("{PREFIX}{key}"))?;
+        self.writer().apply(Change::Forget { peer: *key })?;
+        Ok(())
     }
 
     /// All that are known, the last met first.

@@ -4,6 +4,7 @@ use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -263,6 +264,29 @@ impl Process {
     /// When it has ended.
     pub fn rss_kib(&self, without: &str) -> Result<u64, ProcessError> {
         self.mappings(|path| without.is_empty() || !path.contains(without))
+    }
+
+    /// The most of that, in KiB, while `during` runs, looked at 50 times a second; and what `during` answers.
+    ///
+    /// # Errors
+    ///
+    /// When it has ended.
+    pub fn peak_kib<T>(&self, without: &str, during: impl FnOnce() -> T) -> Result<(u64, T), ProcessError> {
+        let over = AtomicBool::new(false);
+        std::thread::scope(|scope| {
+            let watching = scope.spawn(|| {
+                let mut most = Ok(0);
+                while !over.load(Ordering::Relaxed) && most.is_ok() {
+                    most = self.rss_kib(without).map(|now| now.max(most.unwrap_or(0)));
+                    std::thread::sleep(Duration::from_millis(20));
+                }
+                most
+            });
+            let done = during();
+            over.store(true, Ordering::Relaxed);
+            let most = watching.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            Ok((most, done))
+        })
     }
 
     /// Memory that is resident, in KiB, of the mapping of files in whose path `part` occurs.

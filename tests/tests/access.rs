@@ -204,6 +204,21 @@ fn each_class_may_deposit_what_the_table_says() {
 
 /// What somebody who has heard a phone begin can do with that: nothing, and it is answered with 1 KiB at most.
 #[test]
+fn a_phone_pairs_by_a_picture_of_the_code() {
+    let site = Site::start();
+    let folder = tempfile::tempdir().unwrap();
+    let picture = folder.path().join("code.png");
+    let named = picture.to_str().unwrap();
+    let said = waypost_tests::scenario::run(&mut site.gateway.command(&["pair", "--picture", named]));
+    assert!(said.status.success(), "{said:#?}");
+    site.new_phone("anna").run(&["pair", named]);
+    assert_eq!(site.gateway.status()["codes_used"], 1);
+    // Never over a picture that is there.
+    let said = waypost_tests::scenario::run(&mut site.gateway.command(&["pair", "--picture", named]));
+    assert!(!said.status.success(), "{said:#?}");
+}
+
+#[test]
 fn handshakes_that_were_recorded_and_are_sent_again_change_nothing() {
     let site = Site::start();
     let (code, known) = (introduced_to(&site.gateway), known_to(&site.gateway));

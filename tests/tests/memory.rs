@@ -2,9 +2,6 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests fail as tests do")]
 
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
 use waypost_tests::process::Process;
 use waypost_tests::scenario::{Site, content, say};
 
@@ -16,20 +13,7 @@ const DATA_FILE: &str = "data.mdb";
 
 /// The most that is resident while `during` runs, in KiB.
 fn peak(process: &Process, during: impl FnOnce()) -> u64 {
-    let over = AtomicBool::new(false);
-    std::thread::scope(|scope| {
-        let watching = scope.spawn(|| {
-            let mut most = 0;
-            while !over.load(Ordering::Relaxed) {
-                most = most.max(process.rss_kib(DATA_FILE).unwrap());
-                std::thread::sleep(Duration::from_millis(20));
-            }
-            most
-        });
-        during();
-        over.store(true, Ordering::Relaxed);
-        watching.join().unwrap()
-    })
+    process.peak_kib(DATA_FILE, during).unwrap().0
 }
 
 #[test]

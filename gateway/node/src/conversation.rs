@@ -386,6 +386,14 @@ impl Conversation {
         self.closing.is_none() && self.turn_over.is_some_and(|(_, until)| until <= now)
     }
 
+    /// Nothing that the peer has on its way is heard any more, also where it was to bring the rest of its turn.
+    pub(crate) fn shut_out(&mut self, reason: Goodbye, now: Monotonic) {
+        self.turn_over = None;
+        if !self.is_closing() {
+            self.say_goodbye(reason, now);
+        }
+    }
+
     /// Tells the peer why, then closes.
     pub(crate) fn say_goodbye(&mut self, reason: Goodbye, now: Monotonic) {
         if self.session.is_established() {

@@ -314,7 +314,7 @@ impl Node {
     pub fn end_peer(&mut self, peer: &PeerKey, reason: Goodbye) {
         let now = self.clock.now();
         for conversation in self.conversations.values_mut().filter(|one| one.peer == Some(*peer)) {
-            conversation.say_goodbye(reason, now);
+            conversation.shut_out(reason, now);
         }
     }
 

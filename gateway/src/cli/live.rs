@@ -10,6 +10,7 @@ use waypost_ble::AdapterStatus;
 use waypost_config::{Config, load, printable};
 
 use super::output;
+use super::picture::Picture;
 use crate::admin::{self, Answer, DestinationStatus, Request, Status};
 use crate::control::{self, ControlError};
 use crate::remote_log::{FollowStatus, LogStatus};
@@ -199,13 +200,17 @@ fn remote_log(status: &LogStatus) {
     }
 }
 
-pub(super) fn pair(path: &Path, json: bool) -> anyhow::Result<ExitCode> {
+pub(super) fn pair(path: &Path, json: bool, picture: Option<&Path>) -> anyhow::Result<ExitCode> {
+    let picture = picture.map(Picture::new).transpose()?;
     let Answer::Code { text, valid } = ask_live(path, &Request::Pair)? else { return Err(unexpected()) };
+    let qr = QrCode::new(&text).context("the code does not fit a QR code; shorten [lan] addresses")?;
+    if let Some(picture) = picture {
+        picture.write(&qr)?;
+    }
     if json {
         output::json(&serde_json::json!({ "text": text, "valid_seconds": valid }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    let qr = QrCode::new(&text).context("the code does not fit a QR code; shorten [lan] addresses")?;
     output::line(&qr.render::<Dense1x2>().quiet_zone(true).build());
     output::line(&text);
     output::line(&format!("For one phone, within {}.", output::seconds(valid)));

@@ -8,6 +8,7 @@ mod documents;
 mod live;
 mod output;
 mod peers;
+mod picture;
 mod rescue;
 mod store;
 mod support;
@@ -55,7 +56,11 @@ enum Command {
     /// Show how the gateway is.
     Status,
     /// Make a pairing code and show it as QR code and text.
-    Pair,
+    Pair {
+        /// Also write it into a new file, as a picture to print: NAME.svg or NAME.png.
+        #[arg(long, value_name = "FILE")]
+        picture: Option<PathBuf>,
+    },
     /// Show name and passphrase of the gateway's own Wi-Fi network, and as a QR code that phones' cameras read.
     Wifi,
     /// Make the running gateway read its configuration again.
@@ -186,7 +191,7 @@ fn perform(Args { mut config, json, store, store_key, work, command }: Args) -> 
         Command::Run => check::run(&config),
         Command::Check => check::check(&config, json),
         Command::Status => live::status(&config, json),
-        Command::Pair => live::pair(&config, json),
+        Command::Pair { picture } => live::pair(&config, json, picture.as_deref()),
         Command::Wifi => wifi::show(&config, json),
         Command::Reload => live::reload(&config, json),
         Command::Documents { command: DocumentsCommand::List { waiting } } => {

@@ -166,6 +166,12 @@ pub enum Change {
         /// Why.
         reason: Reason,
     },
+    /// The peer is as one that was never made known, and no code that it came with works for it. What it holds stays
+    /// written down, so that nothing is sent to it twice.
+    Forget {
+        /// Who.
+        peer: PeerKey,
+    },
     /// A peer is there. Makes it known as [`PeerClass::Open`] where it is new; with another store than before,
     /// what it had acknowledged and refused is void (R25).
     PeerSeen {

@@ -1,7 +1,7 @@
 //! Checking and compacting: every value is opened, every body hashed, and the tables are compared with each other.
 
 use std::borrow::Cow;
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::Path;
@@ -41,6 +41,8 @@ struct Check<'s> {
     store: &'s Store,
     findings: Vec<Finding>,
     counts: CountsRow,
+    /// What is here of each peer, by its number.
+    charged: HashMap<u64, Charged>,
     /// Bodies that documents and partials refer to.
     blobs: HashSet<u64>,
     /// Bodies of a page of rows, to be hashed after the transaction that found them.
@@ -58,6 +60,7 @@ impl Store {
             store: self,
             findings: Vec::new(),
             counts: CountsRow::default(),
+            charged: HashMap::new(),
             blobs: HashSet::new(),
             bodies: Vec::new(),
             partials: Vec::new(),
@@ -196,8 +199,15 @@ impl Check<'_> {
             Ok(())
         })?;
         self.walk::<PartialRow>(|check, _, _, key, row| {
-            check.counts.partials += 1;
-            check.counts.partial_bytes = check.counts.partial_bytes.saturating_add(row.size);
+            let counts = &mut check.counts;
+            counts.partials += 1;
+            counts.partial_bytes = counts.partial_bytes.saturating_add(row.size);
+            if row.open {
+                counts.open_partials += 1;
+                counts.open_partial_bytes = counts.open_partial_bytes.saturating_add(row.size);
+            } else if row.depositor != 0 {
+                check.charged.entry(row.depositor).or_default().add_partial(row.size);
+            }
             check.blobs.insert(row.blob);
             check.partials.push((key.to_vec(), row));
             Ok(())
@@ -362,6 +372,17 @@ impl Check<'_> {
             check.expect(used, Table::BodyKeys, key, "belongs to no document");
             Ok(())
         })?;
+        let charged = std::mem::take(&mut self.charged);
+        self.walk::<PeerRow>(|check, _, _, key, row| {
+            let here = charged.get(&number(key, 0)).copied().unwrap_or_default();
+            check.expect(
+                here == Charged::of(&row),
+                Table::Peers,
+                key,
+                "what it has here is not the sum of its rows",
+            );
+            Ok(())
+        })?;
         let tables = &self.store.inner.tables;
         let txn = tables.read()?;
         let mut next = key16(0, 0);
@@ -392,9 +413,11 @@ impl Check<'_> {
         }
         if row.live {
             counts.body_bytes = counts.body_bytes.saturating_add(row.size);
-            if row.open && !row.yields {
-                counts.open_bytes = counts.open_bytes.saturating_add(row.size);
-            }
+        }
+        match row.is_charged() {
+            true if row.open => counts.open_bytes = counts.open_bytes.saturating_add(row.size),
+            true => self.charged.entry(row.depositor).or_default().add_body(row.size),
+            false => {}
         }
         if row.is_retained() {
             counts.retained_bytes = counts.retained_bytes.saturating_add(row.size);

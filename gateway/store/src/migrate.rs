@@ -1,15 +1,18 @@
 //! Schema versions: a store of an older version is brought to this one when it is opened, one transaction per step.
 
-use heed::RwTxn;
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+
+use heed::{RoTxn, RwTxn};
 use rand_chacha::ChaCha20Rng;
 
 use crate::apply::collection_key;
 use crate::error::StoreError;
-use crate::rows::{CollectionRow, DocumentRow};
+use crate::rows::{Charged, CollectionRow, DocumentRow, PartialRow, PeerRow};
 use crate::tables::{Tables, key8, key24, number};
 
 /// The schema version of this program.
-pub(crate) const SCHEMA: u32 = 2;
+pub(crate) const SCHEMA: u32 = 3;
 
 /// Rewrites a part of a store of one version into the next, from the row after `after` on, and says where the next
 /// part begins; `None` after the last one. A part is small enough for one transaction. What a part has written already
@@ -18,7 +21,7 @@ pub(crate) type Step =
     fn(&Tables, &mut RwTxn, &mut ChaCha20Rng, Option<u64>) -> Result<Option<u64>, StoreError>;
 
 /// `STEPS[n]` leads from version n + 1 to n + 2.
-pub(crate) const STEPS: &[Step] = &[list_collections];
+pub(crate) const STEPS: &[Step] = &[list_collections, charge_peers];
 
 /// So many rows of documents are converted in one transaction.
 const ROWS: usize = 4096;
@@ -50,6 +53,61 @@ fn list_collections(
     Ok(last)
 }
 
+/// Version 3 knows what each peer has here.
+fn charge_peers(
+    tables: &Tables,
+    txn: &mut RwTxn,
+    rng: &mut ChaCha20Rng,
+    after: Option<u64>,
+) -> Result<Option<u64>, StoreError> {
+    let mut charged: BTreeMap<u64, Charged> = BTreeMap::new();
+    if after.is_none() {
+        // Whatever an attempt before has counted counts for nothing.
+        for row in tables.rows_after::<PeerRow>(txn, None)? {
+            charged.insert(number(row?.0, 0), Charged::default());
+        }
+        for row in tables.rows_after::<PartialRow>(txn, None)? {
+            let (_, row) = row?;
+            if let Some(peer) = charged.get_mut(&row.depositor) {
+                peer.add_partial(row.size);
+            }
+        }
+    }
+    let start = after.map(key8);
+    let mut last = None;
+    for (seen, row) in (1..).zip(tables.rows_after::<DocumentRow>(txn, start.as_ref().map(|key| &key[..]))?) {
+        let (key, row) = row?;
+        if row.is_charged() && !row.open {
+            match charged.entry(row.depositor) {
+                Entry::Occupied(mut peer) => peer.get_mut().add_body(row.size),
+                Entry::Vacant(none) => {
+                    if let Some(known) = undamaged(tables, txn, row.depositor)? {
+                        none.insert(Charged::of(&known)).add_body(row.size);
+                    }
+                }
+            }
+        }
+        if seen == ROWS {
+            last = Some(number(key, 0));
+            break;
+        }
+    }
+    for (peer, charged) in charged {
+        if let Some(mut row) = undamaged(tables, txn, peer)? {
+            charged.write_to(&mut row);
+            tables.put(txn, rng, &key8(peer), &row)?;
+        }
+    }
+    Ok(last)
+}
+
+fn undamaged(tables: &Tables, txn: &RoTxn, peer: u64) -> Result<Option<PeerRow>, StoreError> {
+    match tables.get::<PeerRow>(txn, &key8(peer)) {
+        Err(StoreError::Damaged { .. }) => Ok(None),
+        found => found,
+    }
+}
+
 /// Runs the steps from version `found` on. A crash in between goes on where it was.
 pub(crate) fn run(tables: &Tables, found: u32, steps: &[Step]) -> Result<(), StoreError> {
     let done = usize::try_from(found.saturating_sub(1)).unwrap_or(usize::MAX);
@@ -77,6 +135,7 @@ pub(crate) fn run(tables: &Tables, found: u32, steps: &[Step]) -> Result<(), Sto
 #[cfg(test)]
 mod tests {
     use heed::types::Bytes;
+    use prost::Message as _;
     use waypost_protocol::document::Document;
     use waypost_protocol::envelope::Header;
     use waypost_protocol::ids::{Fingerprint, GroupId, PeerKey, StoreId};
@@ -86,7 +145,7 @@ mod tests {
     use super::*;
     use crate::rows::SettingRow;
     use crate::tables::Table;
-    use crate::{Change, NewDocument, Options, Store, StoreKey};
+    use crate::{Change, NewDocument, Options, PeerClass, Store, StoreKey};
 
     fn add(
         tables: &Tables,
@@ -101,7 +160,7 @@ mod tests {
         Ok(if after.is_none() { Some(1) } else { None })
     }
 
-    /// Copies a store as version 1 had it: without the tables that came later.
+    /// Copies a store as version 1 had it: without the tables that came later, and with nothing that peers are charged.
     #[allow(unsafe_code, reason = "as in `open_environment`: nothing else touches the temporary folder")]
     fn as_version_1(tables: &Tables, folder: &std::path::Path) {
         let mut options = heed::EnvOpenOptions::new().read_txn_without_tls();
@@ -119,10 +178,18 @@ mod tests {
         });
         let made = made.unwrap().commit().unwrap();
         let mut to = env.write_txn().unwrap();
+        let mut rng = crate::random().unwrap();
         for ((table, _), copy) in Table::ALL[..22].iter().zip(made) {
             for row in tables.database(*table).iter(&from).unwrap() {
                 let (key, value) = row.unwrap();
-                copy.put(&mut to, key, value).unwrap();
+                let value = match (*table, tables.get::<PeerRow>(&from, key)) {
+                    (Table::Peers, Ok(Some(mut row))) => {
+                        Charged::default().write_to(&mut row);
+                        tables.keys.rows.seal(&mut rng, Table::Peers, key, &row.encode_to_vec()).unwrap()
+                    }
+                    _ => value.to_vec(),
+                };
+                copy.put(&mut to, key, &value).unwrap();
             }
             if *table == Table::Meta {
                 copy.put(&mut to, b"schema", &1u32.to_be_bytes()).unwrap();
@@ -140,11 +207,14 @@ mod tests {
             let header = Header::to(destination);
             let body = waypost_protocol::envelope::assemble(&header, &[n; 50]).unwrap();
             let document = Document::new(GroupId([n % 2; 32]), UnixTime(0), body).unwrap();
-            let new = NewDocument { document, header, age: 0, depositor: None, draft: false, note: None };
+            let depositor = Some(PeerKey([n % 3; 32]));
+            let new = NewDocument { document, header, age: 0, depositor, draft: false, note: None };
             store.apply_one(Change::Document(Box::new(new))).unwrap();
         };
         {
             let store = Store::open(old.path(), &StoreKey::new([1; 32]), options()).unwrap();
+            let known = |n| Change::PutPeer { peer: PeerKey([n; 32]), class: PeerClass::Paired, label: None };
+            (1..3).for_each(|n| drop(store.apply_one(known(n)).unwrap()));
             (0..9).for_each(|n| put(&store, n));
             as_version_1(&store.inner.tables, new.path());
         }
@@ -163,6 +233,45 @@ mod tests {
         }
         let store = Store::open(new.path(), &StoreKey::new([1; 32]), options()).unwrap();
         put(&store, 11);
+        assert_eq!(store.check().unwrap(), vec![]);
+    }
+
+    #[test]
+    fn what_peers_have_is_counted_once_however_often_it_is_begun() {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { map_size: 64 << 20, reserve: 0, ..Options::default() };
+        let store = Store::open(folder.path(), &StoreKey::new([1; 32]), options).unwrap();
+        let peer = PeerKey([1; 32]);
+        store.apply_one(Change::PutPeer { peer, class: PeerClass::Paired, label: None }).unwrap();
+        let header = Header::to(Fingerprint::V4([1; 20]));
+        let documents = (0..ROWS as u64 + 10).map(|n| {
+            let body = waypost_protocol::envelope::assemble(&header, &n.to_be_bytes()).unwrap();
+            let document = Document::new(GroupId([1; 32]), UnixTime(0), body).unwrap();
+            let (header, depositor) = (header.clone(), Some(peer));
+            Change::Document(Box::new(NewDocument {
+                document,
+                header,
+                age: 0,
+                depositor,
+                draft: false,
+                note: None,
+            }))
+        });
+        assert!(store.apply(documents.collect()).iter().all(Result::is_ok));
+        assert_eq!(store.check().unwrap(), vec![]);
+        let tables = &store.inner.tables;
+        let part = |after| {
+            let mut txn = tables.write().unwrap();
+            let next = charge_peers(tables, &mut txn, &mut crate::random().unwrap(), after).unwrap();
+            txn.commit().unwrap();
+            next
+        };
+        let next = part(None);
+        assert!(next.is_some(), "it is one part");
+        assert_ne!(store.check().unwrap(), vec![]);
+        // The power went there.
+        assert_eq!(part(None), next);
+        assert_eq!(part(next), None);
         assert_eq!(store.check().unwrap(), vec![]);
     }
 

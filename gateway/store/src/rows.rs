@@ -111,6 +111,11 @@ pub(crate) struct CountsRow {
     /// Of the bytes of bodies, what yields where others need the room.
     #[prost(uint64, tag = "13")]
     pub retained_bytes: u64,
+    /// Of the bodies under way, those of peers of the class open, and their declared sizes.
+    #[prost(uint64, tag = "14")]
+    pub open_partials: u64,
+    #[prost(uint64, tag = "15")]
+    pub open_partial_bytes: u64,
 }
 
 /// States as numbers.
@@ -220,6 +225,11 @@ impl DocumentRow {
         self.yields = matches!(free, Free::Yielding(_));
     }
 
+    /// Whether its body counts towards what its first depositor may hold here, or the class open together.
+    pub(crate) fn is_charged(&self) -> bool {
+        self.live && !self.yields && !self.received && self.depositor != 0
+    }
+
     /// Whether its body goes where others need the room.
     pub(crate) fn is_retained(&self) -> bool {
         self.live && self.yields
@@ -273,6 +283,9 @@ pub(crate) struct PartialRow {
     /// When the last piece came, on the uptime clock.
     #[prost(uint64, tag = "9")]
     pub touched: u64,
+    /// Whether it counts towards the share of the class open.
+    #[prost(bool, tag = "10")]
+    pub open: bool,
 }
 
 impl PartialRow {
@@ -376,6 +389,14 @@ pub(crate) struct PeerRow {
     /// With which its advertisements are recognised; empty where it has not told.
     #[prost(bytes = "vec", tag = "13")]
     pub advertising_key: Vec<u8>,
+    /// Bytes of bodies that are here because it brought them first; not where it is of the class open.
+    #[prost(uint64, tag = "14")]
+    pub held_bytes: u64,
+    /// Its bodies under way, and their declared sizes; not where it is of the class open.
+    #[prost(uint64, tag = "15")]
+    pub partials: u64,
+    #[prost(uint64, tag = "16")]
+    pub partial_bytes: u64,
 }
 
 impl PeerRow {
@@ -389,6 +410,35 @@ impl PeerRow {
 
     pub(crate) fn advertising_key(&self) -> Option<AdvertisingKey> {
         AdvertisingKey::from_slice(&self.advertising_key).ok()
+    }
+}
+
+/// What counts towards a peer's share: `held_bytes`, `partials` and `partial_bytes` of its row.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) struct Charged {
+    held_bytes: u64,
+    partials: u64,
+    partial_bytes: u64,
+}
+
+impl Charged {
+    pub(crate) fn of(row: &PeerRow) -> Self {
+        let PeerRow { held_bytes, partials, partial_bytes, .. } = *row;
+        Charged { held_bytes, partials, partial_bytes }
+    }
+
+    pub(crate) fn add_body(&mut self, size: u64) {
+        self.held_bytes = self.held_bytes.saturating_add(size);
+    }
+
+    pub(crate) fn add_partial(&mut self, size: u64) {
+        self.partials = self.partials.saturating_add(1);
+        self.partial_bytes = self.partial_bytes.saturating_add(size);
+    }
+
+    pub(crate) fn write_to(self, row: &mut PeerRow) {
+        (row.held_bytes, row.partials, row.partial_bytes) =
+            (self.held_bytes, self.partials, self.partial_bytes);
     }
 }
 

@@ -34,7 +34,7 @@ pub(crate) enum Command {
     /// Whom documents are sealed to
     #[command(subcommand)]
     Destination(DestinationCommand),
-    /// Pairs with a kiosk, from the text in its QR code
+    /// Pairs with a kiosk, from its QR code
     Pair(Pair),
     /// Kiosks that are known, and those near
     Gateways(Gateways),
@@ -228,8 +228,8 @@ impl From<DeleteOnArg> for DeleteOn {
 
 #[derive(ClapArgs)]
 pub(crate) struct Pair {
-    /// The text in the kiosk's QR code (waypost://pair?…), or - for standard input
-    #[arg(value_name = "TEXT")]
+    /// The text in the kiosk's QR code (waypost://pair?…), a picture of the code (PNG), or - for standard input
+    #[arg(value_name = "TEXT|PNG")]
     pub(crate) text: String,
     /// Where the kiosk is, instead of what the code says
     #[arg(long, value_name = "HOST:PORT", conflicts_with = "ble")]

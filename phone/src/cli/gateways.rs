@@ -1,30 +1,22 @@
 //! `pair` and `gateways`.
 
-use std::io::Read as _;
 use std::time::Duration;
 
 use crate::{Air, Gateway, LOOK, Nearby, Phone, Role, Search, SyncOptions, WIFI_LOOK, Who, words};
-use anyhow::Context as _;
 use data_encoding::HEXLOWER;
 use serde_json::{Value, json};
 use waypost_protocol::advertising::Advertisement;
-use waypost_protocol::invite::MAX_TEXT;
 
 use super::args::{Gateways, GatewaysCommand, Pair};
 use super::output::Out;
 use super::sync::View;
-use super::{Done, block_on, show};
+use super::{Done, block_on, picture, show};
 
 /// Pairing waits for so long at most.
 const PAIRING: Duration = Duration::from_secs(60);
 
 pub(super) fn pair(phone: &Phone, pair: &Pair, out: &Out) -> anyhow::Result<Done> {
-    let mut text = pair.text.clone();
-    if text == "-" {
-        text.clear();
-        let limit = MAX_TEXT as u64 + 1;
-        std::io::stdin().lock().take(limit).read_to_string(&mut text).context("standard input")?;
-    }
+    let text = picture::text_of(&pair.text)?;
     let gateway = phone.introduce(&text, Role::Kiosk)?;
     phone.ring();
     if pair.later {

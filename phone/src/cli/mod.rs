@@ -7,6 +7,7 @@ mod documents;
 mod gateways;
 mod open;
 mod output;
+mod picture;
 mod reader;
 mod show;
 mod status;

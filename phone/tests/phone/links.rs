@@ -7,6 +7,7 @@ use waypost_link::Link;
 use waypost_openpgp::{Compress, SecretKey};
 use waypost_phone::{Destination, Ending, Phone, Progress, Role, Sending, Standing, SyncOptions, SyncReport};
 use waypost_protocol::confirmation::Verdict;
+use waypost_protocol::refusal::Goodbye;
 use waypost_protocol::session::Introduction;
 
 use crate::kiosk::{Kiosk, Manners};
@@ -116,6 +117,35 @@ fn a_phone_tells_nobody_who_it_is_who_does_not_know_it_and_asks_its_kiosk_in_no_
         assert!(ways.iter().all(|way| !matches!(way, Introduction::Open)), "by its key, whatever it answers");
         sync(&own, &kiosk, &ways[0], &mut |_| {});
     }
+}
+
+#[test]
+fn a_kiosk_that_is_forgotten_is_not_served_where_it_calls() {
+    let key = destination("Clinic");
+    // Another phone calls as kiosks do.
+    let (own, kiosk) = (Own::new(&key), Own::new(&key));
+    let invited = kiosk.phone().invite(Vec::new()).unwrap();
+    own.phone().introduce(&invited.to_text(), Role::Kiosk).unwrap();
+    let call = || {
+        let (near, far) = waypost_link::memory_pair(waypost_link::Throttle::default());
+        let (_, report) = block_on(async {
+            let (mut quiet, mut still) = (|_: Progress| {}, |_: Progress| {});
+            let how = Introduction::Known(own.phone().key());
+            let serve = own.phone().serve_kiosk(far, &mut quiet);
+            let call = kiosk.phone().sync_over(near, &how, SyncOptions::default(), &mut still);
+            tokio::join!(serve, call)
+        });
+        report.unwrap()
+    };
+    assert_ne!(call().ending, Ending::TurnedAway);
+    own.phone().forget_gateway(&kiosk.phone().key()).unwrap();
+    let report = call();
+    assert_eq!(
+        (&report.ending, report.goodbye),
+        (&Ending::TurnedAway, Some(Goodbye::NotPaired)),
+        "{report:?}"
+    );
+    assert!(own.phone().store().advertising_keys().unwrap().is_empty());
 }
 
 fn sync(own: &Own, kiosk: &Kiosk, how: &Introduction, on: &mut dyn FnMut(Progress)) -> SyncReport {

@@ -177,6 +177,11 @@ impl RawSession {
         write_frame(&mut self.stream, frame)
     }
 
+    /// The connection itself, past frames and session.
+    pub fn stream(&mut self) -> &mut TcpStream {
+        &mut self.stream
+    }
+
     /// The next payload.
     ///
     /// # Errors

@@ -180,6 +180,12 @@ impl Gateway {
         self.process.as_mut().unwrap()
     }
 
+    /// The same, to be looked at.
+    #[track_caller]
+    pub fn running(&self) -> &Process {
+        self.process.as_ref().unwrap()
+    }
+
     /// Its folder: `gateway.toml`, `store`, keys, `control.sock`.
     pub fn folder(&self) -> &Path {
         &self.folder

@@ -2,6 +2,9 @@
 
 use waypost_protocol::moving::{WifiNetwork, WifiOffer};
 
+use waypost_node::TurnLength;
+use waypost_protocol::sync::Holdings as _;
+
 use super::*;
 
 fn network() -> WifiNetwork {
@@ -106,6 +109,40 @@ async fn offered(phone: &mut Side, gateway: &mut Side, size: usize) -> (Conversa
 
 fn over(side: &Side, id: ConversationId) -> Option<ContactSummary> {
     side.host.over.iter().find(|summary| summary.id == id).cloned()
+}
+
+#[tokio::test]
+async fn a_phone_that_is_shut_out_at_the_end_of_its_turn_is_not_heard_to_its_end() {
+    let (mut phone, mut gateway, mut other) =
+        (side(true, vec![]), side(false, vec![DESTINATION]), side(true, vec![]));
+    let turn = TurnLength { time: Duration::from_millis(1), bytes: 0, hold: Duration::from_secs(10) };
+    gateway.node.set_limits(Limits { ble: MediumLimits { links: 1, half_open: 3, turn }, ..limits() });
+    let document = write_document(&phone, 1, 5_000_000);
+    let committed = |gateway: &Side, of: &PeerKey| {
+        let partial = gateway.node.store().partial(&document, of).unwrap();
+        partial.map_or(0, |partial| partial.committed)
+    };
+    let (near, far) = slow_link();
+    gateway.node.accept(far).unwrap();
+    let id = phone.node.open(near, &Introduction::Known(gateway.key)).unwrap();
+    let key = phone.key;
+    until(&mut phone, &mut gateway, |_, gateway| (committed(gateway, &key) > 0).then_some(())).await;
+    let (near, far) = slow_link();
+    gateway.node.accept(far).unwrap();
+    other.node.open(near, &Introduction::Known(gateway.key)).unwrap();
+    // Its turn ends where another one comes: it is told so, and heard a little longer.
+    until(&mut other, &mut gateway, |_, gateway| (!gateway.node.peers().contains(&key)).then_some(())).await;
+    gateway.node.end_peer(&key, Goodbye::NotPaired);
+    gateway.node.writer().flush();
+    let until_then = committed(&gateway, &key);
+    let summary = until(&mut phone, &mut gateway, |phone, _| over(phone, id)).await;
+    // What it had on its way has come by then.
+    until(&mut phone, &mut gateway, |_, gateway| gateway.host.over.pop()).await;
+    gateway.node.writer().flush();
+    assert!(matches!(summary.ending, Ending::HeardGoodbye(Goodbye::Busy(_))), "{summary:?}");
+    // 16 kB and more were on their way; of what had come a frame may not have been written down yet.
+    let more = committed(&gateway, &key) - until_then;
+    assert!(more < 10_000, "{more} bytes");
 }
 
 #[tokio::test]

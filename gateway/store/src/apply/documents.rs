@@ -13,11 +13,14 @@ use crate::rows::*;
 use crate::tables::{Table, key8, key16};
 use crate::{admit, body};
 
-/// Who brings a document: its peer number (0: this node) and whether it belongs to the open class.
+/// Who brings a document: its peer number (0: this node), and whose share it counts towards.
 #[derive(Clone, Copy)]
 pub(super) struct Depositor {
     pub(super) number: u64,
+    /// It counts towards what the class open may have together.
     pub(super) open: bool,
+    /// It counts towards what this peer may have.
+    pub(super) bounded: bool,
 }
 
 /// A document that is about to exist, its body written.
@@ -42,7 +45,8 @@ impl Tx<'_> {
             self.drop_partial_of(&description.id, depositor.number)?;
             return known;
         }
-        self.admit(description.size, depositor, received.is_some())?;
+        self.within_share(description.size, depositor)?;
+        self.take_room(description.size, received.is_some())?;
         let blob = self.new_blob();
         let sealer = body::begin(self.tables(), &mut self.txn, &mut self.rng, blob)?;
         let (tables, bytes) = (self.tables(), new.document.body());
@@ -72,14 +76,15 @@ impl Tx<'_> {
         key: Option<&PeerKey>,
         received: Option<Free>,
     ) -> Result<Depositor, ChangeError> {
-        let Some(key) = key else { return Ok(Depositor { number: 0, open: false }) };
+        let Some(key) = key else { return Ok(Depositor { number: 0, open: false, bounded: false }) };
         let (number, peer) = self.peer_or_new(key)?;
         if peer.revoked {
             return Err(ChangeError::Refused(Reason::NotPermitted));
         }
-        // What this node has subscribed to is no deposit of a stranger.
-        let open = received.is_none() && PeerClass::from_code(peer.class).is_open();
-        Ok(Depositor { number, open })
+        // What this node has subscribed to is no deposit of whoever brings it.
+        let (deposits, class) = (received.is_none(), PeerClass::from_code(peer.class));
+        let open = deposits && class.is_open();
+        Ok(Depositor { number, open, bounded: deposits && !open && class != PeerClass::Gateway })
     }
 
     /// The answer where nothing needs to be stored: it is held, confirmed or gone.
@@ -175,28 +180,34 @@ impl Tx<'_> {
         self.put(&key, &DepositorRow {})
     }
 
-    /// Whether a body of that size is taken now; what it takes is set aside.
-    pub(super) fn admit(
-        &mut self,
-        size: u64,
-        depositor: Depositor,
-        received: bool,
-    ) -> Result<(), ChangeError> {
-        let cost = admit::cost(size);
-        self.may_take(size, depositor, received)?;
-        self.room -= cost;
+    /// Whether whoever brings a body of that size may have it here beside what is here of it, or under way.
+    pub(super) fn within_share(&mut self, size: u64, depositor: Depositor) -> Result<(), ChangeError> {
+        let (held, limit) = if depositor.open {
+            let counts = &self.meta.counts;
+            (counts.open_bytes.saturating_add(counts.open_partial_bytes), self.open_limit)
+        } else if depositor.bounded {
+            let limit = self.peer_limit;
+            let peer = self.peer_of_number(depositor.number)?;
+            (peer.map_or(0, |peer| peer.held_bytes.saturating_add(peer.partial_bytes)), limit)
+        } else {
+            return Ok(());
+        };
+        match held.saturating_add(size) > limit {
+            true => Err(ChangeError::Refused(Reason::OverQuota)),
+            false => Ok(()),
+        }
+    }
+
+    /// Sets aside what a body of that size takes.
+    pub(super) fn take_room(&mut self, size: u64, received: bool) -> Result<(), ChangeError> {
+        self.has_room(size, received)?;
+        self.room -= admit::cost(size);
         Ok(())
     }
 
     /// Whether there is room for a body of that size, which retained ones make for it where it is to be delivered.
-    pub(super) fn may_take(
-        &mut self,
-        size: u64,
-        depositor: Depositor,
-        received: bool,
-    ) -> Result<(), ChangeError> {
-        let over = depositor.open && self.meta.counts.open_bytes.saturating_add(size) > self.open_limit;
-        if over || (admit::cost(size) > self.room && (received || !self.make_room(admit::cost(size))?)) {
+    pub(super) fn has_room(&mut self, size: u64, received: bool) -> Result<(), ChangeError> {
+        if admit::cost(size) > self.room && (received || !self.make_room(admit::cost(size))?) {
             return Err(ChangeError::Refused(Reason::OverQuota));
         }
         Ok(())
@@ -253,20 +264,26 @@ impl Tx<'_> {
         if row.state == WAITING {
             self.put(&key16(destination, seq), &OutboxRow { attempts: 0 })?;
         }
-        self.count(&row, true);
+        self.count(&row, true)?;
         self.place(seq, None, Some(&row))?;
         self.put(&key8(seq), &row)?;
         self.found(&description.id, destination)?;
-        self.count_deposit(depositor.number, description.size);
+        self.count_deposit(depositor.number, description.size)?;
         Ok(Applied::Stored { seq: Seq(seq) })
     }
 
     /// Adds a row to the sums, or takes it out. Done before and after each change of a row.
-    pub(super) fn count(&mut self, row: &DocumentRow, add: bool) {
-        let counts = &mut self.meta.counts;
+    pub(super) fn count(&mut self, row: &DocumentRow, add: bool) -> Result<(), StoreError> {
         let step = |sum: &mut u64, by: u64| {
             *sum = if add { sum.saturating_add(by) } else { sum.saturating_sub(by) };
         };
+        if row.is_charged()
+            && !row.open
+            && let Some(peer) = self.peer_of_number(row.depositor)?
+        {
+            step(&mut peer.held_bytes, row.size);
+        }
+        let counts = &mut self.meta.counts;
         match (row.state, row.verdict()) {
             (DRAFT, _) => step(&mut counts.drafts, 1),
             (RECEIVED, _) => step(&mut counts.received, 1),
@@ -277,10 +294,10 @@ impl Tx<'_> {
         }
         if row.live {
             step(&mut counts.body_bytes, row.size);
-            // What is retained makes room for strangers as for others.
-            if row.open && !row.yields {
-                step(&mut counts.open_bytes, row.size);
-            }
+        }
+        // What is retained makes room for strangers as for others.
+        if row.is_charged() && row.open {
+            step(&mut counts.open_bytes, row.size);
         }
         if row.is_retained() {
             step(&mut counts.retained_bytes, row.size);
@@ -288,6 +305,7 @@ impl Tx<'_> {
         if row.is_timed() {
             step(&mut counts.timed, 1);
         }
+        Ok(())
     }
 
     /// Changes a document's row and keeps the sums right.
@@ -299,8 +317,8 @@ impl Tx<'_> {
     ) -> Result<(), StoreError> {
         let before = row.clone();
         change(row);
-        self.count(&before, false);
-        self.count(row, true);
+        self.count(&before, false)?;
+        self.count(row, true)?;
         self.place(seq, Some(&before), Some(row))?;
         self.put(&key8(seq), row)
     }
@@ -374,7 +392,7 @@ impl Tx<'_> {
         let index = self.prf(Table::Index, &[&row.id]);
         self.remove(Table::Index, &index)?;
         self.remove(Table::Documents, &key8(seq))?;
-        self.count(row, false);
+        self.count(row, false)?;
         self.place(seq, Some(row), None)
     }
 

@@ -3,10 +3,11 @@
 use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::ids::{MessageId, PeerKey, StoreId};
 use waypost_protocol::refusal::Reason;
+use zeroize::Zeroize as _;
 
 use super::Tx;
 use crate::change::{Applied, PeerClass};
-use crate::error::ChangeError;
+use crate::error::{ChangeError, StoreError};
 use crate::rows::*;
 use crate::seal::Prf;
 use crate::tables::{Table, Tables, key16};
@@ -69,6 +70,26 @@ impl Tx<'_> {
         Ok(Applied::Done)
     }
 
+    pub(super) fn forget(&mut self, key: &PeerKey) -> Result<Applied, ChangeError> {
+        let Some((_, row)) = self.peer(key)? else { return Ok(Applied::Done) };
+        row.class = PeerClass::Open.code();
+        row.label.clear();
+        row.advertising_key.clear();
+        row.told.clear();
+        let mut codes = Vec::new();
+        for code in self.tables().rows_after::<CodeRow>(&self.txn, None)? {
+            let (code, mut row) = code?;
+            row.secret.zeroize();
+            if row.used_by == key.0 {
+                codes.push(code.to_vec());
+            }
+        }
+        for code in codes {
+            self.remove(Table::Codes, &code)?;
+        }
+        Ok(Applied::Done)
+    }
+
     /// Notes what a peer's store said of a document: `None` for held.
     pub(super) fn answer(
         &mut self,
@@ -93,11 +114,12 @@ impl Tx<'_> {
         }
     }
 
-    pub(super) fn count_deposit(&mut self, peer: u64, bytes: u64) {
-        if let Some(row) = self.looked_up(peer) {
+    pub(super) fn count_deposit(&mut self, peer: u64, bytes: u64) -> Result<(), StoreError> {
+        if let Some(row) = self.peer_of_number(peer)? {
             row.deposited = row.deposited.saturating_add(1);
             row.deposited_bytes = row.deposited_bytes.saturating_add(bytes);
         }
+        Ok(())
     }
 
     pub(super) fn put_setting(&mut self, key: &str, value: Option<&[u8]>) -> Result<Applied, ChangeError> {

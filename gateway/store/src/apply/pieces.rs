@@ -112,7 +112,15 @@ impl Tx<'_> {
             if depositor.number != 0 && description.size > most_bytes {
                 return Err(ChangeError::Refused(Reason::TooLarge));
             }
-            self.may_take(description.size, depositor, received)?;
+            self.within_share(description.size, depositor)?;
+            self.has_room(description.size, received)?;
+            // Whoever has its share of them makes way among its own.
+            while self.partials_of(depositor)? >= (most / 4).max(1) {
+                self.make_way(key, idle, |row| match depositor.open {
+                    true => row.open,
+                    false => row.depositor == depositor.number,
+                })?;
+            }
             // This node's own documents are not limited by what others may have under way.
             let over = |tx: &Self| {
                 depositor.number != 0
@@ -120,25 +128,48 @@ impl Tx<'_> {
                         || tx.meta.counts.partial_bytes.saturating_add(description.size) > most_bytes)
             };
             while over(self) {
-                let Some((oldest, row)) = self.oldest_partial(key, idle)? else {
-                    return Err(ChangeError::Refused(Reason::OverQuota));
-                };
-                self.drop_partial(&oldest, &row)?;
+                self.make_way(key, idle, |_| true)?;
             }
         }
-        self.admit(length, depositor, received)
+        self.take_room(length, received)
+    }
+
+    /// How many bodies are under way of those with which whoever brings one shares.
+    fn partials_of(&mut self, depositor: Depositor) -> Result<u64, StoreError> {
+        Ok(match depositor.open {
+            true => self.meta.counts.open_partials,
+            false => self.peer_of_number(depositor.number)?.map_or(0, |peer| peer.partials),
+        })
+    }
+
+    /// Gives up one body under way of those that `may` be, but for `but`.
+    fn make_way(
+        &mut self,
+        but: &Prf,
+        idle: u64,
+        may: impl Fn(&PartialRow) -> bool,
+    ) -> Result<(), ChangeError> {
+        match self.oldest_partial(but, idle, may)? {
+            Some((oldest, row)) => Ok(self.drop_partial(&oldest, &row)?),
+            None => Err(ChangeError::Refused(Reason::OverQuota)),
+        }
     }
 
     /// The body under way that got nothing for the longest time, at least `idle` seconds. Those that are being sent
     /// are spared: two large ones would otherwise throw each other out for ever.
-    fn oldest_partial(&self, but: &Prf, idle: u64) -> Result<Option<(Prf, PartialRow)>, StoreError> {
+    fn oldest_partial(
+        &self,
+        but: &Prf,
+        idle: u64,
+        may: impl Fn(&PartialRow) -> bool,
+    ) -> Result<Option<(Prf, PartialRow)>, StoreError> {
         let mut oldest: Option<(Prf, PartialRow)> = None;
         for row in self.tables().rows_after::<PartialRow>(&self.txn, None)? {
             let (key, row) = row?;
             let Ok(key) = Prf::try_from(key) else { continue };
             let is_idle = self.now.saturating_sub(row.touched) >= idle;
             let is_older = oldest.as_ref().is_none_or(|(_, oldest)| row.touched < oldest.touched);
-            if key != *but && row.depositor != 0 && is_idle && is_older {
+            if key != *but && row.depositor != 0 && is_idle && is_older && may(&row) {
                 oldest = Some((key, row));
             }
         }
@@ -185,10 +216,10 @@ impl Tx<'_> {
             blob,
             committed: 0,
             touched: self.now,
+            open: depositor.open,
         };
         let sealer = body::begin(self.tables(), &mut self.txn, &mut self.rng, blob)?;
-        self.meta.counts.partials += 1;
-        self.meta.counts.partial_bytes = self.meta.counts.partial_bytes.saturating_add(description.size);
+        self.count_partial(&row, true)?;
         let hasher = IdHasher::new(description.group, description.timestamp);
         Ok((row, sealer, Hashing { hasher, blob, length: 0 }))
     }
@@ -217,10 +248,25 @@ impl Tx<'_> {
 
     fn remove_partial(&mut self, key: &Prf, row: &PartialRow) -> Result<(), StoreError> {
         self.remove(Table::Partials, key)?;
-        let counts = &mut self.meta.counts;
-        counts.partials = counts.partials.saturating_sub(1);
-        counts.partial_bytes = counts.partial_bytes.saturating_sub(row.size);
         self.set_hashing(*key, None);
+        self.count_partial(row, false)
+    }
+
+    /// Adds a body under way to the sums, or takes it out.
+    fn count_partial(&mut self, row: &PartialRow, add: bool) -> Result<(), StoreError> {
+        let step = |(number, bytes): (&mut u64, &mut u64)| {
+            (*number, *bytes) = match add {
+                true => (number.saturating_add(1), bytes.saturating_add(row.size)),
+                false => (number.saturating_sub(1), bytes.saturating_sub(row.size)),
+            };
+        };
+        let counts = &mut self.meta.counts;
+        step((&mut counts.partials, &mut counts.partial_bytes));
+        if row.open {
+            step((&mut counts.open_partials, &mut counts.open_partial_bytes));
+        } else if let Some(peer) = self.peer_of_number(row.depositor)? {
+            step((&mut peer.partials, &mut peer.partial_bytes));
+        }
         Ok(())
     }
 }

@@ -28,6 +28,8 @@ pub(crate) struct Tx<'e> {
     pub(super) room: u64,
     /// The most that peers of the class open may hold together.
     pub(super) open_limit: u64,
+    /// The most that any other peer may hold.
+    pub(super) peer_limit: u64,
     /// Peers that were looked up: as they were, and as they are now.
     peers: BTreeMap<u64, (PeerRow, PeerRow)>,
     /// Numbers that were looked up.
@@ -44,14 +46,18 @@ impl<'e> Tx<'e> {
         let txn = tables.write()?;
         let meta = tables.get::<StoreRow>(&txn, STORE_KEY)?.ok_or_else(|| damaged(Table::Meta, STORE_KEY))?;
         let usage = store.usage_in(&txn)?;
-        let share = u64::from(store.inner.options.open_share.min(100));
+        let options = &store.inner.options;
+        let share = |percent: u8| {
+            (usage.used.saturating_add(usage.room) / 100).saturating_mul(percent.min(100).into())
+        };
         Ok(Tx {
             store,
             rng: random()?,
             // Another process may have counted further.
             now: store.inner.uptime.now().max(meta.uptime),
             room: usage.room,
-            open_limit: (usage.used.saturating_add(usage.room) / 100).saturating_mul(share),
+            open_limit: share(options.open_share),
+            peer_limit: share(options.peer_share),
             peers: BTreeMap::new(),
             peer_numbers: HashMap::new(),
             destinations: HashMap::new(),
@@ -132,6 +138,7 @@ impl<'e> Tx<'e> {
             }
             Change::PutPeer { peer, class, label } => self.put_peer(peer, *class, label.as_deref()),
             Change::Revoke { peer } => self.revoke(peer),
+            Change::Forget { peer } => self.forget(peer),
             Change::AddCode { secret, class, valid, reusable } => {
                 self.add_code(secret, *class, *valid, *reusable)
             }
@@ -215,16 +222,23 @@ impl<'e> Tx<'e> {
                 peer
             }
         };
-        if !self.peers.contains_key(&peer) {
-            let row = self.get::<PeerRow>(&key8(peer))?.ok_or_else(|| damaged(Table::Peers, &key8(peer)))?;
-            self.peers.insert(peer, (row.clone(), row));
+        match self.peer_of_number(peer)? {
+            Some(row) => Ok(Some((peer, row))),
+            None => Err(damaged(Table::Peers, &key8(peer))),
         }
-        Ok(self.looked_up(peer).map(|row| (peer, row)))
     }
 
-    /// The row of a peer that this transaction has looked up.
-    pub(super) fn looked_up(&mut self, peer: u64) -> Option<&mut PeerRow> {
-        self.peers.get_mut(&peer).map(|(_, row)| row)
+    /// The row of the peer that has this number; 0 is this node.
+    pub(super) fn peer_of_number(&mut self, peer: u64) -> Result<Option<&mut PeerRow>, StoreError> {
+        if peer != 0 && !self.peers.contains_key(&peer) {
+            match self.get::<PeerRow>(&key8(peer)) {
+                // What a peer had here can go also where its row is damaged.
+                Err(StoreError::Damaged { .. }) | Ok(None) => return Ok(None),
+                Ok(Some(row)) => drop(self.peers.insert(peer, (row.clone(), row))),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(self.peers.get_mut(&peer).map(|(_, row)| row))
     }
 
     /// A peer's number and row; it becomes known as open where it is not.

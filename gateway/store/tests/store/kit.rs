@@ -14,7 +14,8 @@ use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, Store
 use waypost_protocol::sync::Recipient;
 use waypost_protocol::time::{Monotonic, UnixTime};
 use waypost_store::{
-    Applied, Boot, Change, ChangeError, Clock, DiskSpace, Freeing, NewDocument, Options, Store, StoreKey,
+    Applied, Boot, Change, ChangeError, Clock, DiskSpace, Freeing, NewDocument, Options, PeerClass, Store,
+    StoreKey,
 };
 
 pub(crate) const A: Fingerprint = Fingerprint::V4([0xa1; 20]);
@@ -128,6 +129,11 @@ impl Kit {
     }
 
     /// Stores a document and gives its sequence.
+    /// Makes a peer known by a code of its own.
+    pub(crate) fn pair(&self, n: u8) {
+        self.apply(Change::PutPeer { peer: peer(n), class: PeerClass::Paired, label: None }).unwrap();
+    }
+
     pub(crate) fn stored(&self, document: &Document, from: Option<PeerKey>) -> Seq {
         match self.put(document, from) {
             Ok(Applied::Stored { seq }) => seq,

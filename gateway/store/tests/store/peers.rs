@@ -249,6 +249,59 @@ fn peers_are_listed_with_what_they_brought() {
 }
 
 #[test]
+fn one_phone_gets_half_of_the_room_whole_or_in_pieces_and_the_rest_is_for_others() {
+    let mut kit = Kit::with(|options| options.quota = 4 << 20);
+    (1..3).for_each(|n| kit.pair(n));
+    let (mut taken, over) = (0, Err(ChangeError::Refused(Reason::OverQuota)));
+    while kit.put(&document(taken, 100_000), Some(peer(1))).is_ok() {
+        taken += 1;
+    }
+    assert!((18..=21).contains(&taken), "{taken} × 100 kB of half of 4 MiB");
+    assert_eq!(kit.apply(piece(&document(50, 100_000), 0..10, peer(1))), over);
+    kit.reopen();
+    assert_eq!(kit.put(&document(taken, 100_000), Some(peer(1))), over);
+    kit.stored(&document(60, 1_000_000), Some(peer(2)));
+    kit.stored(&document(61, 10_000), None);
+    // What is delivered makes room, for bodies under way, too.
+    kit.confirm(&[document(0, 100_000).id(), document(1, 100_000).id()], Verdict::Opened).unwrap();
+    kit.apply(piece(&document(50, 100_000), 0..10, peer(1))).unwrap();
+    kit.apply(piece(&document(51, 100_000), 0..10, peer(1))).unwrap();
+    assert_eq!(kit.apply(piece(&document(52, 100_000), 0..10, peer(1))), over);
+    let whole = document(50, 100_000);
+    kit.apply(piece(&whole, 10..whole.body().len(), peer(1))).unwrap();
+    kit.assert_sound();
+}
+
+#[test]
+fn a_peer_that_is_forgotten_is_a_stranger_and_its_code_is_void() {
+    let kit = Kit::new();
+    let secret = CodeSecret::new([7; 16]);
+    let (code, label) = (secret.id(), Some("Anna".to_owned()));
+    kit.apply(Change::AddCode { secret, class: PeerClass::Paired, valid: None, reusable: false }).unwrap();
+    kit.apply(Change::ConsumeCode { code, peer: peer(1), label: label.clone() }).unwrap();
+    kit.apply(Change::PeerSeen {
+        peer: peer(1),
+        store: Some(store_id(1)),
+        label: None,
+        advertising_key: Some(AdvertisingKey::new([3; 16])),
+    })
+    .unwrap();
+    let document = document(1, 10);
+    kit.stored(&document, None);
+    kit.apply(holds(1, 1, &document)).unwrap();
+    kit.apply(Change::Forget { peer: peer(1) }).unwrap();
+    let known = kit.store().peer(&peer(1)).unwrap().unwrap();
+    assert_eq!((known.class, &known.label[..]), (PeerClass::Open, ""));
+    assert!(known.advertising_key.is_none());
+    assert_eq!(kit.apply(Change::ConsumeCode { code, peer: peer(1), label }), Err(ChangeError::BadCode));
+    // It has what it has.
+    assert!(outgoing(&kit, &to(peer(1), store_id(1))).is_empty());
+    kit.apply(Change::Forget { peer: peer(9) }).unwrap();
+    assert!(kit.store().peer(&peer(9)).unwrap().is_none());
+    kit.assert_sound();
+}
+
+#[test]
 fn open_peers_together_get_only_their_share() {
     let kit = Kit::with(|options| options.quota = 4 << 20);
     let mut taken = 0;

@@ -133,16 +133,60 @@ fn a_piece_that_does_not_fit_its_description_is_malformed() {
 #[test]
 fn beyond_the_bound_the_oldest_idle_body_makes_way_and_none_that_is_being_sent() {
     let kit = Kit::with(|options| options.max_partials = 2);
+    (1..4).for_each(|n| kit.pair(n));
     let documents: Vec<_> = (0..4).map(|n| document(n, 60_000)).collect();
     kit.apply(piece(&documents[0], 0..10, peer(1))).unwrap();
     kit.clock.advance(30);
-    kit.apply(piece(&documents[1], 0..10, peer(1))).unwrap();
-    let full = kit.apply(piece(&documents[2], 0..10, peer(2)));
+    kit.apply(piece(&documents[1], 0..10, peer(2))).unwrap();
+    let full = kit.apply(piece(&documents[2], 0..10, peer(3)));
     assert_eq!(full, Err(ChangeError::Refused(Reason::OverQuota)));
     kit.clock.advance(40);
-    kit.apply(piece(&documents[2], 0..10, peer(2))).unwrap();
+    kit.apply(piece(&documents[2], 0..10, peer(3))).unwrap();
     assert_eq!(committed(&kit, &documents[0], 1), 0);
-    assert_eq!((committed(&kit, &documents[1], 1), committed(&kit, &documents[2], 2)), (10, 10));
+    assert_eq!((committed(&kit, &documents[1], 2), committed(&kit, &documents[2], 3)), (10, 10));
+    kit.assert_sound();
+}
+
+#[test]
+fn one_phone_or_all_strangers_together_have_a_quarter_of_the_bodies_under_way() {
+    let kit = Kit::with(|options| options.max_partials = 16);
+    (1..3).for_each(|n| kit.pair(n));
+    let begin = |n: u64, of: u8| kit.apply(piece(&document(n, 20_000), 0..10, peer(of)));
+    let over = Err(ChangeError::Refused(Reason::OverQuota));
+    // Each stranger has one, the phones several.
+    for n in 0..4 {
+        begin(n, 1).unwrap();
+        begin(10 + n, 50 + u8::try_from(n).unwrap()).unwrap();
+    }
+    assert_eq!((begin(4, 1), begin(14, 60)), (over.clone(), over));
+    begin(20, 2).unwrap();
+    // With time their own oldest makes way, and nobody else's.
+    kit.clock.advance(61);
+    begin(14, 60).unwrap();
+    begin(4, 1).unwrap();
+    let is_under_way = |n: u64, of: u8| committed(&kit, &document(n, 20_000), of) == 10;
+    assert_eq!((0..5).filter(|n| is_under_way(*n, 1)).count(), 4);
+    assert_eq!((0..4).filter(|n| is_under_way(10 + *n, 50 + u8::try_from(*n).unwrap())).count(), 3);
+    assert!(is_under_way(4, 1) && is_under_way(14, 60) && is_under_way(20, 2));
+    kit.assert_sound();
+}
+
+#[test]
+fn what_strangers_have_under_way_counts_towards_their_share() {
+    let kit = Kit::with(|options| options.quota = 4 << 20);
+    let mut begun = 0;
+    let refused = loop {
+        match kit.apply(piece(&document(begun, 20_000), 0..10, peer(u8::try_from(begun).unwrap()))) {
+            Ok(_) => begun += 1,
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(refused, ChangeError::Refused(Reason::OverQuota));
+    assert!((8..=10).contains(&begun), "{begun} × 20 kB of 5 % of 4 MiB");
+    // What is begun is taken to its end.
+    let whole = document(0, 20_000);
+    let last = kit.apply(piece(&whole, 10..whole.body().len(), peer(0)));
+    assert!(matches!(last, Ok(Applied::Stored { .. })), "{last:?}");
     kit.assert_sound();
 }
 
