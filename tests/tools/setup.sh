@@ -28,6 +28,9 @@ pkg-config --exists dbus-1 2>/dev/null || missing+=(libdbus-1-dev)
 [ -n "${LIBCLANG_PATH:-}" ] || compgen -G "/usr/lib/llvm-*/lib/libclang.so" >/dev/null || missing+=(libclang-dev)
 need dbus-daemon dbus-daemon
 need gpg gnupg
+# The OpenPGP programs besides GnuPG that make and check confirmations in tests; gosop is independent of Sequoia.
+need sq sq
+need gosop gosop
 need curl curl
 need ip iproute2
 need faketime faketime

@@ -131,6 +131,18 @@ impl Certificate {
         matches!(self.cert.revocation_status(&policy, at), openpgp::types::RevocationStatus::Revoked(_))
     }
 
+    /// Since when its signatures, as far as they are here, bind the primary key and this key of it. A program that renews
+    /// a key may put the new ones in the place of the old (GnuPG does).
+    pub(crate) fn bound_since(&self, key: Fingerprint) -> Option<UnixTime> {
+        let users = self.cert.userids().flat_map(|user| user.self_signatures());
+        let primary = users.chain(self.cert.primary_key().self_signatures());
+        let is_key = |fingerprint| fingerprint_of(&fingerprint) == Some(key);
+        let subkeys = self.cert.keys().subkeys().filter(|subkey| is_key(subkey.key().fingerprint()));
+        let subkey = subkeys.flat_map(|subkey| subkey.self_signatures());
+        let (primary, subkey) = (primary.filter_map(made).min(), subkey.filter_map(made).min());
+        primary.max(subkey)
+    }
+
     /// When the primary key was made, Unix seconds.
     pub fn creation_time(&self) -> UnixTime {
         from_system(self.cert.primary_key().key().creation_time())
@@ -232,6 +244,10 @@ fn issuers(signature: &Signature, issuer: &openpgp::Fingerprint) -> Vec<Subpacke
         }
     }
     found
+}
+
+fn made(signature: &Signature) -> Option<UnixTime> {
+    signature.signature_creation_time().map(from_system)
 }
 
 fn with_unhashed(signature: &Signature, values: Vec<SubpacketValue>) -> openpgp::Result<Signature> {

@@ -12,7 +12,7 @@ use waypost_protocol::time::UnixTime;
 
 use crate::clock::{BUILD_FLOOR, FUTURE, from_system, reference, to_system};
 use crate::guard::{GAVE_UP, guard};
-use crate::verify::{check_loose_parts, parse_signature};
+use crate::verify::{check_loose_parts, not_valid, parse_signature};
 use crate::{Certificate, CertificateError, VerifyError};
 
 /// Why a link does not extend a chain. The chain is then what it was.
@@ -314,16 +314,26 @@ fn verify_primary(
         return Err(VerifyError::Future(time));
     }
     let policy = StandardPolicy::at(to_system(reference(now, [holder.creation_time(), time])));
-    let at = to_system(time);
-    let not_valid = |reason: String| VerifyError::NotValid { signer, time, reason };
-    // A hard-revoked key vouches for nobody, whatever the date; a softly revoked one no longer from then on.
-    if let RevocationStatus::Revoked(_) = holder.cert.revocation_status(&policy, at) {
-        return Err(VerifyError::Revoked(signer));
-    }
-    let valid = holder.cert.with_policy(&policy, at).map_err(|error| not_valid(error.to_string()))?;
-    valid.alive().map_err(|error| not_valid(error.to_string()))?;
+    // A refreshed certificate may have lost the self-signatures of the signature's time.
+    may_vouch(holder, &policy, time).or_else(|error| {
+        let since =
+            holder.bound_since(signer).filter(|since| *since > time && holder.creation_time() <= time);
+        since.and_then(|since| may_vouch(holder, &policy, since).ok()).ok_or(error)
+    })?;
     let key = holder.cert.primary_key().key();
     signature.verify_message(key, statement.text()).map_err(|_| VerifyError::Altered)?;
     check_loose_parts(&signature, key.role_as_unspecified())?;
     policy.signature(&signature, Default::default()).map_err(|error| VerifyError::Weak(error.to_string()))
+}
+
+/// Whether the primary key counts at `time`.
+fn may_vouch(holder: &Certificate, policy: &StandardPolicy<'_>, time: UnixTime) -> Result<(), VerifyError> {
+    let (signer, at) = (holder.fingerprint(), to_system(time));
+    // A hard-revoked key vouches for nobody, whatever the date; a softly revoked one no longer from then on.
+    if let RevocationStatus::Revoked(_) = holder.cert.revocation_status(policy, at) {
+        return Err(VerifyError::Revoked(signer));
+    }
+    let valid = holder.cert.with_policy(policy, at);
+    let alive = valid.and_then(|valid| valid.alive());
+    alive.map_err(|error| not_valid(signer, time, &error))
 }

@@ -70,7 +70,7 @@ pub enum VerifyError {
     /// Text, key and signature do not belong together.
     #[error("signature does not match: the statement was altered, or another key made it")]
     Altered,
-    /// Algorithms that are not accepted any more.
+    /// Algorithms that are not accepted any more, of the signature, its key, or what binds the key.
     #[error("signature is too weak: {0}")]
     Weak(String),
 }
@@ -117,12 +117,12 @@ fn verify_signature(
     let holder = certificates.iter().find(has_signer).ok_or(VerifyError::WrongKey(signer))?;
     let reference = reference(now, [holder.creation_time(), time]);
     let policy = StandardPolicy::at(to_system(reference));
-    // A refreshed certificate may have lost the self-signatures of the signature's time: then today's count.
+    // A refreshed certificate may have lost the self-signatures of the signature's time: then the oldest of those that
+    // are left count, or today's.
     let key = signing_key(holder, signer, &policy, time).or_else(|error| {
-        signing_key(holder, signer, &policy, reference)
-            .ok()
-            .filter(|key| from_system(key.key().creation_time()) <= time)
-            .ok_or(error)
+        let later = holder.bound_since(signer).filter(|since| *since > time).into_iter().chain([reference]);
+        let mut keys = later.filter_map(|at| signing_key(holder, signer, &policy, at).ok());
+        keys.find(|key| from_system(key.key().creation_time()) <= time).ok_or(error)
     })?;
     signature.verify_message(key.key(), statement.text()).map_err(|_| VerifyError::Altered)?;
     check_loose_parts(&signature, key.key())?;
@@ -200,7 +200,7 @@ fn signing_key<'a>(
     policy: &'a StandardPolicy<'a>,
     time: UnixTime,
 ) -> Result<ValidErasedKeyAmalgamation<'a, PublicParts>, VerifyError> {
-    let not_valid = |reason: String| VerifyError::NotValid { signer, time, reason };
+    let not_valid = |error: openpgp::anyhow::Error| not_valid(signer, time, &error);
     let at = to_system(time);
     let key = holder
         .cert
@@ -212,14 +212,24 @@ fn signing_key<'a>(
     if is_revoked(holder.cert.revocation_status(policy, at)) {
         return Err(VerifyError::Revoked(signer));
     }
-    let key = key.with_policy(policy, at).map_err(|error| not_valid(error.to_string()))?;
+    let key = key.with_policy(policy, at).map_err(not_valid)?;
     if is_revoked(key.revocation_status()) {
         return Err(VerifyError::Revoked(signer));
     }
-    key.valid_cert().alive().map_err(|error| not_valid(error.to_string()))?;
-    key.alive().map_err(|error| not_valid(error.to_string()))?;
+    key.valid_cert().alive().map_err(not_valid)?;
+    key.alive().map_err(not_valid)?;
     match key.for_signing() {
         true => Ok(key),
-        false => Err(not_valid("the key is not for signing".to_owned())),
+        false => Err(not_valid(openpgp::anyhow::anyhow!("the key is not for signing"))),
+    }
+}
+
+/// Why a key was not valid: its state at `time`, or what it is made of.
+pub(crate) fn not_valid(signer: Fingerprint, time: UnixTime, error: &openpgp::anyhow::Error) -> VerifyError {
+    // With its causes; the first of them says which key only.
+    let reason = format!("{error:#}");
+    match error.downcast_ref() {
+        Some(openpgp::Error::PolicyViolation(..)) => VerifyError::Weak(format!("{signer}: {reason}")),
+        _ => VerifyError::NotValid { signer, time, reason },
     }
 }

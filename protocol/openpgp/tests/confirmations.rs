@@ -8,10 +8,12 @@ use bytes::Bytes;
 use sequoia_openpgp as openpgp;
 
 use openpgp::cert::prelude::*;
+use openpgp::packet::Key;
+use openpgp::packet::key::{Key4, PrimaryRole, SecretParts, UnspecifiedRole};
 use openpgp::packet::signature::SignatureBuilder;
 use openpgp::policy::StandardPolicy;
 use openpgp::serialize::SerializeInto as _;
-use openpgp::types::{KeyFlags, ReasonForRevocation, SignatureType};
+use openpgp::types::{HashAlgorithm, KeyFlags, ReasonForRevocation, SignatureType};
 use waypost_openpgp::{Certificate, SecretKey, VerifyError, verify_confirmation};
 use waypost_protocol::confirmation::{Confirmation, Rejection, Statement, Verdict};
 use waypost_protocol::ids::{Fingerprint, MessageId};
@@ -234,16 +236,132 @@ fn an_expired_key_counts_only_for_its_time_and_no_longer_signs() {
     assert!(verify_confirmation(&before_creation, &[key.certificate()], after).is_err());
 }
 
+#[test]
+fn the_end_of_a_certificate_is_the_end_of_its_subkeys_too() {
+    for subkey in [None, Some(Duration::from_secs(1_000 * DAY))] {
+        let (cert, _) = CertBuilder::new()
+            .set_creation_time(system(NOW))
+            .set_validity_period(Duration::from_secs(10 * DAY))
+            .add_userid("Clinic")
+            .add_subkey(KeyFlags::empty().set_signing(), subkey, None)
+            .generate()
+            .unwrap();
+        let key = SecretKey::from_bytes(&cert.as_tsk().to_vec().unwrap()).unwrap();
+        let certificate = [key.certificate()];
+        let (before, after) = (UnixTime(NOW.0 + 9 * DAY), UnixTime(NOW.0 + 11 * DAY));
+        assert_eq!(verify_confirmation(&sign(&key, before), &certificate, after), Ok(()));
+        let late = verify_confirmation(&restamp(&key, after), &certificate, after);
+        assert!(matches!(late, Err(VerifyError::NotValid { time, .. }) if time == after), "{late:?}");
+    }
+}
+
+#[test]
+fn a_retired_certificate_counts_for_what_it_signed_before() {
+    let key = key();
+    let (before, after) = (UnixTime(NOW.0 + 29 * DAY), UnixTime(NOW.0 + 31 * DAY));
+    let retired = key.revoke(false, UnixTime(NOW.0 + 30 * DAY)).unwrap().certificate();
+    assert_eq!(verify(&sign(&key, before), &retired), Ok(()));
+    let late = sign(&key, after);
+    assert_eq!(verify(&late, &retired), Err(VerifyError::Revoked(late.statement.signer())));
+}
+
+#[test]
+fn a_key_that_is_not_for_signing_signs_nothing() {
+    let (cert, _) = CertBuilder::new()
+        .set_creation_time(system(NOW))
+        .add_userid("Clinic")
+        .add_signing_subkey()
+        .generate()
+        .unwrap();
+    let key = SecretKey::from_bytes(&cert.as_tsk().to_vec().unwrap()).unwrap();
+    let primary = cert.primary_key().key().clone().parts_into_secret().unwrap().role_into_unspecified();
+    let error = verify(&stamp(&key, primary, NOW, HashAlgorithm::SHA512), &key.certificate()).unwrap_err();
+    assert!(
+        matches!(&error, VerifyError::NotValid { reason, .. } if reason.contains("not for signing")),
+        "{error}"
+    );
+}
+
+#[test]
+fn weak_hashes_and_short_keys_prove_nothing() {
+    let key = key();
+    let subkey = cert_of(&key).keys().subkeys().secret().next().unwrap().key().clone();
+    for (hash, is_good) in [
+        (HashAlgorithm::SHA512, true),
+        (HashAlgorithm::SHA256, true),
+        (HashAlgorithm::SHA1, false),
+        (HashAlgorithm::MD5, false),
+    ] {
+        let confirmation = stamp(&key, subkey.clone().role_into_unspecified(), NOW, hash);
+        let found = verify(&confirmation, &key.certificate());
+        match is_good {
+            true => assert_eq!(found, Ok(()), "{hash}"),
+            false => assert!(matches!(found, Err(VerifyError::Weak(_))), "{hash}: {found:?}"),
+        }
+    }
+    for (bits, is_good) in [(2_048, true), (1_024, false)] {
+        let mut primary: Key<SecretParts, PrimaryRole> = Key4::generate_rsa(bits).unwrap().into();
+        primary.set_creation_time(system(NOW)).unwrap();
+        let cert = openpgp::Cert::from_packets(std::iter::once(primary.clone().into())).unwrap();
+        let user = openpgp::packet::UserID::from("Clinic");
+        let binding = SignatureBuilder::new(SignatureType::PositiveCertification)
+            .set_signature_creation_time(system(NOW))
+            .and_then(|builder| builder.set_key_flags(KeyFlags::empty().set_certification().set_signing()))
+            .unwrap();
+        let binding = user.bind(&mut primary.clone().into_keypair().unwrap(), &cert, binding).unwrap();
+        let cert = cert.insert_packets([openpgp::Packet::from(user), binding.into()]).unwrap().0;
+        let key = SecretKey::from_bytes(&cert.as_tsk().to_vec().unwrap()).unwrap();
+        let confirmation = stamp(&key, primary.role_into_unspecified(), NOW, HashAlgorithm::SHA512);
+        let found = verify(&confirmation, &key.certificate());
+        match is_good {
+            true => assert_eq!(found, Ok(())),
+            false => assert!(matches!(found, Err(VerifyError::Weak(_))), "{found:?}"),
+        }
+    }
+}
+
+#[test]
+fn a_signature_counts_for_its_own_documents_only_and_for_256_of_them_too() {
+    let key = key();
+    let certificate = key.certificate();
+    let id = |number: u8| (MessageId([number; 32]), Verdict::Opened);
+    let confirm = |ids: std::ops::RangeInclusive<u8>| {
+        key.sign(certificate.fingerprint(), ids.map(id).collect(), NOW).unwrap()
+    };
+    let full = Confirmation::decode(&confirm(0..=255).encode()).unwrap();
+    assert_eq!(full.statement.verdicts().len(), 256);
+    assert_eq!(verify(&full, &certificate), Ok(()));
+    // Each id was confirmed once, by the same key at the same time.
+    for (signed, said) in [(1..=2, 2..=3), (1..=2, 1..=3), (1..=3, 1..=2), (0..=255, 0..=254)] {
+        let reused = restate(&confirm(signed), |fields| fields.3 = said.map(id).collect());
+        assert_eq!(verify(&reused, &certificate), Err(VerifyError::Altered));
+    }
+    let mut more = (0..=255).map(id).collect::<Vec<_>>();
+    more.push((MessageId([[1; 16], [2; 16]].concat().try_into().unwrap()), Verdict::Opened));
+    let error = key.sign(certificate.fingerprint(), more, NOW).unwrap_err();
+    assert!(error.to_string().contains("257 documents"), "{error}");
+}
+
 /// Signs at `time` whatever the key's validity.
 fn restamp(key: &SecretKey, time: UnixTime) -> Confirmation {
-    let cert = cert_of(key);
-    let subkey = cert.keys().subkeys().unencrypted_secret().next().unwrap().key().clone();
-    let signer = Fingerprint::from_slice(subkey.fingerprint().as_bytes()).unwrap();
+    let subkey = cert_of(key).keys().subkeys().secret().next().unwrap().key().clone();
+    stamp(key, subkey.role_into_unspecified(), time, HashAlgorithm::SHA512)
+}
+
+/// For the destination of `key`, by whatever key and hash.
+fn stamp(
+    key: &SecretKey,
+    by: Key<SecretParts, UnspecifiedRole>,
+    time: UnixTime,
+    hash: HashAlgorithm,
+) -> Confirmation {
+    let signer = Fingerprint::from_slice(by.fingerprint().as_bytes()).unwrap();
     let statement = Statement::new(key.certificate().fingerprint(), signer, time, verdicts()).unwrap();
     let signature = SignatureBuilder::new(SignatureType::Binary)
+        .set_hash_algo(hash)
         .set_signature_creation_time(system(time))
         .unwrap()
-        .sign_message(&mut subkey.into_keypair().unwrap(), statement.text())
+        .sign_message(&mut by.into_keypair().unwrap(), statement.text())
         .unwrap();
     Confirmation::new(statement, Bytes::from(openpgp::Packet::from(signature).to_vec().unwrap())).unwrap()
 }

@@ -2,7 +2,6 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
-use std::process::Command;
 use std::time::{Duration, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -14,13 +13,13 @@ use sequoia_openpgp::parse::Parse as _;
 use sequoia_openpgp::serialize::MarshalInto as _;
 use sequoia_openpgp::types::SignatureType;
 use waypost_openpgp::{
-    Certificate, Chain, ChainError, Change, Compress, Limits, SecretKey, VerifyError, armor_detached,
-    seal_bytes, verify_confirmation,
+    Certificate, Chain, ChainError, Change, Compress, Limits, SecretKey, VerifyError, seal_bytes,
+    verify_confirmation,
 };
 use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::content::Label;
 use waypost_protocol::ids::MessageId;
-use waypost_protocol::succession::{Link, MAX_CERTIFICATE, MAX_CHAIN, Statement, Word};
+use waypost_protocol::succession::{Link, MAX_CERTIFICATE, MAX_CHAIN, Word};
 use waypost_protocol::time::UnixTime;
 
 const NOW: UnixTime = UnixTime(1_795_236_000);
@@ -311,34 +310,6 @@ fn an_admins_word_counts_as_the_old_keys() {
     assert_eq!(other.certificates(), chain.certificates());
     assert!(matches!(fault(&mut chain, &[vouch(&a, &a, &c)]), ChainError::Fork { .. }));
     assert_eq!(chain.absorb(&[vouch(&b, &a, &c)], later(2)).changes.len(), 1);
-}
-
-#[test]
-fn gpg_verifies_the_statement() {
-    let now = UnixTime(std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs());
-    let [a, b] = [(); 2].map(|()| SecretKey::generate("Clinic", now).unwrap());
-    let link = a.vouch(a.certificate().fingerprint(), &b.certificate(), now).unwrap();
-    let word = link.word.unwrap();
-    let (destination, successor) = (a.certificate().fingerprint(), b.certificate().fingerprint());
-    let statement = Statement { destination, signer: word.signer, successor, time: word.time };
-    let folder = tempfile::Builder::new().prefix("wpg").tempdir_in("/tmp").unwrap();
-    let file = |name: &str, bytes: &[u8]| {
-        let path = folder.path().join(name);
-        std::fs::write(&path, bytes).unwrap();
-        path
-    };
-    let keyring = file("keyring.gpg", &a.certificate().to_bytes());
-    let signature = file("statement.asc", armor_detached(&word.signature).as_bytes());
-    let verify = |text: &str| {
-        let text = file("statement.txt", text.as_bytes());
-        let mut gpg = Command::new("gpg");
-        gpg.arg("--homedir").arg(folder.path()).args(["--batch", "--no-tty", "--trust-model", "always"]);
-        gpg.args(["--no-default-keyring", "--ignore-time-conflict", "--keyring"]).arg(&keyring);
-        gpg.arg("--verify").arg(&signature).arg(text).output().unwrap()
-    };
-    let good = verify(&statement.text());
-    assert!(good.status.success(), "{}", String::from_utf8_lossy(&good.stderr));
-    assert!(!verify(&statement.text().replace("succession 1", "succession 2")).status.success());
 }
 
 proptest! {
