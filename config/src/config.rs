@@ -68,6 +68,8 @@ section! {
         [restart] phone_share: u32 = 50, within 1, 100;
         /// The same for all phones together that are not paired, in mode "open".
         [restart] open_share: u32 = 5, within 1, 100;
+        /// The same for all phones together that have come by a poster (`waypost posters`).
+        [restart] poster_share: u32 = 5, within 1, 100;
         /// Disk space that is left free for the system and its logs: the store takes nothing in when less is free.
         [restart] reserve: Size = Size::mib(512), within Size::mib(16), Size::gib(1024);
         /// Largest size that the database may ever have. Costs address space only, neither disk nor memory; documents

@@ -10,7 +10,7 @@ use waypost_protocol::confirmation::Verdict;
 use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, StoreId};
 use waypost_protocol::succession;
 use waypost_protocol::time::UnixTime;
-use waypost_store::{Change, DocumentEntry, Filter, PeerClass, PeerEntry, State, Store};
+use waypost_store::{Applied, Change, DocumentEntry, Filter, PeerClass, PeerEntry, Poster, State, Store};
 use waypost_wifi_direct::GroupStatus;
 
 use crate::bundle::{Job, Task};
@@ -28,6 +28,20 @@ pub enum Request {
     Status,
     /// A new pairing code. Answered by the daemon only.
     Pair,
+    /// A printed code. Answered by the daemon only.
+    Poster {
+        /// What it is called.
+        name: String,
+        /// What is to be done.
+        wish: PosterWish,
+    },
+    /// The posters.
+    Posters,
+    /// Voids a poster, and revokes the phones that came by it.
+    RevokePoster {
+        /// What it is called.
+        name: String,
+    },
     /// How to join the gateway's own Wi-Fi network. Answered by the daemon only.
     Wifi,
     /// Reads the configuration again. Answered by the daemon only.
@@ -88,6 +102,18 @@ pub enum Answer {
         text: String,
         /// Seconds.
         valid: u64,
+    },
+    /// To [`Request::Poster`].
+    Poster {
+        /// `waypost://pair?…`
+        text: String,
+    },
+    /// To [`Request::Posters`].
+    Posters(Vec<PosterStatus>),
+    /// To [`Request::RevokePoster`].
+    PosterRevoked {
+        /// The phones.
+        peers: Vec<PeerKey>,
     },
     /// To [`Request::Wifi`].
     Wifi(WifiInvitation),
@@ -322,6 +348,29 @@ impl std::fmt::Display for DocumentState {
     }
 }
 
+/// What is to be done with a poster.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PosterWish {
+    /// A new one.
+    Add,
+    /// Its code once more.
+    Show,
+    /// Another code in the place of the one that it has, which is void. Who has come by it comes again.
+    Rotate,
+}
+
+/// A poster.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct PosterStatus {
+    /// What it is called.
+    pub name: String,
+    /// Whether phones can come by its code.
+    pub is_valid: bool,
+    /// How many have, and are not revoked.
+    pub phones: u64,
+}
+
 /// A peer.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Peer {
@@ -347,6 +396,7 @@ pub fn answer(store: &Store, request: &Request) -> Result<Answer, String> {
     match request {
         Request::Status
         | Request::Pair
+        | Request::Poster { .. }
         | Request::Wifi
         | Request::Reload
         | Request::Changes
@@ -375,6 +425,22 @@ pub fn answer(store: &Store, request: &Request) -> Result<Answer, String> {
             let peer = find_peer(store, peer)?;
             store.apply_one(Change::Revoke { peer }).map_err(|error| error.to_string())?;
             Ok(Answer::Revoked(peer))
+        }
+        Request::Posters => {
+            let posters = store.posters().map_err(|error| error.to_string())?;
+            let status = |one: Poster| PosterStatus {
+                name: one.name,
+                is_valid: one.secret.is_some(),
+                phones: one.peers,
+            };
+            Ok(Answer::Posters(posters.into_iter().map(status).collect()))
+        }
+        Request::RevokePoster { name } => {
+            let remove = Change::RemovePoster { name: name.clone(), revoke: true };
+            match store.apply_one(remove).map_err(|error| error.to_string())? {
+                Applied::Revoked(peers) => Ok(Answer::PosterRevoked { peers }),
+                _ => Ok(Answer::PosterRevoked { peers: Vec::new() }),
+            }
         }
         Request::ResetCertificates { destination, configured } => {
             let links = succession::decode(configured).map_err(|error| error.to_string())?;

@@ -99,6 +99,7 @@ fn store_options(config: &Config) -> Options {
         quota: config.store.quota.map_or(u64::MAX, |quota| quota.bytes()),
         peer_share: percent(config.store.phone_share),
         open_share: percent(config.store.open_share),
+        poster_share: percent(config.store.poster_share),
         disk: Arc::new(FreeAbove { reserve: config.store.reserve.bytes() }),
         remember: config.store.remember.duration(),
         // The largest document that is taken has to fit by itself.

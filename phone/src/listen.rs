@@ -28,7 +28,7 @@ impl Phone {
             secret: secret.clone(),
             class: PeerClass::Paired,
             valid: Some(CODE_VALID),
-            reusable: false,
+            poster: None,
         };
         self.writer().apply(code).map_err(SettingError::from)?;
         Ok(Pairing { gateway: self.key(), secret, name: self.name()?, addresses })

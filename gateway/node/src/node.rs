@@ -542,6 +542,7 @@ fn outcome_of(applied: Applied) -> Stored {
         | Applied::Verdicts { .. }
         | Applied::Lost { .. }
         | Applied::Paired { .. }
+        | Applied::Revoked(_)
         | Applied::Done => Stored::AlreadyHeld,
     }
 }

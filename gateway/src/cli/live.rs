@@ -203,7 +203,7 @@ fn remote_log(status: &LogStatus) {
 pub(super) fn pair(path: &Path, json: bool, picture: Option<&Path>) -> anyhow::Result<ExitCode> {
     let picture = picture.map(Picture::new).transpose()?;
     let Answer::Code { text, valid } = ask_live(path, &Request::Pair)? else { return Err(unexpected()) };
-    let qr = QrCode::new(&text).context("the code does not fit a QR code; shorten [lan] addresses")?;
+    let qr = code_of(&text)?;
     if let Some(picture) = picture {
         picture.write(&qr)?;
     }
@@ -211,10 +211,19 @@ pub(super) fn pair(path: &Path, json: bool, picture: Option<&Path>) -> anyhow::R
         output::json(&serde_json::json!({ "text": text, "valid_seconds": valid }))?;
         return Ok(ExitCode::SUCCESS);
     }
-    output::line(&qr.render::<Dense1x2>().quiet_zone(true).build());
-    output::line(&text);
+    show_code(&qr, &text);
     output::line(&format!("For one phone, within {}.", output::seconds(valid)));
     Ok(ExitCode::SUCCESS)
+}
+
+pub(super) fn code_of(text: &str) -> anyhow::Result<QrCode> {
+    QrCode::new(text).context("the code does not fit a QR code; shorten [lan] addresses")
+}
+
+/// For a phone's camera, and for whoever types.
+pub(super) fn show_code(code: &QrCode, text: &str) {
+    output::line(&code.render::<Dense1x2>().quiet_zone(true).build());
+    output::line(text);
 }
 
 pub(super) fn reload(path: &Path, json: bool) -> anyhow::Result<ExitCode> {

@@ -9,6 +9,7 @@ mod live;
 mod output;
 mod peers;
 mod picture;
+mod posters;
 mod rescue;
 mod store;
 mod support;
@@ -21,6 +22,7 @@ use anyhow::bail;
 use clap::{CommandFactory as _, Parser, Subcommand};
 
 use self::rescue::Rescue;
+use crate::admin::PosterWish;
 use crate::setup::DEFAULT_CONFIG;
 
 /// A gateway that takes sealed documents from phones, keeps them, and uploads them when there is a connection.
@@ -60,6 +62,11 @@ enum Command {
         /// Also write it into a new file, as a picture to print: NAME.svg or NAME.png.
         #[arg(long, value_name = "FILE")]
         picture: Option<PathBuf>,
+    },
+    /// Codes to be printed and hung up, by which any phone may bring small documents.
+    Posters {
+        #[command(subcommand)]
+        command: PostersCommand,
     },
     /// Show name and passphrase of the gateway's own Wi-Fi network, and as a QR code that phones' cameras read.
     Wifi,
@@ -109,6 +116,32 @@ enum Command {
     },
     /// Show the whole way of documents on this machine: destination, gateway and phone as three processes.
     Demo(demo::DemoArgs),
+}
+
+#[derive(Debug, Subcommand)]
+enum PostersCommand {
+    /// List them, and how many phones have come by each.
+    List,
+    /// Make a new one.
+    Add(PosterArgs),
+    /// Show the code once more.
+    Show(PosterArgs),
+    /// Make another code, for when the one that hangs there is in wrong hands. Phones that have come by it come again.
+    Rotate(PosterArgs),
+    /// Void the code, and take nothing any more from any phone that has come by it.
+    Revoke {
+        /// What it is called.
+        name: String,
+    },
+}
+
+#[derive(Debug, clap::Args)]
+struct PosterArgs {
+    /// What it is called, here alone.
+    name: String,
+    /// Also write the code into a new file, as a picture to print: NAME.svg or NAME.png.
+    #[arg(long, value_name = "FILE")]
+    picture: Option<PathBuf>,
 }
 
 #[derive(Debug, Subcommand)]
@@ -192,6 +225,13 @@ fn perform(Args { mut config, json, store, store_key, work, command }: Args) -> 
         Command::Check => check::check(&config, json),
         Command::Status => live::status(&config, json),
         Command::Pair { picture } => live::pair(&config, json, picture.as_deref()),
+        Command::Posters { command } => match command {
+            PostersCommand::List => posters::list(&config, json),
+            PostersCommand::Add(args) => posters::code(&config, json, args, PosterWish::Add),
+            PostersCommand::Show(args) => posters::code(&config, json, args, PosterWish::Show),
+            PostersCommand::Rotate(args) => posters::code(&config, json, args, PosterWish::Rotate),
+            PostersCommand::Revoke { name } => posters::revoke(&config, json, name),
+        },
         Command::Wifi => wifi::show(&config, json),
         Command::Reload => live::reload(&config, json),
         Command::Documents { command: DocumentsCommand::List { waiting } } => {

@@ -5,7 +5,7 @@ use std::sync::PoisonError;
 
 use nix::ifaddrs::getifaddrs;
 use rand_core::RngCore;
-use waypost_config::{Problem, Severity};
+use waypost_config::{Problem, Severity, printable};
 use waypost_node::system_rng;
 use waypost_openpgp::Certificate;
 use waypost_protocol::invite::{CodeSecret, Pairing};
@@ -18,10 +18,19 @@ use super::Daemon;
 use super::bluetooth::Bluetooth;
 use super::uploads::LAST_UPLOAD;
 use super::wifi::Wifi;
-use crate::admin::{self, Answer, DestinationStatus, Request, Status};
+use crate::admin::{self, Answer, DestinationStatus, PosterWish, Request, Status};
 use crate::control::Asked;
 use crate::destinations::stored_chain;
 use crate::remote_log::{AtFolder, LogStatus};
+
+/// Characters in a poster's name at most.
+const MAX_NAME: usize = 64;
+
+fn new_secret() -> Result<CodeSecret, String> {
+    let mut secret = [0; 16];
+    system_rng().map_err(|error| error.to_string())?.fill_bytes(&mut secret);
+    Ok(CodeSecret::new(secret))
+}
 
 impl Daemon {
     /// Answers, at once or, where that takes long, from a thread of its own.
@@ -48,6 +57,14 @@ impl Daemon {
         match request {
             Request::Status => self.status().map(|status| Answer::Status(Box::new(status))),
             Request::Pair => self.pair(),
+            Request::Poster { name, wish } => self.poster(name, *wish),
+            Request::RevokePoster { .. } => {
+                let answer = admin::answer(&self.shared.store, request);
+                if let Ok(Answer::PosterRevoked { peers }) = &answer {
+                    peers.iter().for_each(|peer| self.node.end_peer(peer, Goodbye::Revoked));
+                }
+                answer
+            }
             Request::Wifi => match &self.wifi {
                 Some(wifi) => Ok(Answer::Wifi(wifi.invitation())),
                 None => Err("Wi-Fi Direct is off: set wifi_direct.mode, and restart the gateway".into()),
@@ -88,9 +105,11 @@ impl Daemon {
                 self.sweep_soon();
                 admin::answer(&self.shared.store, request)
             }
-            Request::Documents { .. } | Request::Document { .. } | Request::Peers | Request::CheckStore => {
-                admin::answer(&self.shared.store, request)
-            }
+            Request::Documents { .. }
+            | Request::Document { .. }
+            | Request::Peers
+            | Request::Posters
+            | Request::CheckStore => admin::answer(&self.shared.store, request),
         }
     }
 
@@ -189,24 +208,56 @@ impl Daemon {
                     .into(),
             );
         }
-        let mut secret = [0; 16];
-        system_rng().map_err(|error| error.to_string())?.fill_bytes(&mut secret);
-        let secret = CodeSecret::new(secret);
+        let secret = new_secret()?;
         let valid = self.config.access.code_lifetime.duration();
         let add = Change::AddCode {
             secret: secret.clone(),
             class: PeerClass::Paired,
             valid: Some(valid),
-            reusable: false,
+            poster: None,
         };
         self.shared.store.apply_one(add).map_err(|error| error.to_string())?;
-        let pairing = Pairing {
-            gateway: self.identity.public(),
-            secret,
-            name: self.config.name.to_string(),
-            addresses: self.addresses(),
+        Ok(Answer::Code { text: self.code_text(secret), valid: valid.as_secs() })
+    }
+
+    /// Makes, shows or renews a code that is printed.
+    fn poster(&self, name: &str, wish: PosterWish) -> Result<Answer, String> {
+        if self.config.access.mode == waypost_config::AccessMode::Listed {
+            return Err("access.mode is \"listed\": no code lets a phone in".into());
+        }
+        let store = &self.shared.store;
+        let mut known = store.posters().map_err(|error| error.to_string())?.into_iter();
+        let known = known.find(|one| one.name == name);
+        let is_name = (1..=MAX_NAME).contains(&name.chars().count()) && printable(name) == name;
+        let secret = match (wish, known) {
+            (PosterWish::Add, _) if !is_name => {
+                return Err(format!("a poster's name has 1 to {MAX_NAME} characters that can be printed"));
+            }
+            (PosterWish::Add, None) => new_secret()?,
+            (PosterWish::Add, Some(_)) => {
+                return Err(format!("there is a poster {name} already; `show` and `rotate` are for that"));
+            }
+            (_, None) => return Err(format!("no poster is called {name}; `waypost posters list` shows all")),
+            (PosterWish::Rotate, Some(_)) => new_secret()?,
+            (PosterWish::Show, Some(known)) => {
+                let secret =
+                    known.secret.ok_or_else(|| format!("the code of {name} is void; `rotate` makes one"))?;
+                return Ok(Answer::Poster { text: self.code_text(secret) });
+            }
         };
-        Ok(Answer::Code { text: pairing.to_text(), valid: valid.as_secs() })
+        let (class, poster) = (PeerClass::Poster, Some(name.to_owned()));
+        let add = Change::AddCode { secret: secret.clone(), class, valid: None, poster };
+        let remove = Change::RemovePoster { name: name.to_owned(), revoke: false };
+        let changes = if wish == PosterWish::Rotate { vec![remove, add] } else { vec![add] };
+        for done in store.apply(changes) {
+            done.map_err(|error| error.to_string())?;
+        }
+        Ok(Answer::Poster { text: self.code_text(secret) })
+    }
+
+    fn code_text(&self, secret: CodeSecret) -> String {
+        let (gateway, name) = (self.identity.public(), self.config.name.to_string());
+        Pairing { gateway, secret, name, addresses: self.addresses() }.to_text()
     }
 
     /// Where phones can reach this gateway: as configured, else the addresses that it listens on, with the machine's own

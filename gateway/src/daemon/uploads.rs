@@ -15,7 +15,7 @@ use waypost_protocol::mvds;
 use waypost_protocol::succession;
 use waypost_protocol::sync::Holdings as _;
 use waypost_remote_log::Signer;
-use waypost_store::{Applied, Change, Store, Writer};
+use waypost_store::{Applied, Change, PeerClass, Store, Writer};
 use waypost_upload::plan::{self, Waiting};
 use waypost_upload::uploader::{AfterUploads, Event, Settings, Sink, Source, Uploader};
 use waypost_upload::{CachedInfo, Cause, PathState};
@@ -32,7 +32,10 @@ use crate::remote_log::{AtDestination, LogStatus, Parts, is_wanted};
 const DAMAGED: &str = "its bytes were damaged here; whoever brought it is asked for it again";
 /// What has waited for so long may have come to its destination by another gateway meanwhile, in seconds.
 const ELSEWHERE: u64 = 600;
+/// Whose documents those of all strangers together are.
 const EVERYBODY: PeerKey = PeerKey([0; 32]);
+/// And those of all phones that came by a poster.
+const POSTERS: PeerKey = PeerKey([1; 32]);
 /// Whose documents those are that came by no peer: from bundles.
 const NOBODY: PeerKey = PeerKey([0xff; 32]);
 
@@ -209,11 +212,14 @@ impl Source for StoreSource {
                     None => None,
                 };
                 let rights = class.map(policy::rights);
-                let is_stranger = rights.is_some_and(|rights| !rights.is_known);
                 Ok(Waiting {
                     seq: row.seq,
                     description: row.description,
-                    depositor: if is_stranger { EVERYBODY } else { row.depositor.unwrap_or(NOBODY) },
+                    depositor: match class {
+                        Some(PeerClass::Open) => EVERYBODY,
+                        Some(PeerClass::Poster) => POSTERS,
+                        _ => row.depositor.unwrap_or(NOBODY),
+                    },
                     share: rights.map_or(100, |rights| rights.upload_share),
                     priority: match rights {
                         Some(rights) if !rights.priority => 0,

@@ -207,8 +207,8 @@ pub enum Change {
         class: PeerClass,
         /// For how long, by the uptime clock; `None`: until it is used or removed.
         valid: Option<Duration>,
-        /// Whether more than one peer may use it (a printed code).
-        reusable: bool,
+        /// What a printed code is called, which any number of peers may use.
+        poster: Option<String>,
     },
     /// Uses a pairing code up and makes the peer known, both or neither. [`Applied::Paired`]. The peer that has used
     /// it may do so again while it is valid, in case the answer was lost.
@@ -220,10 +220,12 @@ pub enum Change {
         /// A name for people.
         label: Option<String>,
     },
-    /// A pairing code is void.
-    RemoveCode {
-        /// Which code.
-        code: CodeId,
+    /// The codes of a poster are void; [`Applied::Revoked`] with `revoke`.
+    RemovePoster {
+        /// What it is called.
+        name: String,
+        /// Whether nothing is taken any more from the peers that came by it.
+        revoke: bool,
     },
     /// Sets or, with `None`, removes a small setting of the program that uses the store.
     Put {
@@ -295,6 +297,8 @@ pub enum Applied {
         /// As what.
         class: PeerClass,
     },
+    /// From these nothing is taken any more.
+    Revoked(Vec<PeerKey>),
     /// Done, and nothing to tell.
     Done,
 }

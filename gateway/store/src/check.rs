@@ -202,9 +202,9 @@ impl Check<'_> {
             let counts = &mut check.counts;
             counts.partials += 1;
             counts.partial_bytes = counts.partial_bytes.saturating_add(row.size);
-            if row.open {
-                counts.open_partials += 1;
-                counts.open_partial_bytes = counts.open_partial_bytes.saturating_add(row.size);
+            if let Some(pool) = row.pool() {
+                let [_, number, bytes] = counts.of_pool(pool);
+                (*number, *bytes) = (*number + 1, bytes.saturating_add(row.size));
             } else if row.depositor != 0 {
                 check.charged.entry(row.depositor).or_default().add_partial(row.size);
             }
@@ -414,10 +414,13 @@ impl Check<'_> {
         if row.live {
             counts.body_bytes = counts.body_bytes.saturating_add(row.size);
         }
-        match row.is_charged() {
-            true if row.open => counts.open_bytes = counts.open_bytes.saturating_add(row.size),
-            true => self.charged.entry(row.depositor).or_default().add_body(row.size),
-            false => {}
+        match row.pool().filter(|_| row.is_charged()) {
+            Some(pool) => {
+                let [bytes, ..] = counts.of_pool(pool);
+                *bytes = bytes.saturating_add(row.size);
+            }
+            None if row.is_charged() => self.charged.entry(row.depositor).or_default().add_body(row.size),
+            None => {}
         }
         if row.is_retained() {
             counts.retained_bytes = counts.retained_bytes.saturating_add(row.size);

@@ -115,6 +115,9 @@ pub enum ChangeError {
     /// The pairing code is unknown, used up or too old.
     #[error("the pairing code is unknown, used up or too old; make a new one")]
     BadCode,
+    /// No poster is called so.
+    #[error("no poster is called so")]
+    NoPoster,
     /// It could not be written.
     #[error(transparent)]
     Storage(#[from] StoreError),
@@ -126,7 +129,7 @@ impl ChangeError {
         match self {
             ChangeError::Refused(reason) => *reason,
             ChangeError::Storage(StoreError::Full(_)) => Reason::OverQuota,
-            ChangeError::NoPeer | ChangeError::BadCode => Reason::NotPermitted,
+            ChangeError::NoPeer | ChangeError::BadCode | ChangeError::NoPoster => Reason::NotPermitted,
             ChangeError::NoDocument(_) | ChangeError::Gap { .. } | ChangeError::Storage(_) => {
                 Reason::StorageFailed
             }

@@ -45,7 +45,7 @@ pub use clock::{Boot, Clock, SystemClock};
 pub use disk::{DiskSpace, SystemDisk};
 pub use error::{ChangeError, OpenError, StoreError};
 pub use options::Options;
-pub use read::{Code, Counts, DocumentEntry, Filter, Gone, PeerEntry, State, Waiting};
+pub use read::{Code, Counts, DocumentEntry, Filter, Gone, PeerEntry, Poster, State, Waiting};
 pub use seal::StoreKey;
 pub use sweep::Swept;
 pub use writer::{Unsubmitted, Writer, WriterOptions};

@@ -77,7 +77,7 @@ fn charge_peers(
     let mut last = None;
     for (seen, row) in (1..).zip(tables.rows_after::<DocumentRow>(txn, start.as_ref().map(|key| &key[..]))?) {
         let (key, row) = row?;
-        if row.is_charged() && !row.open {
+        if row.is_charged() && row.pool().is_none() {
             match charged.entry(row.depositor) {
                 Entry::Occupied(mut peer) => peer.get_mut().add_body(row.size),
                 Entry::Vacant(none) => {

@@ -19,10 +19,12 @@ pub struct Options {
     pub forwards: bool,
     /// Percent of the room that documents of peers of the class [`crate::PeerClass::Open`] may use together. Default 5.
     pub open_share: u8,
+    /// The same for those of the class [`crate::PeerClass::Poster`]. Default 5.
+    pub poster_share: u8,
     /// Percent of the room that documents which one peer of another class has brought may use. Default 50.
     pub peer_share: u8,
     /// At most so many bodies may be under way at once. Default 256. Costs 200 bytes of memory each. A quarter of
-    /// them may be one peer's, or those of the class open together.
+    /// them may be one peer's, or those of one of these classes together.
     pub max_partials: u32,
     /// The declared sizes of the bodies under way may add up to so many bytes. Default 4 GiB.
     pub max_partial_bytes: u64,
@@ -47,6 +49,7 @@ impl Default for Options {
             reserve: 16 << 20,
             forwards: false,
             open_share: 5,
+            poster_share: 5,
             peer_share: 50,
             max_partials: 256,
             max_partial_bytes: 4 << 30,

@@ -1,7 +1,7 @@
 //! Reading for programs and people: documents, the outbox, peers, codes, confirmations, settings. Reads see what is
 //! committed, and each takes a short transaction of its own, so that no reader grows old.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::ControlFlow;
 
 use heed::RoTxn;
@@ -176,7 +176,40 @@ pub struct Code {
     pub used_by: Option<PeerKey>,
 }
 
+/// A printed code. Cannot be printed by a program's `{:?}`.
+pub struct Poster {
+    /// What it is called.
+    pub name: String,
+    /// Its code's secret; `None` where it is void and phones that came by it are still served.
+    pub secret: Option<CodeSecret>,
+    /// How many peers came by it and may come again.
+    pub peers: u64,
+}
+
 impl Store {
+    /// The posters, by name.
+    pub fn posters(&self) -> Result<Vec<Poster>, StoreError> {
+        let tables = &self.inner.tables;
+        let txn = tables.read()?;
+        let mut posters: BTreeMap<String, (Option<CodeSecret>, u64)> = BTreeMap::new();
+        for row in tables.rows_after::<CodeRow>(&txn, None)? {
+            let (_, mut row) = row?;
+            let secret = row.secret[..].try_into().ok().map(CodeSecret::new);
+            row.secret.zeroize();
+            if row.reusable {
+                posters.entry(row.poster).or_default().0 = secret;
+            }
+        }
+        for row in tables.rows_after::<PeerRow>(&txn, None)? {
+            let (_, row) = row?;
+            if PeerClass::from_code(row.class) == PeerClass::Poster && !row.revoked {
+                posters.entry(row.poster).or_default().1 += 1;
+            }
+        }
+        let poster = |(name, (secret, peers))| Poster { name, secret, peers };
+        Ok(posters.into_iter().map(poster).collect())
+    }
+
     /// A document by id.
     pub fn document(&self, id: &MessageId) -> Result<Option<DocumentEntry>, StoreError> {
         let txn = self.inner.tables.read()?;

@@ -8,7 +8,7 @@ use waypost_protocol::envelope::{self, Header};
 use waypost_protocol::ids::{GroupId, MessageId, PeerKey, StoreId};
 use waypost_protocol::time::UnixTime;
 
-use crate::change::Free;
+use crate::change::{Free, PeerClass};
 use crate::clock::Boot;
 use crate::tables::Table;
 
@@ -91,7 +91,7 @@ pub(crate) struct CountsRow {
     /// Bytes of bodies that are there.
     #[prost(uint64, tag = "6")]
     pub body_bytes: u64,
-    /// Of those, what came from peers of the class open.
+    /// Of those, what came from peers of the class open; and further down from those of posters.
     #[prost(uint64, tag = "7")]
     pub open_bytes: u64,
     #[prost(uint64, tag = "8")]
@@ -116,6 +116,54 @@ pub(crate) struct CountsRow {
     pub open_partials: u64,
     #[prost(uint64, tag = "15")]
     pub open_partial_bytes: u64,
+    #[prost(uint64, tag = "16")]
+    pub poster_bytes: u64,
+    #[prost(uint64, tag = "17")]
+    pub poster_partials: u64,
+    #[prost(uint64, tag = "18")]
+    pub poster_partial_bytes: u64,
+}
+
+/// Peers of a class that have one share of the room together.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pool {
+    Open,
+    Posters,
+}
+
+impl Pool {
+    pub(crate) fn of(class: PeerClass) -> Option<Self> {
+        match class {
+            PeerClass::Open => Some(Pool::Open),
+            PeerClass::Poster => Some(Pool::Posters),
+            PeerClass::Paired | PeerClass::Listed | PeerClass::Gateway => None,
+        }
+    }
+
+    /// As a number in rows, where 0 is none.
+    pub(crate) fn code(pool: Option<Self>) -> u32 {
+        match pool {
+            None => 0,
+            Some(Pool::Open) => 1,
+            Some(Pool::Posters) => 2,
+        }
+    }
+
+    fn from_code(code: u32) -> Option<Self> {
+        [Pool::Open, Pool::Posters].into_iter().find(|pool| Pool::code(Some(*pool)) == code)
+    }
+}
+
+impl CountsRow {
+    /// Bytes of bodies that are there, bodies under way and their declared sizes.
+    pub(crate) fn of_pool(&mut self, pool: Pool) -> [&mut u64; 3] {
+        match pool {
+            Pool::Open => [&mut self.open_bytes, &mut self.open_partials, &mut self.open_partial_bytes],
+            Pool::Posters => {
+                [&mut self.poster_bytes, &mut self.poster_partials, &mut self.poster_partial_bytes]
+            }
+        }
+    }
 }
 
 /// States as numbers.
@@ -147,9 +195,9 @@ pub(crate) struct DocumentRow {
     /// Peer number of the first depositor; 0 for this node itself.
     #[prost(uint64, tag = "9")]
     pub depositor: u64,
-    /// Whether its bytes count towards the share of the class open.
-    #[prost(bool, tag = "10")]
-    pub open: bool,
+    /// A code of [`Pool`]: towards whose share its bytes count.
+    #[prost(uint32, tag = "10")]
+    pub pool: u32,
     /// Seconds under way before it came.
     #[prost(uint64, tag = "11")]
     pub age: u64,
@@ -225,7 +273,11 @@ impl DocumentRow {
         self.yields = matches!(free, Free::Yielding(_));
     }
 
-    /// Whether its body counts towards what its first depositor may hold here, or the class open together.
+    pub(crate) fn pool(&self) -> Option<Pool> {
+        Pool::from_code(self.pool)
+    }
+
+    /// Whether its body counts towards what its first depositor may hold here, or all of a class together.
     pub(crate) fn is_charged(&self) -> bool {
         self.live && !self.yields && !self.received && self.depositor != 0
     }
@@ -283,12 +335,16 @@ pub(crate) struct PartialRow {
     /// When the last piece came, on the uptime clock.
     #[prost(uint64, tag = "9")]
     pub touched: u64,
-    /// Whether it counts towards the share of the class open.
-    #[prost(bool, tag = "10")]
-    pub open: bool,
+    /// A code of [`Pool`]: towards whose share it counts.
+    #[prost(uint32, tag = "10")]
+    pub pool: u32,
 }
 
 impl PartialRow {
+    pub(crate) fn pool(&self) -> Option<Pool> {
+        Pool::from_code(self.pool)
+    }
+
     pub(crate) fn description(&self) -> Option<Description> {
         Some(Description {
             id: MessageId::from_slice(&self.id).ok()?,
@@ -389,14 +445,17 @@ pub(crate) struct PeerRow {
     /// With which its advertisements are recognised; empty where it has not told.
     #[prost(bytes = "vec", tag = "13")]
     pub advertising_key: Vec<u8>,
-    /// Bytes of bodies that are here because it brought them first; not where it is of the class open.
+    /// Bytes of bodies that are here because it brought them first; not where they count for all of a class.
     #[prost(uint64, tag = "14")]
     pub held_bytes: u64,
-    /// Its bodies under way, and their declared sizes; not where it is of the class open.
+    /// Its bodies under way, and their declared sizes; not where they count for all of a class.
     #[prost(uint64, tag = "15")]
     pub partials: u64,
     #[prost(uint64, tag = "16")]
     pub partial_bytes: u64,
+    /// The poster by which it came to be of that class.
+    #[prost(string, tag = "17")]
+    pub poster: String,
 }
 
 impl PeerRow {
@@ -491,6 +550,9 @@ pub(crate) struct CodeRow {
     /// The peer that used it up; empty before.
     #[prost(bytes = "vec", tag = "5")]
     pub used_by: Vec<u8>,
+    /// What a printed one is called.
+    #[prost(string, tag = "6")]
+    pub poster: String,
 }
 
 #[derive(Clone, PartialEq, Message)]

@@ -83,12 +83,8 @@ impl Kiosk {
             Options { map_size: 1 << 30, reserve: 1 << 16, quota: manners.quota, ..Options::default() };
         let store = Store::open(folder.path(), &StoreKey::new([1; 32]), options).unwrap();
         let secret = CodeSecret::new([9; 16]);
-        let code = Change::AddCode {
-            secret: secret.clone(),
-            class: PeerClass::Paired,
-            valid: None,
-            reusable: false,
-        };
+        let code =
+            Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid: None, poster: None };
         store.apply_one(code).unwrap();
         let (asks, asked) = channel::unbounded_channel();
         let (ready_in, ready) = mpsc::channel();

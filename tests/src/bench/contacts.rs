@@ -84,7 +84,7 @@ fn round(bench: &Bench, count: usize, size: usize) -> Outcome<Round> {
         secret: secret.clone(),
         class: PeerClass::Paired,
         valid,
-        reusable: false,
+        poster: None,
     })?;
     let key = gateway.identity.public();
 

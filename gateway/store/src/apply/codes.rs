@@ -9,7 +9,7 @@ use zeroize::Zeroize as _;
 use super::Tx;
 use crate::change::{Applied, PeerClass};
 use crate::error::ChangeError;
-use crate::rows::CodeRow;
+use crate::rows::{CodeRow, PeerRow};
 use crate::seal::Prf;
 use crate::tables::{Table, Tables};
 
@@ -30,15 +30,16 @@ impl Tx<'_> {
         secret: &CodeSecret,
         class: PeerClass,
         valid: Option<Duration>,
-        reusable: bool,
+        poster: Option<&str>,
     ) -> Result<Applied, ChangeError> {
         let expires = valid.map_or(0, |valid| self.now.saturating_add(valid.as_secs()).max(1));
         let mut row = CodeRow {
             secret: secret.expose().to_vec(),
             class: class.code(),
             expires,
-            reusable,
+            reusable: poster.is_some(),
             used_by: Vec::new(),
+            poster: poster.unwrap_or_default().to_owned(),
         };
         let written = self.put(&code_key(self.tables(), &secret.id()), &row);
         row.secret.zeroize();
@@ -75,9 +76,10 @@ impl Tx<'_> {
                 return Err(ChangeError::BadCode);
             }
             // A printed code does not lower what a peer may do already.
-            if known.class != PeerClass::Open.code() {
+            if known.class != PeerClass::Open.code() && known.class != PeerClass::Poster.code() {
                 return Ok(Applied::Paired { class: PeerClass::from_code(known.class) });
             }
+            known.poster = row.poster;
         } else {
             // A new code from the admin's hand takes a revocation back.
             known.revoked = false;
@@ -86,11 +88,34 @@ impl Tx<'_> {
         Ok(Applied::Paired { class })
     }
 
-    pub(super) fn remove_code(&mut self, code: &CodeId) -> Result<Applied, ChangeError> {
-        let key = code_key(self.tables(), code);
-        match self.remove(Table::Codes, &key)? {
-            true => Ok(Applied::Done),
-            false => Err(ChangeError::BadCode),
+    /// Voids the codes of a poster; with `revoke`, nothing is taken any more from those who came by it.
+    pub(super) fn remove_poster(&mut self, name: &str, revoke: bool) -> Result<Applied, ChangeError> {
+        let mut codes = Vec::new();
+        for code in self.tables().rows_after::<CodeRow>(&self.txn, None)? {
+            let (key, mut row) = code?;
+            row.secret.zeroize();
+            if row.reusable && row.poster == name {
+                codes.push(key.to_vec());
+            }
         }
+        for code in &codes {
+            self.remove(Table::Codes, code)?;
+        }
+        let mut peers = Vec::new();
+        for peer in self.tables().rows_after::<PeerRow>(&self.txn, None)? {
+            let (_, row) = peer?;
+            let is_of_it = PeerClass::from_code(row.class) == PeerClass::Poster && row.poster == name;
+            peers.extend(row.key().filter(|_| is_of_it && !row.revoked));
+        }
+        if codes.is_empty() && peers.is_empty() {
+            return Err(ChangeError::NoPoster);
+        }
+        if !revoke {
+            return Ok(Applied::Done);
+        }
+        for peer in &peers {
+            self.revoke(peer)?;
+        }
+        Ok(Applied::Revoked(peers))
     }
 }

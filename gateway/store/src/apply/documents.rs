@@ -17,8 +17,8 @@ use crate::{admit, body};
 #[derive(Clone, Copy)]
 pub(super) struct Depositor {
     pub(super) number: u64,
-    /// It counts towards what the class open may have together.
-    pub(super) open: bool,
+    /// It counts towards what all of its class may have together.
+    pub(super) pool: Option<Pool>,
     /// It counts towards what this peer may have.
     pub(super) bounded: bool,
 }
@@ -76,15 +76,15 @@ impl Tx<'_> {
         key: Option<&PeerKey>,
         received: Option<Free>,
     ) -> Result<Depositor, ChangeError> {
-        let Some(key) = key else { return Ok(Depositor { number: 0, open: false, bounded: false }) };
+        let Some(key) = key else { return Ok(Depositor { number: 0, pool: None, bounded: false }) };
         let (number, peer) = self.peer_or_new(key)?;
         if peer.revoked {
             return Err(ChangeError::Refused(Reason::NotPermitted));
         }
         // What this node has subscribed to is no deposit of whoever brings it.
         let (deposits, class) = (received.is_none(), PeerClass::from_code(peer.class));
-        let open = deposits && class.is_open();
-        Ok(Depositor { number, open, bounded: deposits && !open && class != PeerClass::Gateway })
+        let pool = Pool::of(class).filter(|_| deposits);
+        Ok(Depositor { number, pool, bounded: deposits && pool.is_none() && class != PeerClass::Gateway })
     }
 
     /// The answer where nothing needs to be stored: it is held, confirmed or gone.
@@ -182,9 +182,13 @@ impl Tx<'_> {
 
     /// Whether whoever brings a body of that size may have it here beside what is here of it, or under way.
     pub(super) fn within_share(&mut self, size: u64, depositor: Depositor) -> Result<(), ChangeError> {
-        let (held, limit) = if depositor.open {
-            let counts = &self.meta.counts;
-            (counts.open_bytes.saturating_add(counts.open_partial_bytes), self.open_limit)
+        let (held, limit) = if let Some(pool) = depositor.pool {
+            let [bytes, _, under_way] = self.meta.counts.of_pool(pool);
+            let limit = match pool {
+                Pool::Open => self.open_limit,
+                Pool::Posters => self.poster_limit,
+            };
+            (bytes.saturating_add(*under_way), limit)
         } else if depositor.bounded {
             let limit = self.peer_limit;
             let peer = self.peer_of_number(depositor.number)?;
@@ -240,7 +244,7 @@ impl Tx<'_> {
             lifetime: header.lifetime,
             priority: u32::from(header.priority),
             depositor: depositor.number,
-            open: depositor.open,
+            pool: Pool::code(depositor.pool),
             age,
             arrival: self.now,
             wall: self.store.inner.uptime.wall().0,
@@ -277,11 +281,16 @@ impl Tx<'_> {
         let step = |sum: &mut u64, by: u64| {
             *sum = if add { sum.saturating_add(by) } else { sum.saturating_sub(by) };
         };
-        if row.is_charged()
-            && !row.open
-            && let Some(peer) = self.peer_of_number(row.depositor)?
-        {
-            step(&mut peer.held_bytes, row.size);
+        if row.is_charged() {
+            // What is retained makes room for strangers as for others.
+            match row.pool() {
+                Some(pool) => step(self.meta.counts.of_pool(pool)[0], row.size),
+                None => {
+                    if let Some(peer) = self.peer_of_number(row.depositor)? {
+                        step(&mut peer.held_bytes, row.size);
+                    }
+                }
+            }
         }
         let counts = &mut self.meta.counts;
         match (row.state, row.verdict()) {
@@ -294,10 +303,6 @@ impl Tx<'_> {
         }
         if row.live {
             step(&mut counts.body_bytes, row.size);
-        }
-        // What is retained makes room for strangers as for others.
-        if row.is_charged() && row.open {
-            step(&mut counts.open_bytes, row.size);
         }
         if row.is_retained() {
             step(&mut counts.retained_bytes, row.size);

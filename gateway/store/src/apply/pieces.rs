@@ -116,9 +116,9 @@ impl Tx<'_> {
             self.has_room(description.size, received)?;
             // Whoever has its share of them makes way among its own.
             while self.partials_of(depositor)? >= (most / 4).max(1) {
-                self.make_way(key, idle, |row| match depositor.open {
-                    true => row.open,
-                    false => row.depositor == depositor.number,
+                self.make_way(key, idle, |row| match depositor.pool {
+                    Some(pool) => row.pool() == Some(pool),
+                    None => row.depositor == depositor.number,
                 })?;
             }
             // This node's own documents are not limited by what others may have under way.
@@ -136,9 +136,9 @@ impl Tx<'_> {
 
     /// How many bodies are under way of those with which whoever brings one shares.
     fn partials_of(&mut self, depositor: Depositor) -> Result<u64, StoreError> {
-        Ok(match depositor.open {
-            true => self.meta.counts.open_partials,
-            false => self.peer_of_number(depositor.number)?.map_or(0, |peer| peer.partials),
+        Ok(match depositor.pool {
+            Some(pool) => *self.meta.counts.of_pool(pool)[1],
+            None => self.peer_of_number(depositor.number)?.map_or(0, |peer| peer.partials),
         })
     }
 
@@ -216,7 +216,7 @@ impl Tx<'_> {
             blob,
             committed: 0,
             touched: self.now,
-            open: depositor.open,
+            pool: Pool::code(depositor.pool),
         };
         let sealer = body::begin(self.tables(), &mut self.txn, &mut self.rng, blob)?;
         self.count_partial(&row, true)?;
@@ -262,8 +262,9 @@ impl Tx<'_> {
         };
         let counts = &mut self.meta.counts;
         step((&mut counts.partials, &mut counts.partial_bytes));
-        if row.open {
-            step((&mut counts.open_partials, &mut counts.open_partial_bytes));
+        if let Some(pool) = row.pool() {
+            let [_, number, bytes] = counts.of_pool(pool);
+            step((number, bytes));
         } else if let Some(peer) = self.peer_of_number(row.depositor)? {
             step((&mut peer.partials, &mut peer.partial_bytes));
         }

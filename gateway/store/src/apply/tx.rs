@@ -26,8 +26,9 @@ pub(crate) struct Tx<'e> {
     pub(super) now: u64,
     /// Bytes that documents may still take.
     pub(super) room: u64,
-    /// The most that peers of the class open may hold together.
+    /// The most that peers of the class open, and of posters, may hold together.
     pub(super) open_limit: u64,
+    pub(super) poster_limit: u64,
     /// The most that any other peer may hold.
     pub(super) peer_limit: u64,
     /// Peers that were looked up: as they were, and as they are now.
@@ -57,6 +58,7 @@ impl<'e> Tx<'e> {
             now: store.inner.uptime.now().max(meta.uptime),
             room: usage.room,
             open_limit: share(options.open_share),
+            poster_limit: share(options.poster_share),
             peer_limit: share(options.peer_share),
             peers: BTreeMap::new(),
             peer_numbers: HashMap::new(),
@@ -139,11 +141,11 @@ impl<'e> Tx<'e> {
             Change::PutPeer { peer, class, label } => self.put_peer(peer, *class, label.as_deref()),
             Change::Revoke { peer } => self.revoke(peer),
             Change::Forget { peer } => self.forget(peer),
-            Change::AddCode { secret, class, valid, reusable } => {
-                self.add_code(secret, *class, *valid, *reusable)
+            Change::AddCode { secret, class, valid, poster } => {
+                self.add_code(secret, *class, *valid, poster.as_deref())
             }
             Change::ConsumeCode { code, peer, label } => self.consume_code(code, peer, label.as_deref()),
-            Change::RemoveCode { code } => self.remove_code(code),
+            Change::RemovePoster { name, revoke } => self.remove_poster(name, *revoke),
             Change::Put { key, value } => self.put_setting(key, value.as_deref()),
         }
     }

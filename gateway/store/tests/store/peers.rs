@@ -153,7 +153,7 @@ fn a_code_is_consumed_once() {
         secret: secret.clone(),
         class: if reusable { PeerClass::Poster } else { PeerClass::Paired },
         valid,
-        reusable,
+        poster: reusable.then(|| "market".into()),
     };
     let consume = |code, n| Change::ConsumeCode { code, peer: peer(n), label: Some("phone".into()) };
     assert_eq!(kit.apply(consume(code, 1)), Err(ChangeError::BadCode));
@@ -179,8 +179,74 @@ fn a_code_is_consumed_once() {
     assert_eq!(kit.apply(consume(poster.id(), 1)), Ok(Applied::Paired { class: PeerClass::Paired }));
     kit.apply(Change::Revoke { peer: peer(3) }).unwrap();
     assert_eq!(kit.apply(consume(poster.id(), 3)), Err(ChangeError::BadCode));
-    kit.apply(Change::RemoveCode { code: poster.id() }).unwrap();
+    kit.apply(Change::RemovePoster { name: "market".into(), revoke: false }).unwrap();
     assert_eq!(kit.apply(consume(poster.id(), 4)), Err(ChangeError::BadCode));
+    kit.assert_sound();
+}
+
+#[test]
+fn a_poster_is_made_anew_for_new_phones_and_revoked_with_all_that_came_by_it() {
+    let mut kit = Kit::new();
+    let code = |n| CodeSecret::new([n; 16]);
+    let add = |secret, name: &str| {
+        let (class, poster) = (PeerClass::Poster, Some(name.to_owned()));
+        Change::AddCode { secret, class, valid: None, poster }
+    };
+    let come = |secret: CodeSecret, n| Change::ConsumeCode { code: secret.id(), peer: peer(n), label: None };
+    let remove = |revoke| Change::RemovePoster { name: "market".into(), revoke };
+    kit.apply(add(code(1), "market")).unwrap();
+    kit.apply(add(code(2), "clinic")).unwrap();
+    kit.pair(9);
+    for (secret, n) in [(code(1), 1), (code(1), 2), (code(2), 3), (code(1), 9)] {
+        kit.apply(come(secret, n)).unwrap();
+    }
+    let posters = |kit: &Kit| {
+        let posters = kit.store().posters().unwrap().into_iter();
+        posters
+            .map(|one| (one.name, one.secret.map(|secret| secret.expose()[0]), one.peers))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(posters(&kit), [("clinic".into(), Some(2), 1), ("market".into(), Some(1), 2)]);
+    // Made anew: the old code is void, whoever has come by it comes again.
+    kit.apply(remove(false)).unwrap();
+    assert_eq!(kit.apply(come(code(1), 4)), Err(ChangeError::BadCode));
+    assert_eq!(posters(&kit)[1], ("market".into(), None, 2));
+    kit.apply(add(code(3), "market")).unwrap();
+    kit.apply(come(code(3), 4)).unwrap();
+    kit.reopen();
+    // Who is paired since is no phone of the poster's.
+    kit.pair(2);
+    let Ok(Applied::Revoked(mut revoked)) = kit.apply(remove(true)) else { panic!("it is not revoked") };
+    revoked.sort();
+    assert_eq!(revoked, [peer(1), peer(4)]);
+    let is_revoked = |n| kit.store().peer(&peer(n)).unwrap().unwrap().revoked;
+    assert_eq!([1, 2, 3, 4, 9].map(is_revoked), [true, false, false, true, false]);
+    assert_eq!(kit.apply(come(code(3), 5)), Err(ChangeError::BadCode));
+    assert_eq!(kit.apply(remove(true)), Err(ChangeError::NoPoster));
+    // Hung up again under the same name, it is for others.
+    kit.apply(add(code(4), "market")).unwrap();
+    assert_eq!(kit.apply(come(code(4), 1)), Err(ChangeError::BadCode));
+    kit.apply(come(code(4), 5)).unwrap();
+    kit.assert_sound();
+}
+
+#[test]
+fn phones_of_posters_have_a_share_of_their_own() {
+    let kit = Kit::with(|options| (options.quota, options.max_partials) = (4 << 20, 16));
+    for n in 0..60 {
+        kit.apply(Change::PutPeer { peer: peer(n), class: PeerClass::Poster, label: None }).unwrap();
+    }
+    let taken =
+        (0..60).take_while(|n| kit.put(&document(*n, 20_000), Some(peer(u8::try_from(*n).unwrap()))).is_ok());
+    let taken = taken.count();
+    assert!((8..=10).contains(&taken), "{taken} × 20 kB of 5 % of 4 MiB");
+    let over = Err(ChangeError::Refused(Reason::OverQuota));
+    assert_eq!(kit.apply(piece(&document(70, 20_000), 0..10, peer(1))), over);
+    // Strangers have theirs.
+    kit.stored(&document(80, 20_000), Some(peer(200)));
+    kit.apply(piece(&document(81, 20_000), 0..10, peer(201))).unwrap();
+    kit.apply(Change::Delete { id: document(0, 20_000).id() }).unwrap();
+    kit.apply(piece(&document(70, 20_000), 0..10, peer(1))).unwrap();
     kit.assert_sound();
 }
 
@@ -189,7 +255,7 @@ fn a_code_is_void_when_its_time_is_over() {
     let kit = Kit::new();
     let secret = CodeSecret::new([5; 16]);
     let valid = Some(Duration::from_secs(100));
-    kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, reusable: false })
+    kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, poster: None })
         .unwrap();
     kit.clock.advance(100);
     assert!(kit.store().code(&secret.id()).unwrap().is_none());
@@ -277,7 +343,7 @@ fn a_peer_that_is_forgotten_is_a_stranger_and_its_code_is_void() {
     let kit = Kit::new();
     let secret = CodeSecret::new([7; 16]);
     let (code, label) = (secret.id(), Some("Anna".to_owned()));
-    kit.apply(Change::AddCode { secret, class: PeerClass::Paired, valid: None, reusable: false }).unwrap();
+    kit.apply(Change::AddCode { secret, class: PeerClass::Paired, valid: None, poster: None }).unwrap();
     kit.apply(Change::ConsumeCode { code, peer: peer(1), label: label.clone() }).unwrap();
     kit.apply(Change::PeerSeen {
         peer: peer(1),

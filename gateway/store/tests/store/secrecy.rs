@@ -79,7 +79,7 @@ fn nothing_planted_can_be_found_in_the_file() {
         .unwrap();
     let valid = Some(Duration::from_secs(9));
     let secret = CodeSecret::new([0xc5; 16]);
-    kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, reusable: false })
+    kit.apply(Change::AddCode { secret: secret.clone(), class: PeerClass::Paired, valid, poster: None })
         .unwrap();
     kit.apply(Change::Put { key: "PLANTEDKEY".into(), value: Some(b"PLANTEDVALUE".to_vec()) }).unwrap();
     let mut confirmation = confirmation(header.destination, &[documents[0].id()], Verdict::Opened);
