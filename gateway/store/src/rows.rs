@@ -60,6 +60,13 @@ pub(crate) struct StoreRow {
     pub boot: String,
     #[prost(uint64, tag = "10")]
     pub boot_seconds: u64,
+    /// Bytes that peers of the class open, and of posters, have brought of late, as of `inflow_at` on the uptime clock.
+    #[prost(uint64, tag = "11")]
+    pub open_inflow: u64,
+    #[prost(uint64, tag = "12")]
+    pub poster_inflow: u64,
+    #[prost(uint64, tag = "13")]
+    pub inflow_at: u64,
 }
 
 impl StoreRow {

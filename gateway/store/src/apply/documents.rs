@@ -13,6 +13,11 @@ use crate::rows::*;
 use crate::tables::{Table, key8, key16};
 use crate::{admit, body};
 
+/// Peers of a class that has a share together bring so many times that share in a day.
+const SHARES_A_DAY: u64 = 4;
+/// What a document counts at least, in bytes: it costs rows and a transaction, too.
+const LEAST_INFLOW: u64 = 4_096;
+
 /// Who brings a document: its peer number (0: this node), and whose share it counts towards.
 #[derive(Clone, Copy)]
 pub(super) struct Depositor {
@@ -183,11 +188,12 @@ impl Tx<'_> {
     /// Whether whoever brings a body of that size may have it here beside what is here of it, or under way.
     pub(super) fn within_share(&mut self, size: u64, depositor: Depositor) -> Result<(), ChangeError> {
         let (held, limit) = if let Some(pool) = depositor.pool {
-            let [bytes, _, under_way] = self.meta.counts.of_pool(pool);
             let limit = match pool {
                 Pool::Open => self.open_limit,
                 Pool::Posters => self.poster_limit,
             };
+            self.flows_in(size, pool, limit)?;
+            let [bytes, _, under_way] = self.meta.counts.of_pool(pool);
             (bytes.saturating_add(*under_way), limit)
         } else if depositor.bounded {
             let limit = self.peer_limit;
@@ -200,6 +206,28 @@ impl Tx<'_> {
             true => Err(ChangeError::Refused(Reason::OverQuota)),
             false => Ok(()),
         }
+    }
+
+    /// Counts what a class brings: twice its share at once, and then [`SHARES_A_DAY`] of them, however soon it is delivered.
+    fn flows_in(&mut self, size: u64, pool: Pool, limit: u64) -> Result<(), ChangeError> {
+        let gone = self.now.saturating_sub(self.meta.inflow_at);
+        for (level, limit) in
+            [(&mut self.meta.open_inflow, self.open_limit), (&mut self.meta.poster_inflow, self.poster_limit)]
+        {
+            let drained = u128::from(limit) * u128::from(SHARES_A_DAY) * u128::from(gone) / 86_400;
+            *level = level.saturating_sub(u64::try_from(drained).unwrap_or(u64::MAX));
+        }
+        self.meta.inflow_at = self.now;
+        let level = match pool {
+            Pool::Open => &mut self.meta.open_inflow,
+            Pool::Posters => &mut self.meta.poster_inflow,
+        };
+        let with_it = level.saturating_add(size.max(LEAST_INFLOW));
+        if with_it > limit.saturating_mul(2) {
+            return Err(ChangeError::Refused(Reason::OverQuota));
+        }
+        *level = with_it;
+        Ok(())
     }
 
     /// Sets aside what a body of that size takes.

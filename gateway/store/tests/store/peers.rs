@@ -231,6 +231,35 @@ fn a_poster_is_made_anew_for_new_phones_and_revoked_with_all_that_came_by_it() {
 }
 
 #[test]
+fn strangers_bring_no_more_in_a_day_than_a_few_times_their_share_however_soon_it_is_delivered() {
+    let mut kit = Kit::with(|options| options.quota = 4 << 20);
+    // Each is delivered at once.
+    let bring = |kit: &Kit, n: u64, from: u8| {
+        let brought = kit.put(&document(n, 20_000), Some(peer(from)));
+        kit.confirm(&[document(n, 20_000).id()], Verdict::Opened).unwrap();
+        kit.sweep();
+        brought
+    };
+    let brings = |kit: &Kit, from: u64| (from..from + 500).take_while(|n| bring(kit, *n, 1).is_ok()).count();
+    let at_once = brings(&kit, 0);
+    assert!((18..=21).contains(&at_once), "{at_once} × 20 kB of twice 5 % of 4 MiB");
+    assert_eq!(bring(&kit, 600, 2), Err(ChangeError::Refused(Reason::OverQuota)), "whoever it is");
+    kit.reopen();
+    assert_eq!(bring(&kit, 601, 2), Err(ChangeError::Refused(Reason::OverQuota)));
+    kit.pair(3);
+    bring(&kit, 602, 3).unwrap();
+    // A quarter of their share in an hour and a half.
+    kit.clock.advance(5_400);
+    let later = brings(&kit, 1_000);
+    assert!((2..=3).contains(&later), "{later} × 20 kB of a quarter of 5 % of 4 MiB");
+    // Small ones count as what they cost.
+    kit.clock.advance(86_400);
+    let small = (2_000..3_000).take_while(|n| kit.put(&document(*n, 10), Some(peer(4))).is_ok()).count();
+    assert!((90..=105).contains(&small), "{small} × 4,096 bytes");
+    kit.assert_sound();
+}
+
+#[test]
 fn phones_of_posters_have_a_share_of_their_own() {
     let kit = Kit::with(|options| (options.quota, options.max_partials) = (4 << 20, 16));
     for n in 0..60 {

@@ -142,7 +142,8 @@ fn who_gets_a_confirmed_document_is_to_get_the_confirmation() {
 
 #[test]
 fn a_deposit_is_never_refused_for_what_is_retained() {
-    let mut kit = Kit::with(|options| (options.quota, options.open_share) = (2 << 20, 100));
+    let mut kit = Kit::with(|options| (options.quota, options.peer_share) = (2 << 20, 100));
+    kit.pair(1);
     let retained: Vec<_> = (0..30).map(|n| of(NEWS, n, 40_000)).collect();
     for document in &retained {
         kit.stored(document, Some(peer(1)));
@@ -170,7 +171,8 @@ fn a_deposit_is_never_refused_for_what_is_retained() {
         }
     }
     assert!(before.is_empty(), "{} bodies were kept while a deposit was refused", before.len());
-    let empty = Kit::with(|options| (options.quota, options.open_share) = (2 << 20, 100));
+    let empty = Kit::with(|options| (options.quota, options.peer_share) = (2 << 20, 100));
+    empty.pair(1);
     let most = (100..).take_while(|n| empty.put(&document(*n, 40_000), Some(peer(1))).is_ok()).count();
     assert!(fitted + 2 >= most, "{fitted} where {most} fit without subscribers");
     assert!(kit.store().usage().unwrap().used <= 2 << 20);
@@ -179,7 +181,8 @@ fn a_deposit_is_never_refused_for_what_is_retained() {
 
 #[test]
 fn a_large_deposit_in_pieces_makes_room_for_itself_and_one_that_cannot_leaves_everything() {
-    let kit = Kit::with(|options| (options.quota, options.open_share) = (2 << 20, 100));
+    let kit = Kit::with(|options| (options.quota, options.peer_share) = (2 << 20, 100));
+    kit.pair(1);
     let retained: Vec<_> = (0..20).map(|n| of(NEWS, n, 40_000)).collect();
     for document in &retained {
         kit.stored(document, Some(peer(1)));
