@@ -4,39 +4,28 @@
 //! trips to notice. `SO_RCVLOWAT` widens the buffer at once (tcp(7), since Linux 4.18); unlike `SO_RCVBUF` it neither fixes
 //! its size nor is it bounded by `net.core.rmem_max`. The low-water mark itself is taken back.
 
-use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::AsFd;
 
-use nix::libc::{self, c_int, socklen_t};
+use nix::libc;
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SetUsize;
 
 /// Half of a batch of documents, and 600 ms of 14 Mbit/s; at most half of `net.ipv4.tcp_rmem`'s largest.
-const WINDOW: c_int = 1 << 20;
+const WINDOW: usize = 1 << 20;
+
+/// `SO_RCVLOWAT`: from how many waiting bytes on a read is woken up.
+#[derive(Clone)]
+struct LowWater;
+
+nix::setsockopt_impl!(LowWater, libc::SOL_SOCKET, libc::SO_RCVLOWAT, usize, SetUsize);
 
 /// Widens it; on a system where that is not possible it grows by itself.
-pub(crate) fn open_wide(stream: &impl AsRawFd) {
+pub(crate) fn open_wide(stream: &impl AsFd) {
     for mark in [WINDOW, 1] {
-        if let Err(error) = low_water(stream, mark) {
+        if let Err(error) = setsockopt(stream, LowWater, &mark) {
             log::debug!("the receive window stays as it is: {error}");
         }
     }
-}
-
-/// From how many waiting bytes on a read is woken up.
-fn low_water(stream: &impl AsRawFd, bytes: c_int) -> io::Result<()> {
-    #[expect(clippy::cast_possible_truncation, reason = "it is 4")]
-    const SIZE: socklen_t = size_of::<c_int>() as socklen_t;
-    #[expect(unsafe_code, reason = "no crate at hand has this option")]
-    // SAFETY: the kernel reads SIZE bytes at the address of `bytes`, which outlives the call.
-    let answer = unsafe {
-        libc::setsockopt(
-            stream.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_RCVLOWAT,
-            (&raw const bytes).cast(),
-            SIZE,
-        )
-    };
-    if answer == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
 #[cfg(test)]
