@@ -5,7 +5,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use data_encoding::BASE64;
-use prost::Message as _;
 use ureq::http::header::{self, HeaderMap, HeaderValue};
 use ureq::http::{Method, Request, Response};
 use ureq::{Agent, Body, SendBody};
@@ -13,6 +12,7 @@ use waypost_protocol::api::{self, Answer, Info};
 use waypost_protocol::ids::{Fingerprint, MessageId};
 
 use crate::body::{Outgoing, Upload, encoded_len, framed_len};
+use crate::decode;
 use crate::detour::is_the_lines;
 use crate::error::{Cause, Error, Kind, Phase, plain};
 use crate::names::NamedResolver;
@@ -179,8 +179,8 @@ impl Client {
         self.expect(&mut response, "application/json")
             .map_err(|cause| Error::Definite(self.judged(cause)))?;
         let bytes = self.read_answer(&mut response, MAX_INFO).map_err(Error::Definite)?;
-        let info: Info = serde_json::from_slice(&bytes).map_err(|error| {
-            let detail = format!("its server information does not read: {}", plain(&error.to_string()));
+        let info = decode::info(&bytes).map_err(|error| {
+            let detail = format!("its server information does not read: {error}");
             Error::Definite(Cause::WrongServer { detail })
         })?;
         self.check_info(&info).map_err(Error::Definite)?;
@@ -357,9 +357,7 @@ impl Client {
         self.expect(response, api::PROTOBUF)?;
         let room = (documents as u64).saturating_mul(ANSWER_PER_DOCUMENT).saturating_add(64 << 10);
         let bytes = self.read_answer(response, room.min(MAX_ANSWER))?;
-        check_counts(&bytes, documents).map_err(|detail| Cause::Unreadable { detail })?;
-        Answer::decode(bytes.as_slice())
-            .map_err(|error| Cause::Unreadable { detail: plain(&error.to_string()) })
+        decode::answer(&bytes, documents).map_err(|detail| Cause::Unreadable { detail })
     }
 
     /// Checks that a response is a success of the media type wanted.
@@ -502,67 +500,8 @@ fn error_text(response: &mut Response<Body>) -> String {
     let mut text = Vec::new();
     // What cannot be read is not said; the status says enough.
     let _ = response.body_mut().as_reader().take(MAX_ERROR_TEXT).read_to_end(&mut text);
-    match plain(&words_of(&text)) {
+    match decode::refusal(&text) {
         text if text.is_empty() => text,
         text => format!(": {text}"),
-    }
-}
-
-/// What a refusal says to people: of problem details (RFC 9457) the detail, else the title; of anything else the text.
-fn words_of(body: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    struct ProblemDetails {
-        #[serde(default)]
-        title: String,
-        #[serde(default)]
-        detail: String,
-    }
-    match serde_json::from_slice(body) {
-        Ok(ProblemDetails { title, detail }) if detail.trim().is_empty() => title,
-        Ok(ProblemDetails { detail, .. }) => detail,
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
-    }
-}
-
-/// Refuses an answer with more parts than there can be, before it is decoded to many times its size.
-fn check_counts(bytes: &[u8], documents: usize) -> Result<(), String> {
-    use prost::encoding::{DecodeContext, decode_key, skip_field};
-    let mut rest = bytes;
-    let mut parts = 0;
-    while !rest.is_empty() {
-        let (tag, wire) = decode_key(&mut rest).map_err(|error| plain(&error.to_string()))?;
-        skip_field(wire, tag, &mut rest, DecodeContext::default())
-            .map_err(|error| plain(&error.to_string()))?;
-        parts += 1;
-        // A confirmation and a failure for each, the bitmap and the cursor.
-        if parts > documents.saturating_mul(2).saturating_add(2) {
-            return Err(format!("it has more than {parts} parts for {documents} documents"));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn of_problem_details_people_are_told_the_detail() {
-        let problem = br#"{"type":"urn:x","title":"Not known","status":401,"detail":"give the token"}"#;
-        assert_eq!(words_of(problem), "give the token");
-        assert_eq!(words_of(br#"{"title":"Not known"}"#), "Not known");
-        assert_eq!(words_of(b"come back later\n"), "come back later\n");
-        assert_eq!(words_of(br#"{"detail":"cut"#), "{\"detail\":\"cut");
-        assert_eq!(words_of(b"{}"), "");
-    }
-
-    #[test]
-    fn an_answer_with_too_many_parts_is_refused_before_it_is_decoded() {
-        let failures = vec![api::Failure::default(); 3];
-        let bytes = Answer { failures, ..Answer::default() }.encode_to_vec();
-        assert!(check_counts(&bytes, 1).is_ok());
-        let bytes = bytes.repeat(1_000);
-        assert!(check_counts(&bytes, 1).unwrap_err().contains("more than"));
-        assert!(check_counts(&[0xff; 4], 1).is_err());
     }
 }

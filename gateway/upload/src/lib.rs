@@ -4,11 +4,12 @@
 
 mod body;
 pub mod client;
+pub mod decode;
 mod detour;
 pub mod error;
 mod names;
 pub mod plan;
-mod portal;
+pub mod portal;
 pub mod remote_log;
 mod resumable;
 pub mod settings;

@@ -43,15 +43,36 @@ pub(crate) fn login_page(host: &str, toll: &Toll, names: &Names) -> Option<Strin
         };
         toll.pay(count as u64).ok()?;
         head.extend_from_slice(buffer.get(..count)?);
-        let mut headers = [httparse::EMPTY_HEADER; 64];
-        let mut response = httparse::Response::new(&mut headers);
-        if response.parse(&head).ok()?.is_complete() {
-            let location =
-                response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("location"));
-            let location = location.and_then(|header| std::str::from_utf8(header.value).ok());
-            return is_portal(host, response.code?, location);
+        match page_in(host, &head) {
+            Told::More => {}
+            Told::Nothing => return None,
+            Told::Page(page) => return Some(page),
         }
     }
+}
+
+/// What the head of an answer tells.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Told {
+    /// It is not over.
+    More,
+    /// It is no HTTP, or what an ordinary server answers.
+    Nothing,
+    /// Where the login page is, for people.
+    Page(String),
+}
+
+/// Reads what came in the place of an answer of `host`.
+pub fn page_in(host: &str, head: &[u8]) -> Told {
+    let mut headers = [httparse::EMPTY_HEADER; 64];
+    let mut response = httparse::Response::new(&mut headers);
+    let Ok(status) = response.parse(head) else { return Told::Nothing };
+    if status.is_partial() {
+        return Told::More;
+    }
+    let location = response.headers.iter().find(|header| header.name.eq_ignore_ascii_case("location"));
+    let location = location.and_then(|header| std::str::from_utf8(header.value).ok());
+    response.code.and_then(|code| is_portal(host, code, location)).map_or(Told::Nothing, Told::Page)
 }
 
 /// A redirect within the host, mostly to HTTPS, is what ordinary servers answer.

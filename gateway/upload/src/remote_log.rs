@@ -13,6 +13,7 @@ use waypost_remote_log::head::MAX_HEAD;
 use waypost_remote_log::{ContentHash, ContentStore, LogKey, NameSystem, PlaceError};
 
 use crate::client::{Client, protobuf_wanted};
+use crate::decode;
 use crate::error::{Cause, Error};
 use crate::wire::Line;
 
@@ -74,35 +75,8 @@ impl ContentStore for DestinationPlace<'_> {
             .expect(&mut response, api::CONTENTS_STREAM)
             .map_err(|cause| PlaceError::Unreachable(self.0.judged(cause).to_string()))?;
         let mut body = response.into_body().into_with_config().limit(u64::MAX).reader();
-        read_contents(&mut body, wanted).map_err(|error| PlaceError::Unreachable(error.to_string()))
+        decode::contents(&mut body, wanted).map_err(|error| PlaceError::Unreachable(error.to_string()))
     }
-}
-
-/// Reads contents after their lengths. What had come whole before the line broke is not lost.
-fn read_contents(reader: &mut dyn Read, wanted: &[(ContentHash, u64)]) -> io::Result<Vec<Option<Bytes>>> {
-    let mut found: Vec<Option<Bytes>> = vec![None; wanted.len()];
-    for ((_, size), slot) in wanted.iter().zip(&mut found) {
-        let mut length = [0; 4];
-        let read = reader.read_exact(&mut length).and_then(|()| {
-            let length = u64::from(u32::from_be_bytes(length));
-            if length > *size {
-                // The log lies about it: what follows comes by itself.
-                return Err(io::ErrorKind::InvalidData.into());
-            }
-            let mut bytes = Vec::new();
-            match reader.take(length).read_to_end(&mut bytes)? as u64 == length {
-                true => Ok((length > 0).then(|| Bytes::from(bytes))),
-                false => Err(io::ErrorKind::UnexpectedEof.into()),
-            }
-        });
-        match read {
-            Ok(bytes) => *slot = bytes,
-            Err(error) if error.kind() == io::ErrorKind::InvalidData => break,
-            Err(error) if found.iter().all(Option::is_none) => return Err(error),
-            Err(_) => break,
-        }
-    }
-    Ok(found)
 }
 
 impl NameSystem for DestinationPlace<'_> {
@@ -204,41 +178,5 @@ impl Read for Outgoing<'_> {
                 Err(io::Error::other("the content being sent cannot be read"))
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn framed(contents: &[&[u8]]) -> Vec<u8> {
-        let frame =
-            |content: &&[u8]| [&u32::try_from(content.len()).unwrap().to_be_bytes(), *content].concat();
-        contents.iter().flat_map(frame).collect()
-    }
-
-    fn read(bytes: &[u8], sizes: &[u64]) -> io::Result<Vec<Option<Bytes>>> {
-        let wanted: Vec<_> = sizes.iter().map(|size| (ContentHash([7; 32]), *size)).collect();
-        read_contents(&mut &*bytes, &wanted)
-    }
-
-    #[test]
-    fn contents_come_after_their_lengths_and_absent_ones_are_empty() {
-        let found = read(&framed(&[b"one", b"", b"three"]), &[3, 10, 5]).unwrap();
-        assert_eq!(found, [Some(Bytes::from("one")), None, Some(Bytes::from("three"))]);
-    }
-
-    #[test]
-    fn a_log_that_lies_about_a_length_is_no_fault_of_the_place() {
-        // The first one is the one that is lied about: the others come by themselves.
-        assert_eq!(read(&framed(&[b"longer", b"two"]), &[3, 3]).unwrap(), [None, None]);
-        assert_eq!(read(&framed(&[b"one", b"longer"]), &[3, 3]).unwrap(), [Some(Bytes::from("one")), None]);
-    }
-
-    #[test]
-    fn a_line_that_breaks_costs_what_had_not_come() {
-        let bytes = framed(&[b"one", b"two"]);
-        assert_eq!(read(&bytes[..9], &[3, 3]).unwrap(), [Some(Bytes::from("one")), None]);
-        assert_eq!(read(&bytes[..5], &[3, 3]).unwrap_err().kind(), io::ErrorKind::UnexpectedEof);
     }
 }

@@ -6,9 +6,9 @@
 //! [`WINDOW`] values with data before it is given any credit. docs/protocol.md, section 3.
 
 /// Values with data that may be under way in one direction before any credit.
-pub(crate) const WINDOW: u8 = 64;
+pub const WINDOW: u8 = 64;
 /// The longest value of a characteristic, in bytes (Core 5.4, Vol. 3, Part F, 3.2.9).
-pub(crate) const LONGEST_VALUE: usize = 512;
+pub const LONGEST_VALUE: usize = 512;
 /// Credit is given for so many values at a time.
 const GRANT: u8 = 16;
 const CREDIT: u8 = 0x80;
@@ -16,7 +16,7 @@ const COUNT: u8 = 0x7f;
 
 /// What the peer did that it may not.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub(crate) enum FragmentError {
+pub enum FragmentError {
     /// A value without header.
     #[error("an empty value came")]
     Empty,
@@ -41,7 +41,7 @@ pub(crate) enum FragmentError {
 
 /// A value that came.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Value<'a> {
+pub enum Value<'a> {
     /// The next bytes of the stream.
     Data(&'a [u8]),
     /// Room for so many more values.
@@ -52,7 +52,7 @@ pub(crate) enum Value<'a> {
 
 /// The sending half.
 #[derive(Debug)]
-pub(crate) struct Sender {
+pub struct Sender {
     next: u8,
     credit: u8,
 }
@@ -65,12 +65,12 @@ impl Default for Sender {
 
 impl Sender {
     /// Whether a value with data may go.
-    pub(crate) fn may_send(&self) -> bool {
+    pub fn may_send(&self) -> bool {
         self.credit > 0
     }
 
     /// The value that carries `bytes`; there must be credit ([`Sender::may_send`]).
-    pub(crate) fn value(&mut self, bytes: &[u8]) -> Vec<u8> {
+    pub fn value(&mut self, bytes: &[u8]) -> Vec<u8> {
         debug_assert!(self.may_send());
         let mut value = Vec::with_capacity(1 + bytes.len());
         value.push(self.next);
@@ -81,7 +81,7 @@ impl Sender {
     }
 
     /// The peer has room for so many more.
-    pub(crate) fn granted(&mut self, count: u8) -> Result<(), FragmentError> {
+    pub fn granted(&mut self, count: u8) -> Result<(), FragmentError> {
         match self.credit.checked_add(count) {
             Some(credit) if credit <= WINDOW => self.credit = credit,
             _ => return Err(FragmentError::Credit),
@@ -90,14 +90,14 @@ impl Sender {
     }
 
     /// The value that says that nothing more will come.
-    pub(crate) fn end() -> Vec<u8> {
+    pub fn end() -> Vec<u8> {
         vec![CREDIT]
     }
 }
 
 /// The receiving half.
 #[derive(Debug, Default)]
-pub(crate) struct Receiver {
+pub struct Receiver {
     expected: u8,
     /// Values that came and have not been given back as credit.
     open: u8,
@@ -108,7 +108,7 @@ pub(crate) struct Receiver {
 
 impl Receiver {
     /// Takes a value.
-    pub(crate) fn take<'a>(&mut self, value: &'a [u8]) -> Result<Value<'a>, FragmentError> {
+    pub fn take<'a>(&mut self, value: &'a [u8]) -> Result<Value<'a>, FragmentError> {
         let (&header, bytes) = value.split_first().ok_or(FragmentError::Empty)?;
         if header & CREDIT != 0 {
             let count = header & COUNT;
@@ -133,7 +133,7 @@ impl Receiver {
     }
 
     /// The data of one value was consumed. Where it is time, the value that gives credit.
-    pub(crate) fn consumed(&mut self) -> Option<Vec<u8>> {
+    pub fn consumed(&mut self) -> Option<Vec<u8>> {
         self.consumed += 1;
         if self.consumed < GRANT {
             return None;

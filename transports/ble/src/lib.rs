@@ -9,7 +9,7 @@ mod bluez;
 mod care;
 mod central;
 mod channel;
-mod fragment;
+pub mod fragment;
 mod gatt_service;
 mod gatt_stream;
 mod guarded;
