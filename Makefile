@@ -9,6 +9,8 @@
 #   make soak-image [CUTS=100 PAIRS=3]  the image on an emulated Raspberry Pi 3: power cuts, times to start, built twice; hours
 #   make lint                          format, notices, clippy, documentation, all warnings denied
 #   make deny                          licences, bans and sources of all dependencies, by cargo-deny
+#   make advisories                    known vulnerabilities of all dependencies, where their database can be reached
+#   make fuzz [MINUTES=10] [TARGETS="a b"]  every parser under libFuzzer; docs/fuzzing.md
 #   make bench [FIGURES="a b"]         the figures of docs/performance.md
 #   make bench-radio                   those of Bluetooth and Wi-Fi, in the radio lab
 #   make build                         the programs, for use from target/debug

@@ -20,6 +20,8 @@ need() { # command or file, package
     command -v "$1" >/dev/null || [ -e "$1" ] || missing+=("$2")
 }
 need cc gcc
+# libFuzzer is compiled from source.
+need c++ g++
 need pkg-config pkg-config
 pkg-config --exists openssl 2>/dev/null || missing+=(libssl-dev)
 # BlueZ is spoken to over D-Bus.
