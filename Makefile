@@ -28,7 +28,7 @@ endif
 BUILT := $${CARGO_TARGET_DIR:-target}
 PROGRAMS := -p waypost-gateway -p waypost-phone -p waypost-destination
 
-.PHONY: setup build demo test test-radio test-service deb test-deb image test-image soak-image bench-radio lint bench deny
+.PHONY: setup build demo test test-radio test-service deb test-deb image test-image soak-image bench-radio lint bench deny advisories fuzz
 
 setup:
 	@tests/tools/setup.sh
@@ -97,6 +97,13 @@ deny: setup
 	@tests/tools/cargo-tool.sh cargo-deny ^0.20
 	@PATH="$(BUILT)/tools/bin:$$PATH" tests/tools/step.sh "licences, bans, sources" \
 	    $(CARGO) deny --locked check bans licenses sources
+
+advisories: setup
+	@tests/tools/cargo-tool.sh cargo-deny ^0.20
+	@PATH="$(BUILT)/tools/bin:$$PATH" CARGO="$(CARGO)" tests/tools/step.sh "advisories" tests/tools/advisories.sh
+
+fuzz: setup
+	@CARGO="$(CARGO)" tests/tools/step.sh "fuzzing" tests/fuzz/run.sh "$(or $(MINUTES),10)" $(TARGETS)
 
 bench: setup
 	@$(CARGO) build --locked --release --workspace

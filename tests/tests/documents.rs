@@ -143,6 +143,26 @@ fn each_dependency_is_used_and_has_its_line_of_reason() {
     assert!(idle.is_empty(), "Cargo.toml: no crate depends on {idle:?}");
 }
 
+#[test]
+fn the_only_unsafe_code_of_the_programs_opens_the_store() {
+    let mut sources = Vec::new();
+    for folder in ["protocol", "transports", "gateway", "config", "phone", "destination", "images"] {
+        files(&root().join(folder), &[".rs"], &mut sources);
+    }
+    let is_product = |path: &&PathBuf| path.components().any(|part| part.as_os_str() == "src");
+    let mut found = Vec::new();
+    for path in sources.iter().filter(is_product) {
+        let text = std::fs::read_to_string(path).unwrap();
+        let code = text.split("\n#[cfg(test)]\nmod tests {").next().unwrap();
+        let lines = code.lines().map(str::trim).filter(|line| !line.starts_with("//"));
+        let begins = ["unsafe {", "unsafe fn", "unsafe impl", "unsafe extern", "unsafe trait", "[unsafe("];
+        let unsafe_ones = lines.filter(|line| begins.iter().any(|begin| line.contains(begin)));
+        found
+            .extend(unsafe_ones.map(|line| (path.strip_prefix(root()).unwrap().to_owned(), line.to_owned())));
+    }
+    assert_eq!(found, [("gateway/store/src/tables.rs".into(), "unsafe { options.open(folder) }".into())]);
+}
+
 /// By the log policy, `error` is what needs the admin: each such line is where admins look it up.
 #[test]
 fn each_error_of_the_log_is_in_the_admins_document() {
