@@ -62,6 +62,8 @@ impl Certificate {
     pub(crate) fn new(cert: Cert) -> Result<Self, CertificateError> {
         let fingerprint = fingerprint_of(&cert.fingerprint())
             .ok_or_else(|| CertificateError::Version(cert.primary_key().key().version()))?;
+        // The library reads some signatures that it cannot write.
+        MarshalInto::to_vec(&cert).map_err(|error| CertificateError::Malformed(error.to_string()))?;
         Ok(Certificate { cert, fingerprint })
     }
 
@@ -72,7 +74,7 @@ impl Certificate {
 
     /// Binary.
     pub fn to_bytes(&self) -> Vec<u8> {
-        // Writing to memory; a parsed certificate has nothing that cannot be written.
+        // Writing to memory; whether it can be written was seen when it was made.
         MarshalInto::to_vec(&self.cert).unwrap_or_default()
     }
 
