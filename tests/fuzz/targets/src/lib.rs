@@ -27,7 +27,7 @@ pub use limit::Limited;
 pub use openpgp::{certificate, inside_seal, openpgp, signature};
 pub use qr::qr;
 pub use remote_log::log_pages;
-pub use seeds::seeds;
+pub use seeds::{every_key, seeds};
 pub use session::{frame_0, handshake, sealed_frames};
 
 /// Takes any bytes; whether anything in them was accepted. Panics where something does not hold that must.

@@ -245,7 +245,8 @@ fn indexes() -> [Vec<u8>; 2] {
     INDEXES.map(|name| fs::read(stick.path().join(FOLDER).join("index").join(name)).expect("an index"))
 }
 
-fn configuration(seeds: &mut Seeds) {
+/// The annotated configuration with each key set to its example, which is another with each key that there is more.
+pub fn every_key() -> String {
     let annotated = annotated();
     let keys = annotated.lines().filter_map(|line| match line.strip_prefix('#') {
         Some(comment) if comment.is_empty() || comment.starts_with(' ') => None,
@@ -253,7 +254,10 @@ fn configuration(seeds: &mut Seeds) {
         None => Some(line),
     });
     let everything: Vec<_> = keys.filter(|line| !line.is_empty()).collect();
-    seeds.push(("config", everything.join("\n").into_bytes()));
+    everything.join("\n")
+}
+
+fn configuration(seeds: &mut Seeds) {
     seeds.push((
         "config",
         b"name = \"a\"\n[lan]\nlisten = [\"0.0.0.0:7\"]\n[limits]\nmax_document = \"1MB\"\n".to_vec(),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use data_encoding::HEXLOWER;
 use ring::digest::{SHA256, digest};
-use waypost_fuzz_targets::{Limited, TARGETS, seeds};
+use waypost_fuzz_targets::{Limited, TARGETS, every_key, seeds};
 
 #[global_allocator]
 static ALLOCATOR: Limited = Limited;
@@ -48,6 +48,12 @@ fn the_frozen_bytes_of_each_format_are_in_it() {
         }
         assert!(fs::read(&path).is_ok_and(|kept| kept == bytes), "{} is missing", path.display());
     }
+}
+
+#[test]
+fn the_configuration_with_every_key_is_accepted() {
+    let (_, config) = TARGETS.iter().find(|(name, _)| *name == "config").unwrap();
+    assert!(config(every_key().as_bytes()));
 }
 
 #[test]
