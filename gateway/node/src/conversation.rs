@@ -125,6 +125,11 @@ impl Conversation {
         self.engine.is_some()
     }
 
+    /// Whether it is established with somebody who is not known.
+    pub(crate) fn is_of_a_stranger(&self) -> bool {
+        self.is_established() && !self.is_known
+    }
+
     pub(crate) fn is_closing(&self) -> bool {
         self.closing.is_some()
     }

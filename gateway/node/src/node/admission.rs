@@ -133,6 +133,7 @@ impl Node {
         host: &mut dyn Host,
     ) {
         let established = self.conversations.values().filter(|one| one.is_established()).count();
+        let strangers = self.conversations.values().filter(|one| one.is_of_a_stranger()).count();
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.peer = Some(peer);
         let link = conversation.link.clone();
@@ -142,6 +143,13 @@ impl Node {
             true => redeemed.and_then(|(pattern, _)| host.admit(&peer, pattern, &link)),
             false => Err(Goodbye::Busy(None)),
         };
+        // Half of the sessions is for those that are known: anybody can have any number of keys.
+        let granted = granted.and_then(|grant| {
+            match grant.is_known || before.is_some() || strangers < (self.limits.sessions / 2).max(1) {
+                true => Ok(grant),
+                false => Err(Goodbye::Busy(None)),
+            }
+        });
         // Who would not be served anyway waits for nothing.
         let granted = granted.and_then(|grant| {
             let is_known = grant.is_known;

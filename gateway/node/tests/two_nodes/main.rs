@@ -433,6 +433,32 @@ async fn peers_that_know_each_other_can_recognise_each_others_advertisements_and
 }
 
 #[tokio::test]
+async fn strangers_take_half_of_the_sessions_and_the_others_are_for_those_that_are_known() {
+    let mut gateway = side(false, vec![DESTINATION]);
+    gateway.node.set_limits(Limits { sessions: 4, ..limits() });
+    gateway.host.knows = false;
+    let mut strangers: Vec<Side> = (0..2).map(|_| side(true, vec![])).collect();
+    for (stranger, so_far) in strangers.iter_mut().zip(0..) {
+        let (near, far) = memory_pair(Throttle::default());
+        gateway.node.accept(far).unwrap();
+        stranger.node.open(near, &Introduction::Known(gateway.key)).unwrap();
+        while gateway.node.sessions() == so_far {
+            tokio::select! {
+                event = stranger.node.next_event() => stranger.node.handle(event, &mut stranger.host),
+                event = gateway.node.next_event() => gateway.node.handle(event, &mut gateway.host),
+            }
+        }
+    }
+    let (mut third, mut known) = (side(true, vec![]), side(true, vec![]));
+    let refused = contact(&mut third, &mut gateway).await;
+    assert_eq!(refused.ending, Ending::HeardGoodbye(Goodbye::Busy(None)));
+    gateway.host.knows = true;
+    let id = write_document(&known, 1, 1_000);
+    contact(&mut known, &mut gateway).await;
+    assert!(gateway.node.store().document(&id).unwrap().is_some());
+}
+
+#[tokio::test]
 async fn silent_links_of_a_network_take_no_place_of_a_radio() {
     let mut gateway = side(false, vec![DESTINATION]);
     let ble = MediumLimits { links: 2, half_open: 3, ..MediumLimits::bluetooth() };
