@@ -3,13 +3,14 @@
 use std::sync::{Arc, Mutex};
 
 use waypost_openpgp::{BUILD_FLOOR, SecretKey};
-use waypost_protocol::confirmation::{Confirmation, Statement, Verdict};
+use waypost_protocol::confirmation::{Confirmation, Rejection, Statement, Verdict};
+use waypost_protocol::envelope::Header;
 use waypost_protocol::ids::{Fingerprint, MessageId};
 use waypost_protocol::mvds::{self, Payload};
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::time::UnixTime;
 use waypost_tests::rogue::{
-    RawSession, RogueDestination, RogueGateway, Told, hello, identity, introduced_to,
+    RawSession, RogueDestination, RogueGateway, Told, document, hello, identity, introduced_to,
 };
 use waypost_tests::scenario::{Destination, Site, wait_until};
 
@@ -176,6 +177,61 @@ fn a_gateway_takes_no_word_but_the_destinations() {
     phone.sync();
     assert_eq!(phone.list(false), [] as [serde_json::Value; 0]);
     assert_eq!(site.destination.inbox(), files.into_iter().collect());
+}
+
+#[test]
+fn verdicts_move_forward_only_for_256_documents_at_once_and_never_for_257() {
+    let site = Site::start();
+    site.destination.backhaul.refuse(true);
+    let key = Signers::new(&site.destination, &site.another_destination("other")).destination;
+    let mut phone = RawSession::open(
+        site.gateway.link.address(),
+        &introduced_to(&site.gateway),
+        &identity(1),
+        &hello("anna", &[]),
+    )
+    .unwrap();
+    let name = key.certificate().fingerprint();
+    let ids: Vec<MessageId> = (0..257)
+        .map(|seed| {
+            let document = document(&Header::to(name), seed, 300);
+            assert_eq!(phone.deposit(&document), Told::Ack);
+            document.id()
+        })
+        .collect();
+    let mut says = |verdict, later: u64, ids: &[MessageId]| {
+        let verdicts = ids.iter().map(|id| (*id, verdict)).collect();
+        let confirmation = key.sign(name, verdicts, UnixTime(NOW.0 + later)).unwrap();
+        phone.send(&Payload { confirmations: vec![wire(&confirmation)], ..Payload::default() }).unwrap();
+        assert_eq!(phone.told(&confirmation.id()), Told::Ack);
+    };
+    let counted = || {
+        ["waiting", "held", "opened", "rejected"].map(|state| site.gateway.status()[state].as_u64().unwrap())
+    };
+    says(Verdict::Held, 0, &ids[..256]);
+    assert_eq!(counted(), [1, 256, 0, 0]);
+    says(Verdict::Opened, 1, &ids[..256]);
+    assert_eq!(counted(), [1, 0, 256, 0]);
+    // What was signed later counts no more than what was signed earlier.
+    let rejected = Verdict::Rejected(Rejection::CannotOpen);
+    for (verdict, later) in [(Verdict::Held, 2), (rejected, 3), (Verdict::Held, 0), (rejected, 0)] {
+        says(verdict, later, &ids[..256]);
+        assert_eq!(counted(), [1, 0, 256, 0], "{verdict:?} {later} s later");
+    }
+    // The library makes none of 257; somebody else's might.
+    assert!(key.sign(name, ids.iter().map(|id| (*id, Verdict::Opened)).collect(), NOW).is_err());
+    let real = key.sign(name, ids[..256].iter().map(|id| (*id, Verdict::Opened)).collect(), NOW).unwrap();
+    let mut sorted = ids;
+    sorted.sort();
+    let forged = mvds::Confirmation {
+        ids: sorted.iter().flat_map(|id| id.0).collect(),
+        verdicts: vec![1; 257].into(),
+        ..wire(&real)
+    };
+    phone.send(&Payload { confirmations: vec![forged], ..Payload::default() }).unwrap();
+    let another = document(&Header::to(name), 1_000, 300);
+    assert_eq!(phone.deposit(&another), Told::Ack, "the session goes on");
+    assert_eq!(counted(), [2, 0, 256, 0]);
 }
 
 #[test]
