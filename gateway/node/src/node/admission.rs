@@ -133,7 +133,9 @@ impl Node {
         host: &mut dyn Host,
     ) {
         let established = self.conversations.values().filter(|one| one.is_established()).count();
-        let strangers = self.conversations.values().filter(|one| one.is_of_a_stranger()).count();
+        let limits = self.limits;
+        let strangers = self.conversations.values().filter(|one| one.is_of_a_stranger());
+        let strangers = strangers.filter(|one| !limits.of(one.link.medium).is_limited()).count();
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         conversation.peer = Some(peer);
         let link = conversation.link.clone();
@@ -143,9 +145,11 @@ impl Node {
             true => redeemed.and_then(|(pattern, _)| host.admit(&peer, pattern, &link)),
             false => Err(Goodbye::Busy(None)),
         };
-        // Half of the sessions is for those that are known: anybody can have any number of keys.
+        // Half of the sessions is for those that are known: anybody can have any number of keys. On a radio they go first.
+        let has_turns = limits.of(link.medium).is_limited();
         let granted = granted.and_then(|grant| {
-            match grant.is_known || before.is_some() || strangers < (self.limits.sessions / 2).max(1) {
+            match grant.is_known || has_turns || before.is_some() || strangers < (limits.sessions / 2).max(1)
+            {
                 true => Ok(grant),
                 false => Err(Goodbye::Busy(None)),
             }
