@@ -150,7 +150,7 @@ fn a_full_disk_refuses_documents_and_goes_on_when_there_is_room_again() {
 
 #[test]
 fn a_full_map_refuses_documents_and_goes_on_when_there_is_room_again() {
-    let scene = Scene::set("[store]\nmap_size = \"16MiB\"\n", 1 << 30);
+    let scene = Scene::set("[store]\nmap_size = \"16MiB\"\nphone_share = 100\n", 1 << 30);
     let (anna, ben) = (scene.phone("anna"), scene.phone("ben"));
     add(&ben, "form", 1, 2_000);
     ben.sync();
