@@ -1,18 +1,20 @@
-//! The phone: a folder with its identity, its store and the key of the store.
+//! The phone: a folder with its store, and the keys of its identity and its store.
 
 use std::fs::DirBuilder;
 use std::io;
 use std::os::unix::fs::DirBuilderExt as _;
 use std::path::{Path, PathBuf};
 
-use waypost_node::{Clock, KeyFileError, identity, store_key};
+use waypost_node::{Clock, KeyFileError};
 use waypost_openpgp::BUILD_FLOOR;
 use waypost_protocol::ids::PeerKey;
 use waypost_protocol::session::Identity;
 use waypost_protocol::sync::MAX_NAME;
 use waypost_protocol::time::UnixTime;
-use waypost_store::{Options, Store, Writer, WriterOptions};
+use waypost_store::{Options, Store, StoreKey, Writer, WriterOptions};
 
+use crate::keys::{KeyFolder, KeysError};
+use crate::lock::Passphrase;
 use crate::settings::SettingError;
 
 const NAME: &str = "name";
@@ -28,9 +30,9 @@ pub enum OpenError {
         /// The system's error.
         source: io::Error,
     },
-    /// A key file is missing, damaged or readable by others.
+    /// Its keys cannot be had.
     #[error(transparent)]
-    Key(#[from] KeyFileError),
+    Keys(#[from] KeysError),
     /// The store does not open.
     #[error(transparent)]
     Store(#[from] waypost_store::OpenError),
@@ -57,10 +59,22 @@ impl Phone {
 
     /// As [`Phone::open`] with other limits of the store; documents are always offered to peers.
     pub fn open_with(home: &Path, options: Options) -> Result<Self, OpenError> {
+        Self::open_as(home, None, options)
+    }
+
+    /// As [`Phone::open`], also where it has this passphrase. One that is made has it from the beginning; one that has none opens,
+    /// too.
+    pub fn open_with_passphrase(home: &Path, passphrase: &Passphrase) -> Result<Self, OpenError> {
+        Self::open_as(home, Some(passphrase), Options::default())
+    }
+
+    fn open_as(home: &Path, passphrase: Option<&Passphrase>, options: Options) -> Result<Self, OpenError> {
         let folder = |source| OpenError::Folder { path: home.to_owned(), source };
         DirBuilder::new().recursive(true).mode(0o700).create(home).map_err(folder)?;
-        let identity = identity(&home.join("identity.key"))?;
-        let key = store_key(&home.join("store.key"))?;
+        let keys = KeyFolder::hold(home)?.open(passphrase)?;
+        let identity = Identity::from_private(*keys.identity);
+        let identity = identity.map_err(|error| KeysError::Clear(KeyFileError::Identity(error)))?;
+        let key = StoreKey::new(*keys.store);
         let store = Store::open(&home.join("store"), &key, Options { forwards: true, ..options })?;
         let writer = Writer::start(store.clone(), WriterOptions::default())?;
         Ok(Phone { home: home.to_owned(), identity, store, writer, clock: Clock::default() })
@@ -68,7 +82,27 @@ impl Phone {
 
     /// Whether there is a phone in `home` already. Where that cannot be seen, opening it says why.
     pub fn exists(home: &Path) -> bool {
-        home.join("identity.key").try_exists().unwrap_or(true)
+        KeyFolder::has_keys(home)
+    }
+
+    /// Whether the phone in `home` opens with a passphrase only.
+    pub fn has_passphrase(home: &Path) -> bool {
+        KeyFolder::is_locked(home)
+    }
+
+    /// Puts the keys of the phone in `home` under a passphrase. What is stored stays as it is, as with the others.
+    pub fn set_passphrase(home: &Path, passphrase: &Passphrase) -> Result<(), KeysError> {
+        KeyFolder::hold(home)?.set(passphrase)
+    }
+
+    /// Puts them under another.
+    pub fn change_passphrase(home: &Path, old: &Passphrase, new: &Passphrase) -> Result<(), KeysError> {
+        KeyFolder::hold(home)?.change(old, new)
+    }
+
+    /// Leaves them beside the store in clear.
+    pub fn remove_passphrase(home: &Path, passphrase: &Passphrase) -> Result<(), KeysError> {
+        KeyFolder::hold(home)?.remove(passphrase)
     }
 
     /// Its folder.

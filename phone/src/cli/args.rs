@@ -17,6 +17,10 @@ pub(crate) struct Args {
     /// The phone's folder [default: $XDG_DATA_HOME/waypost-phone or ~/.local/share/waypost-phone]
     #[arg(long, global = true, env = "WAYPOST_PHONE_HOME", value_name = "DIR")]
     pub(crate) home: Option<PathBuf>,
+    /// File with the phone's passphrase, where it has one [default: asks on the terminal]. A phone that is made has it from the
+    /// beginning
+    #[arg(long, global = true, env = "WAYPOST_PASSPHRASE_FILE", value_name = "FILE")]
+    pub(crate) passphrase_file: Option<PathBuf>,
     /// Prints JSON: a line for each thing that happens, one object at the end
     #[arg(long, global = true)]
     pub(crate) json: bool,
@@ -75,6 +79,9 @@ pub(crate) enum Command {
     Open(Open),
     /// This phone, its destinations and kiosks, and what waits
     Status,
+    /// Without its passphrase nobody opens this phone's store, or passes for it
+    #[command(subcommand)]
+    Passphrase(PassphraseCommand),
     /// The destination's signed confirmations
     Confirmations(Confirmations),
 }
@@ -163,6 +170,20 @@ pub(crate) struct SetDestination {
     /// Fingerprint of a reader whom nothing more is sealed to
     #[arg(long, value_name = "HEX")]
     pub(crate) drop_reader: Vec<String>,
+}
+
+#[derive(Subcommand)]
+pub(crate) enum PassphraseCommand {
+    /// Puts the phone's keys under a passphrase, which every command needs from then on. A forgotten one cannot be replaced
+    Set,
+    /// Puts them under another
+    Change {
+        /// File with the new passphrase [default: asks on the terminal]
+        #[arg(long, value_name = "FILE")]
+        new_passphrase_file: Option<PathBuf>,
+    },
+    /// Leaves them in the phone's folder in clear
+    Remove,
 }
 
 #[derive(ClapArgs)]

@@ -7,6 +7,7 @@ mod documents;
 mod gateways;
 mod open;
 mod output;
+mod passphrase;
 mod picture;
 mod reader;
 mod show;
@@ -96,8 +97,8 @@ fn dispatch(args: Args, out: &Out) -> anyhow::Result<Done> {
         "there is no phone in {0}; give its folder with --home, or make one: waypost-phone --home {0} init",
         home.display()
     );
-    let open =
-        || Phone::open(&home).with_context(|| format!("the phone in {} cannot be opened", home.display()));
+    let passphrase_file = args.passphrase_file.as_deref();
+    let open = || passphrase::open(&home, passphrase_file);
     if let Command::Sync(_) | Command::Pair(_) = args.command {
         leave_wifi_on_signals()?;
     }
@@ -118,6 +119,7 @@ fn dispatch(args: Args, out: &Out) -> anyhow::Result<Done> {
         Command::Reader(command) => reader::run(&open()?, command, out),
         Command::Open(wanted) => open::run(&open()?, &wanted, out),
         Command::Status => status::status(&open()?, out),
+        Command::Passphrase(command) => passphrase::run(&home, passphrase_file, command, out),
         Command::Confirmations(wanted) => documents::confirmations(&open()?, &wanted, out),
     }
 }

@@ -1,6 +1,6 @@
 //! `open`: received documents as files or on standard output, with who wrote them, as far as that is proven.
 
-use std::io::{Read as _, Seek as _, Write as _};
+use std::io::{self, StdoutLock, Write};
 use std::path::Path;
 
 use crate::{OpenedDocument, Phone, WrittenBy, words};
@@ -58,21 +58,35 @@ fn print(phone: &Phone, wanted: &Open, out: &Out) -> anyhow::Result<Done> {
         return Err(Usage("--json needs --to DIR: the content goes to a file".into()).into());
     }
     let id = phone.find_document(text)?;
-    // Nothing is shown before its end has verified.
-    let mut spool = tempfile::tempfile_in(phone.home())?;
-    let document = phone.open_received(&id, &mut spool)?;
-    spool.rewind()?;
-    let mut stdout = std::io::stdout().lock();
-    let mut buffer = vec![0; 64 << 10];
-    loop {
-        let count = spool.read(&mut buffer)?;
-        if count == 0 || stdout.write_all(buffer.get(..count).unwrap_or_default()).is_err() {
-            break;
-        }
-    }
-    let _ = stdout.flush();
-    let _ = writeln!(std::io::stderr(), "{}", who(&document));
+    // Nothing is shown before its end has verified, and nothing that is decrypted is kept on the way, however large it is.
+    phone.open_received(&id, io::sink())?;
+    let mut shown = Shown { stdout: io::stdout().lock(), reader_is_gone: false };
+    let opened = phone.open_received(&id, &mut shown);
+    let document = match (opened, shown.reader_is_gone) {
+        (Err(_), true) => return Ok(Done::Whole),
+        (opened, _) => opened?,
+    };
+    shown.stdout.flush()?;
+    let _ = writeln!(io::stderr(), "{}", who(&document));
     Ok(Done::Whole)
+}
+
+/// Standard output, whose reader may have had enough.
+struct Shown {
+    stdout: StdoutLock<'static>,
+    reader_is_gone: bool,
+}
+
+impl Write for Shown {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        let written = self.stdout.write(bytes);
+        self.reader_is_gone |= written.as_ref().is_err_and(|error| error.kind() == io::ErrorKind::BrokenPipe);
+        written
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.stdout.flush()
+    }
 }
 
 fn write(phone: &Phone, id: &MessageId, folder: &Path) -> anyhow::Result<(OpenedDocument, String)> {
@@ -82,7 +96,7 @@ fn write(phone: &Phone, id: &MessageId, folder: &Path) -> anyhow::Result<(Opened
     let path = folder.join(safe_name(&document));
     match file.persist_noclobber(&path) {
         Ok(_) => Ok((document, path.display().to_string())),
-        Err(error) if error.error.kind() == std::io::ErrorKind::AlreadyExists => {
+        Err(error) if error.error.kind() == io::ErrorKind::AlreadyExists => {
             anyhow::bail!("{} is there already; it was left as it is", path.display())
         }
         Err(error) => Err(error.error).with_context(|| path.display().to_string()),

@@ -17,7 +17,7 @@ use waypost_openpgp::{Limits as OpenLimits, SecretKey};
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::content::Label;
 use waypost_protocol::envelope;
-use waypost_protocol::ids::{Fingerprint, MessageId, PeerKey};
+use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey};
 use waypost_protocol::invite::{CodeSecret, Pairing};
 use waypost_protocol::refusal::{Goodbye, Reason};
 use waypost_protocol::session::{Identity, Pattern};
@@ -35,6 +35,8 @@ pub(crate) struct Manners {
     /// Whether phones without a code are served.
     pub(crate) open: bool,
     pub(crate) quota: u64,
+    /// Collections that phones may subscribe to.
+    pub(crate) hands_out: Vec<GroupId>,
     /// Bounds of local networks and of each adapter.
     pub(crate) links: MediumLimits,
 }
@@ -46,6 +48,7 @@ impl Manners {
             max_document: 1 << 30,
             open: false,
             quota: u64::MAX,
+            hands_out: Vec::new(),
             links: MediumLimits::none(),
         }
     }
@@ -372,7 +375,8 @@ impl Host for TestHost {
         }
         let destinations = self.manners.serves.iter().copied().map(Served::all).collect();
         let accepts = Accepts { destinations, max_document: self.manners.max_document, records: true };
-        Ok(Grant { is_known: self.knows(peer, pattern), ..Grant::deposits(accepts) })
+        let may_want = self.manners.hands_out.clone();
+        Ok(Grant { is_known: self.knows(peer, pattern), may_want, ..Grant::deposits(accepts) })
     }
 
     fn knows(&self, peer: &PeerKey, pattern: Pattern) -> bool {

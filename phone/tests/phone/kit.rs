@@ -32,6 +32,8 @@ pub(crate) fn noise(length: usize) -> Vec<u8> {
 /// A phone that is only driven through its command line.
 pub(crate) struct Cli {
     folder: TempDir,
+    /// File with the passphrase that each command is given.
+    pub(crate) passphrase: Option<PathBuf>,
 }
 
 /// What a command said.
@@ -67,7 +69,7 @@ impl Said {
 
 impl Cli {
     pub(crate) fn new() -> Self {
-        Cli { folder: tempfile::tempdir().unwrap() }
+        Cli { folder: tempfile::tempdir().unwrap(), passphrase: None }
     }
 
     pub(crate) fn path(&self, name: impl AsRef<Path>) -> PathBuf {
@@ -88,6 +90,9 @@ impl Cli {
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_waypost-phone"));
         command.arg("--home").arg(self.home()).stdin(Stdio::null());
+        if let Some(passphrase) = &self.passphrase {
+            command.env("WAYPOST_PASSPHRASE_FILE", passphrase);
+        }
         command
     }
 

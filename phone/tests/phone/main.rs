@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, reason = "a test fails by panicking")]
 
 mod adding;
+mod at_rest;
 mod background;
 mod confirmations;
 mod delivering;
@@ -10,6 +11,7 @@ mod direct;
 mod kiosk;
 mod kit;
 mod links;
+mod passphrases;
 mod phones;
 mod reading;
 mod refusals;
