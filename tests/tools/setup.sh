@@ -36,6 +36,7 @@ need gosop gosop
 need curl curl
 need ip iproute2
 need faketime faketime
+need script bsdutils
 # The destination's tests at scale start a database of their own; programs alone are enough, no cluster is used.
 need pg_isready postgresql-client
 compgen -G "/usr/lib/postgresql/*/bin/postgres" >/dev/null || missing+=(postgresql)
