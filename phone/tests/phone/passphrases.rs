@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore as _, SeedableRng as _};
 
+use crate::kiosk::{Kiosk, Manners};
 use crate::kit::*;
 
 fn with_passphrase() -> (Cli, PathBuf) {
@@ -64,10 +65,18 @@ fn a_phone_with_a_passphrase_opens_with_it_only() {
 
 #[test]
 fn run_needs_the_passphrase_once() {
-    let (cli, path) = with_passphrase();
-    let mut run = Running::start(&cli, &["run", "--lan"]);
-    run.line();
-    std::fs::remove_file(path).unwrap();
+    let (mut cli, path) = with_passphrase();
+    let key = destination("Clinic");
+    let kiosk = Kiosk::start(Manners::serving(&key));
+    cli.add_destination(&key);
+    cli.pair(&kiosk.pairing());
+    let mut run = Running::start(&cli, &["--json", "run", "--lan"]);
+    assert_eq!(run.until("report")["ending"], "nothing new");
+    let elsewhere = cli.path("elsewhere");
+    std::fs::rename(path, &elsewhere).unwrap();
+    cli.passphrase = Some(elsewhere);
+    cli.add(&cli.write("form", b"form"));
+    assert_eq!(run.until("report")["transferred"], 1);
     assert_eq!(run.terminate(), 0);
 }
 
