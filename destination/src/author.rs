@@ -36,7 +36,7 @@ const TRIES: u32 = 64;
 pub const MAX_CONTENT: u64 = 64 << 20;
 
 /// What is written.
-#[derive(Debug, Clone, Default)]
+#[derive(Clone, Default)]
 pub struct Authored {
     /// The collection.
     pub collection: String,

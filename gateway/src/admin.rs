@@ -21,7 +21,7 @@ pub use crate::notices::{About, Notice};
 pub const PAGE: usize = 500;
 
 /// A request.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(tag = "do", rename_all = "kebab-case")]
 pub enum Request {
     /// How the gateway is. Answered by the daemon only.
@@ -91,7 +91,7 @@ pub enum Request {
 }
 
 /// An answer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Answer {
     /// To [`Request::Status`].
@@ -372,7 +372,7 @@ pub struct PosterStatus {
 }
 
 /// A peer.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Clone, Serialize, Deserialize)]
 pub struct Peer {
     /// Its static key.
     pub key: PeerKey,

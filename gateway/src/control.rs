@@ -65,7 +65,7 @@ pub enum ControlError {
 }
 
 /// What goes over the wire: the answer, or what went wrong in words.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Line {
     Answer(Box<Answer>),

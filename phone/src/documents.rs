@@ -70,7 +70,7 @@ impl std::fmt::Display for Standing {
 }
 
 /// A document, as the phone's user is told of it.
-#[derive(Debug, Clone, Serialize)]
+#[derive(Clone, Serialize)]
 pub struct Listed {
     /// Its id.
     pub id: MessageId,
@@ -90,6 +90,13 @@ pub struct Listed {
     pub added: UnixTime,
     /// Whether the phone still has its contents.
     pub is_here: bool,
+}
+
+/// Shows no name.
+impl std::fmt::Debug for Listed {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Listed").field("id", &self.id).field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 /// A document of a subscription. What is in it is known only after it was opened.

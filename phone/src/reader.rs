@@ -92,7 +92,7 @@ pub enum WrittenBy {
 }
 
 /// A document that was opened.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct OpenedDocument {
     /// Which.
     pub id: MessageId,
@@ -110,6 +110,17 @@ pub struct OpenedDocument {
     pub file_name: Option<Vec<u8>>,
     /// Who wrote it.
     pub written_by: WrittenBy,
+}
+
+/// Shows nothing that was sealed.
+impl std::fmt::Debug for OpenedDocument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("OpenedDocument")
+            .field("id", &self.id)
+            .field("destination", &self.destination)
+            .field("written_by", &self.written_by)
+            .finish_non_exhaustive()
+    }
 }
 
 impl Phone {

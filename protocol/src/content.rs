@@ -35,7 +35,7 @@ pub enum ContentError {
 }
 
 /// What only the destination and the collection's readers learn, beside the content itself.
-#[derive(Debug, Clone, PartialEq, Eq, Default)]
+#[derive(Clone, PartialEq, Eq, Default)]
 pub struct Label {
     /// Collection (`c`).
     pub collection: String,
@@ -45,6 +45,13 @@ pub struct Label {
     pub time: Option<UnixTime>,
     /// File name as the author's system has it, bytes that need not be UTF-8; may have `/` between folders (`n`).
     pub file_name: Option<Vec<u8>>,
+}
+
+/// Shows nothing of it: it is sealed with the content.
+impl std::fmt::Debug for Label {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Label").finish_non_exhaustive()
+    }
 }
 
 impl Label {

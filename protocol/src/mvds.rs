@@ -90,6 +90,7 @@ pub struct Metadata {
 
 /// The parameters with which a session opens.
 #[derive(Clone, PartialEq, prost::Message)]
+#[prost(skip_debug)]
 pub struct Hello {
     /// The store that "stored" will be about: 16 bytes.
     #[prost(bytes = "bytes", tag = "1")]
@@ -115,6 +116,16 @@ pub struct Hello {
     /// With which this node's advertisements are recognised: 16 bytes, or empty. Told to peers that are known.
     #[prost(bytes = "bytes", tag = "8")]
     pub advertising_key: Bytes,
+}
+
+/// Shows neither name nor key.
+impl std::fmt::Debug for Hello {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Hello")
+            .field("store_id", &self.store_id)
+            .field("flags", &self.flags)
+            .finish_non_exhaustive()
+    }
 }
 
 /// The opening of a chunked transfer; as an OFFER it may be answered by ACK, confirmation, refusal or [`Resume`].

@@ -13,7 +13,7 @@ use super::clients::{account, write_account};
 use super::{Store, StoreError};
 
 /// A judged document that is not in the store yet.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NewDocument {
     /// Its id, computed from its bytes.
     pub id: MessageId,
@@ -35,6 +35,16 @@ pub struct NewDocument {
     pub content_size: Option<u64>,
 }
 
+/// Shows nothing that its author has sealed.
+impl std::fmt::Debug for NewDocument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewDocument")
+            .field("id", &self.id)
+            .field("verdict", &self.verdict)
+            .finish_non_exhaustive()
+    }
+}
+
 /// What became of a judged document in the store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Committed {
@@ -47,7 +57,7 @@ pub enum Committed {
 }
 
 /// An opened document that the webhook is to be told of.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Notice {
     /// Row.
     pub seq: i64,
@@ -67,8 +77,15 @@ pub struct Notice {
     pub tries: u32,
 }
 
+/// Shows nothing that its author has sealed.
+impl std::fmt::Debug for Notice {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Notice").field("seq", &self.seq).field("id", &self.id).finish_non_exhaustive()
+    }
+}
+
 /// A row whose file is to be put where it belongs.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Staged {
     /// Row.
     pub seq: i64,
@@ -82,6 +99,13 @@ pub struct Staged {
     pub name: Option<Vec<u8>>,
     /// The file in `tmp/`.
     pub staged: String,
+}
+
+/// Shows nothing that its author has sealed.
+impl std::fmt::Debug for Staged {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Staged").field("seq", &self.seq).field("id", &self.id).finish_non_exhaustive()
+    }
 }
 
 /// A document whose key is elsewhere.

@@ -13,7 +13,7 @@ use waypost_protocol::invite::CodeSecret;
 use waypost_protocol::refusal::Reason;
 
 /// A whole document that comes in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct NewDocument {
     /// The document.
     pub document: Document,
@@ -27,6 +27,13 @@ pub struct NewDocument {
     pub draft: bool,
     /// For this node's user only, for example a file's name.
     pub note: Option<String>,
+}
+
+/// Shows neither note nor depositor.
+impl std::fmt::Debug for NewDocument {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("NewDocument").finish_non_exhaustive()
+    }
 }
 
 /// One change. Each succeeds or fails by itself.

@@ -39,7 +39,7 @@ pub enum State {
 }
 
 /// A document, as people are told of it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct DocumentEntry {
     /// Its place in the order of arrival.
     pub seq: Seq,
@@ -65,6 +65,20 @@ pub struct DocumentEntry {
     pub held_by: Vec<PeerKey>,
     /// Peers whose present store has refused it, and why.
     pub refused_by: Vec<(PeerKey, Reason)>,
+}
+
+/// Shows neither note nor peers.
+impl std::fmt::Debug for DocumentEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("DocumentEntry")
+            .field("seq", &self.seq)
+            .field("description", &self.description)
+            .field("state", &self.state)
+            .field("has_body", &self.has_body)
+            .field("age", &self.age)
+            .field("attempts", &self.attempts)
+            .finish_non_exhaustive()
+    }
 }
 
 /// Which documents [`Store::documents`] gives.
@@ -129,7 +143,7 @@ pub struct Counts {
 }
 
 /// A peer, as this node knows it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PeerEntry {
     /// Its name for ever.
     pub key: PeerKey,
@@ -155,6 +169,17 @@ pub struct PeerEntry {
     pub told: Option<[u8; 32]>,
     /// With which its advertisements are recognised, once it has told.
     pub advertising_key: Option<AdvertisingKey>,
+}
+
+/// Shows neither label nor advertising key.
+impl std::fmt::Debug for PeerEntry {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeerEntry")
+            .field("key", &self.key)
+            .field("class", &self.class)
+            .field("revoked", &self.revoked)
+            .finish_non_exhaustive()
+    }
 }
 
 /// A document that is remembered as gone.

@@ -1,5 +1,7 @@
 //! What is in the rows: protobuf messages, sealed. Field numbers are part of the schema version.
 
+use std::fmt;
+
 use prost::Message;
 use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::confirmation::{Confirmation, Verdict};
@@ -31,6 +33,19 @@ rows! {
     DestinationIndexRow in DestinationIndex, CodeRow in Codes, SettingRow in Settings,
     LostRow in Lost, CollectionRow in Collections, RetainedRow in Retained,
 }
+
+macro_rules! unformatted {
+    ($($row:ident),*) => {
+        $(impl fmt::Debug for $row {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(stringify!($row))
+            }
+        })*
+    };
+}
+
+// They have keys, secrets, or what says something of people.
+unformatted!(BodyKeyRow, CodeRow, DocumentRow, PeerRow, SettingRow);
 
 /// Key of the only [`StoreRow`].
 pub(crate) const STORE_KEY: &[u8] = b"store";
@@ -181,6 +196,7 @@ pub(crate) const CONFIRMED: u32 = 3;
 pub(crate) const RECEIVED: u32 = 4;
 
 #[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
 pub(crate) struct DocumentRow {
     #[prost(bytes = "vec", tag = "1")]
     pub id: Vec<u8>,
@@ -313,6 +329,7 @@ pub(crate) struct OutboxRow {
 }
 
 #[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
 pub(crate) struct BodyKeyRow {
     #[prost(bytes = "vec", tag = "1")]
     pub key: Vec<u8>,
@@ -421,6 +438,7 @@ impl VerdictRow {
 pub(crate) struct DueRow {}
 
 #[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
 pub(crate) struct PeerRow {
     #[prost(bytes = "vec", tag = "1")]
     pub key: Vec<u8>,
@@ -543,6 +561,7 @@ pub(crate) struct DestinationIndexRow {
 }
 
 #[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
 pub(crate) struct CodeRow {
     #[prost(bytes = "vec", tag = "1")]
     pub secret: Vec<u8>,
@@ -563,6 +582,7 @@ pub(crate) struct CodeRow {
 }
 
 #[derive(Clone, PartialEq, Message)]
+#[prost(skip_debug)]
 pub(crate) struct SettingRow {
     #[prost(string, tag = "1")]
     pub key: String,
@@ -587,5 +607,25 @@ pub(crate) struct LostRow {
 impl LostRow {
     pub(crate) fn id(&self) -> Option<MessageId> {
         MessageId::from_slice(&self.id).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn rows_with_secrets_or_names_are_formatted_without_them() {
+        let (text, bytes) = ("planted".to_owned(), vec![211; 16]);
+        let rows: [&dyn fmt::Debug; 5] = [
+            &BodyKeyRow { key: bytes.clone() },
+            &CodeRow { secret: bytes.clone(), ..CodeRow::default() },
+            &DocumentRow { note: Some(text.clone()), ..DocumentRow::default() },
+            &PeerRow { label: text.clone(), advertising_key: bytes.clone(), ..PeerRow::default() },
+            &SettingRow { key: text, value: bytes },
+        ];
+        for shown in rows.map(|row| format!("{row:?}")) {
+            assert!(!shown.contains("planted") && !shown.contains("211"), "{shown}");
+        }
     }
 }

@@ -89,12 +89,19 @@ pub struct Destination {
 }
 
 /// A pairing code.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Deserialize)]
 pub struct Code {
     /// What the QR code says.
     pub text: String,
     /// For how long it can be used.
     pub valid_seconds: u64,
+}
+
+/// Shows no code.
+impl std::fmt::Debug for Code {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Code").field("valid_seconds", &self.valid_seconds).finish_non_exhaustive()
+    }
 }
 
 /// Why there is no answer.

@@ -181,7 +181,7 @@ pub enum Event {
 }
 
 /// The parameters that a peer opened with.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct PeerHello {
     /// Its store.
     pub store: StoreId,
@@ -203,6 +203,16 @@ pub struct PeerHello {
     pub moves: bool,
     /// With which its advertisements are recognised; `None` where it does not know this side.
     pub advertising_key: Option<AdvertisingKey>,
+}
+
+/// Shows neither name nor key.
+impl std::fmt::Debug for PeerHello {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("PeerHello")
+            .field("store", &self.store)
+            .field("is_gateway", &self.is_gateway)
+            .finish_non_exhaustive()
+    }
 }
 
 const FLAG_BACKHAUL: u32 = 1;
