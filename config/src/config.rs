@@ -122,8 +122,8 @@ section! {
         /// The highest priority that a phone's documents count with among its own of a collection; higher ones count as this.
         /// 0 switches priorities off. They never come before another phone's.
         [reload] max_priority: u32 = 9, within 0, 9;
-        /// Sessions with phones at the same time; more are told to come again. Half of them is for phones that are known, but for radios.
-        /// Costs about 0.5 MiB of memory each while documents move.
+        /// Sessions with phones at the same time; more are told to come again. Over networks half of them is for phones that
+        /// are known. Costs about 0.5 MiB of memory each while documents move.
         [reload] sessions: u32 = 100, within 1, 10_000;
         /// Of these, how many from one IP address, so that one device cannot take all.
         [reload] sessions_per_address: u32 = 16, within 1, 10_000;

@@ -95,7 +95,8 @@ impl Destinations {
         }
     }
 
-    /// What a peer may deposit, up to `max_document` bytes each and revisions of records where it may; `limit_of` says what a destination itself takes.
+    /// What a peer may deposit, up to `max_document` bytes each, and with `records` their revisions; `limit_of` says what a
+    /// destination itself takes.
     pub fn accepts(
         &self,
         max_document: u64,

@@ -48,16 +48,19 @@ fn tests_that_the_security_document_names_exist() {
     let code: String = sources.iter().map(|path| std::fs::read_to_string(path).unwrap()).collect();
     let document = read("docs/security.md");
     let mut named = 0;
-    for line in document.lines().filter(|line| line.starts_with('|')) {
+    for line in document.lines() {
+        let is_row = line.starts_with('|');
         for name in line.split('`').skip(1).step_by(2) {
-            let is_test = name.contains('_') && !name.contains(['.', '/']);
+            // In other lines there are also names of other things, which are shorter.
+            let is_test =
+                name.matches('_').count() > if is_row { 0 } else { 3 } && !name.contains(['.', '/']);
             if is_test {
                 named += 1;
                 let is_there = code.match_indices(&format!("fn {name}(")).any(|(at, _)| {
                     code[..at].trim_end().trim_end_matches("async").trim_end().ends_with("test]")
                 });
                 assert!(is_there, "there is no test {name}");
-            } else if name.contains('-') {
+            } else if is_row && name.contains('-') {
                 named += 1;
                 assert!(
                     root().join(format!("tests/radio-lab/scenarios/{name}.py")).exists(),

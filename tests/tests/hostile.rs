@@ -70,7 +70,7 @@ fn links_that_drip_before_they_have_proven_who_they_are_are_ended_in_time() {
     let handshake = recorded(&known_to(&site.gateway), &identity(1), &hello("slow", &[])).unwrap();
     // 64 KiB that never come, in a frame; and frames of one byte.
     let (endless, tiny) = (vec![0xff; 100_000], [0, 1, 7].repeat(1_000));
-    bounded(&site, "links that drip", 8 << 10, Duration::from_secs(15), || {
+    bounded(&site, "links that drip", 4 << 10, Duration::from_secs(10), || {
         let kinds = [&handshake, &endless, &tiny].into_iter().cycle().take(48);
         drip(&mut kinds.map(|bytes| (TcpStream::connect(address).unwrap(), bytes.clone())).collect());
     });
@@ -81,7 +81,7 @@ fn a_phone_that_drips_within_a_frame_is_ended_in_time() {
     let site = Site::configured(LIMITS);
     let mut sessions: Vec<RawSession> =
         (0..10).map(|seed| session(&site, &introduced_to(&site.gateway), seed)).collect();
-    bounded(&site, "phones that drip", 8 << 10, Duration::from_secs(15), || {
+    bounded(&site, "phones that drip", 4 << 10, Duration::from_secs(12), || {
         let links = sessions.iter_mut().map(|session| {
             let stream = session.stream().try_clone().unwrap();
             (stream, [&60_000u16.to_be_bytes()[..], &[0xaa; 1_000]].concat())
@@ -95,7 +95,7 @@ fn a_phone_that_never_reads_costs_little_memory_and_is_ended() {
     let site = Site::configured(LIMITS);
     let mut sessions: Vec<RawSession> =
         (0..4).map(|seed| session(&site, &introduced_to(&site.gateway), seed)).collect();
-    bounded(&site, "phones that never read", 24 << 10, Duration::from_secs(60), || {
+    bounded(&site, "phones that never read", 16 << 10, Duration::from_secs(30), || {
         std::thread::scope(|scope| {
             for (seed, session) in sessions.iter_mut().enumerate() {
                 scope.spawn(move || {

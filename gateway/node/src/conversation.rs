@@ -184,27 +184,28 @@ impl Conversation {
         }
     }
 
-    /// The peer is served: the conversation proper begins.
+    /// The peer, which has proven itself, is served: the conversation proper begins.
     pub(crate) fn begin(
         &mut self,
-        peer: PeerKey,
         first: Bytes,
         grant: Grant,
+        tells: Vec<Link>,
         hello: PeerHello,
         now: Monotonic,
         holdings: &dyn Holdings,
     ) {
+        let Some(peer) = self.peer else { return };
         if let Err(error) = self.session.say_hello() {
             log::error!(link:% = self.id, error:%; "cannot say hello");
         }
         let target = self.link.useful_frame.saturating_sub(FRAME_OVERHEAD).max(512);
-        (self.peer, self.reads, self.is_known) = (Some(peer), grant.reads, grant.is_known);
-        self.told = (!grant.tells.is_empty()).then(|| succession::digest(&grant.tells));
+        (self.reads, self.is_known) = (grant.reads, grant.is_known);
+        self.told = (!tells.is_empty()).then(|| succession::digest(&tells));
         self.engine = Some(Engine::new(Parameters {
             hello,
             accepts: grant.accepts,
             may_want: grant.may_want,
-            tells: grant.tells,
+            tells,
             peer,
             initiator: self.link.outgoing,
             target_payload: target,

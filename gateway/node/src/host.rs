@@ -24,14 +24,12 @@ pub struct Grant {
     pub is_known: bool,
     /// Whether what it sends is to be read here, and not to be delivered.
     pub reads: bool,
-    /// What it is to hear of destinations' certificates; empty where it has taken that before.
-    pub tells: Vec<Link>,
 }
 
 impl Grant {
     /// Deposits, and nothing else.
     pub fn deposits(accepts: Accepts) -> Self {
-        Grant { accepts, may_want: Vec::new(), is_known: false, reads: false, tells: Vec::new() }
+        Grant { accepts, may_want: Vec::new(), is_known: false, reads: false }
     }
 }
 
@@ -111,8 +109,8 @@ pub trait Host {
         true
     }
 
-    /// What a peer is to hear of destinations' certificates; empty where it has taken just these before. Asked again when there are
-    /// new confirmations, while the peer is here.
+    /// What a peer that is served is to hear of destinations' certificates; empty where it has taken just these before. Asked
+    /// again when there are new confirmations, while the peer is here.
     fn tells(&self, _peer: &PeerKey) -> Vec<Link> {
         Vec::new()
     }

@@ -12,6 +12,7 @@ use heed::RoTxn;
 use crate::apply::{collection_key, verdict_key};
 use crate::error::{OpenError, StoreError};
 use crate::rows::*;
+use crate::shares::Charged;
 use crate::tables::{Table, Tables, key8, key16, key24, number};
 use crate::{Store, body, disk};
 

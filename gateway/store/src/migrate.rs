@@ -8,7 +8,8 @@ use rand_chacha::ChaCha20Rng;
 
 use crate::apply::collection_key;
 use crate::error::StoreError;
-use crate::rows::{Charged, CollectionRow, DocumentRow, PartialRow, PeerRow};
+use crate::rows::{CollectionRow, DocumentRow, PartialRow, PeerRow};
+use crate::shares::Charged;
 use crate::tables::{Tables, key8, key24, number};
 
 /// The schema version of this program.

@@ -1,7 +1,7 @@
-//! Reading for programs and people: documents, the outbox, peers, codes, confirmations, settings. Reads see what is
+//! Reading for programs and people: documents, the outbox, peers, confirmations, settings. Reads see what is
 //! committed, and each takes a short transaction of its own, so that no reader grows old.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::ops::ControlFlow;
 
 use heed::RoTxn;
@@ -9,13 +9,11 @@ use waypost_protocol::advertising::AdvertisingKey;
 use waypost_protocol::confirmation::{Confirmation, Verdict};
 use waypost_protocol::document::Description;
 use waypost_protocol::envelope::Header;
-use waypost_protocol::ids::{CodeId, Fingerprint, GroupId, MessageId, PeerKey, Seq, StoreId};
-use waypost_protocol::invite::CodeSecret;
+use waypost_protocol::ids::{Fingerprint, GroupId, MessageId, PeerKey, Seq, StoreId};
 use waypost_protocol::refusal::Reason;
 use waypost_protocol::time::UnixTime;
-use zeroize::{Zeroize as _, Zeroizing};
 
-use crate::apply::{code_key, counts, setting_key, verdict_key};
+use crate::apply::{counts, setting_key, verdict_key};
 use crate::change::PeerClass;
 use crate::error::StoreError;
 use crate::rows::*;
@@ -191,50 +189,7 @@ pub struct Gone {
     pub document: Option<(MessageId, Reason)>,
 }
 
-/// A pairing code that is still valid. Cannot be printed.
-pub struct Code {
-    /// Its secret, for the handshake.
-    pub secret: CodeSecret,
-    /// What its user becomes.
-    pub class: PeerClass,
-    /// Who used it up: that peer may repeat it, in case the answer was lost; nobody else may use it.
-    pub used_by: Option<PeerKey>,
-}
-
-/// A printed code. Cannot be printed by a program's `{:?}`.
-pub struct Poster {
-    /// What it is called.
-    pub name: String,
-    /// Its code's secret; `None` where it is void and phones that came by it are still served.
-    pub secret: Option<CodeSecret>,
-    /// How many peers came by it and may come again.
-    pub peers: u64,
-}
-
 impl Store {
-    /// The posters, by name.
-    pub fn posters(&self) -> Result<Vec<Poster>, StoreError> {
-        let tables = &self.inner.tables;
-        let txn = tables.read()?;
-        let mut posters: BTreeMap<String, (Option<CodeSecret>, u64)> = BTreeMap::new();
-        for row in tables.rows_after::<CodeRow>(&txn, None)? {
-            let (_, mut row) = row?;
-            let secret = row.secret[..].try_into().ok().map(CodeSecret::new);
-            row.secret.zeroize();
-            if row.reusable {
-                posters.entry(row.poster).or_default().0 = secret;
-            }
-        }
-        for row in tables.rows_after::<PeerRow>(&txn, None)? {
-            let (_, row) = row?;
-            if PeerClass::from_code(row.class) == PeerClass::Poster && !row.revoked {
-                posters.entry(row.poster).or_default().1 += 1;
-            }
-        }
-        let poster = |(name, (secret, peers))| Poster { name, secret, peers };
-        Ok(posters.into_iter().map(poster).collect())
-    }
-
     /// A document by id.
     pub fn document(&self, id: &MessageId) -> Result<Option<DocumentEntry>, StoreError> {
         let txn = self.inner.tables.read()?;
@@ -376,19 +331,6 @@ impl Store {
     pub fn advertising_keys(&self) -> Result<Vec<(PeerKey, AdvertisingKey)>, StoreError> {
         let peers = self.peers()?.into_iter().filter(|peer| peer.class.is_known() && !peer.revoked);
         Ok(peers.filter_map(|peer| Some((peer.key, peer.advertising_key?))).collect())
-    }
-
-    /// A pairing code, while it is valid: not too old, and unused, or used by the peer that it names.
-    pub fn code(&self, id: &CodeId) -> Result<Option<Code>, StoreError> {
-        let tables = &self.inner.tables;
-        let key = code_key(tables, id);
-        let Some(mut row) = tables.get::<CodeRow>(&*tables.read()?, &key)? else { return Ok(None) };
-        let secret: Option<[u8; 16]> = row.secret.as_slice().try_into().ok();
-        row.secret.zeroize();
-        let secret = Zeroizing::new(secret.ok_or_else(|| damaged(Table::Codes, &key))?);
-        let used_by = PeerKey::from_slice(&row.used_by).ok();
-        let code = Code { secret: CodeSecret::new(*secret), class: PeerClass::from_code(row.class), used_by };
-        Ok(Some(code).filter(|_| !row.is_over(self.uptime())))
     }
 
     /// A confirmation by its own id.

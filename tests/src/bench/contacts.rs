@@ -247,14 +247,17 @@ impl Host for PartyHost<'_> {
         let served = (!self.party.is_phone).then(|| Served::all(self.party.addressee.fingerprint()));
         let accepts =
             Accepts { destinations: served.into_iter().collect(), max_document: 1 << 30, records: true };
-        // As gateways do: each phone hears of the destination's certificates once.
+        Ok(Grant::deposits(accepts))
+    }
+
+    /// As gateways do: each phone hears of the destination's certificates once.
+    fn tells(&self, peer: &PeerKey) -> Vec<Link> {
         let links = match self.party.is_phone {
             true => Vec::new(),
             false => Chain::new(self.party.addressee.certificate.clone()).links(),
         };
         let known = self.party.store.peer(peer).ok().flatten().and_then(|known| known.told);
-        let tells = if known == Some(succession::digest(&links)) { Vec::new() } else { links };
-        Ok(Grant { tells, ..Grant::deposits(accepts) })
+        if known == Some(succession::digest(&links)) { Vec::new() } else { links }
     }
 
     fn verify(&mut self, confirmation: &Confirmation) -> Result<(), String> {

@@ -171,7 +171,10 @@ impl Node {
         }
         let Some(conversation) = self.conversations.get_mut(&id) else { return };
         match granted {
-            Ok(grant) => conversation.begin(peer, first, grant, self.hello.clone(), now, &self.store),
+            Ok(grant) => {
+                let tells = host.tells(&peer);
+                conversation.begin(first, grant, tells, self.hello.clone(), now, &self.store);
+            }
             Err(reason) => conversation.say_goodbye(reason, now),
         }
     }

@@ -64,7 +64,7 @@ impl Host for TestHost {
             None => {
                 let deposits =
                     Grant::deposits(Accepts { destinations, max_document: 1 << 30, records: true });
-                Ok(Grant { tells: self.tells.clone(), is_known: self.knows, ..deposits })
+                Ok(Grant { is_known: self.knows, ..deposits })
             }
             Some(reason) => Err(reason),
         }

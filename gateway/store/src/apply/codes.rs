@@ -9,7 +9,7 @@ use zeroize::Zeroize as _;
 use super::Tx;
 use crate::change::{Applied, PeerClass};
 use crate::error::ChangeError;
-use crate::rows::{CodeRow, PeerRow};
+use crate::rows::CodeRow;
 use crate::seal::Prf;
 use crate::tables::{Table, Tables};
 
@@ -102,8 +102,9 @@ impl Tx<'_> {
             self.remove(Table::Codes, code)?;
         }
         let mut peers = Vec::new();
-        for peer in self.tables().rows_after::<PeerRow>(&self.txn, None)? {
-            let (_, row) = peer?;
+        for number in self.peer_numbers()? {
+            // As it is now, not as it was before this transaction.
+            let Some(row) = self.peer_of_number(number)? else { continue };
             let is_of_it = PeerClass::from_code(row.class) == PeerClass::Poster && row.poster == name;
             peers.extend(row.key().filter(|_| is_of_it && !row.revoked));
         }

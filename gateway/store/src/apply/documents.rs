@@ -10,6 +10,7 @@ use super::{Extra, Tx};
 use crate::change::{Applied, Free, NewDocument, PeerClass};
 use crate::error::{ChangeError, StoreError};
 use crate::rows::*;
+use crate::shares::Pool;
 use crate::tables::{Table, key8, key16};
 use crate::{admit, body};
 
@@ -52,6 +53,7 @@ impl Tx<'_> {
         }
         self.within_share(description.size, depositor)?;
         self.take_room(description.size, received.is_some())?;
+        self.flows_in(description.size, depositor)?;
         let blob = self.new_blob();
         let sealer = body::begin(self.tables(), &mut self.txn, &mut self.rng, blob)?;
         let (tables, bytes) = (self.tables(), new.document.body());
@@ -192,7 +194,6 @@ impl Tx<'_> {
                 Pool::Open => self.open_limit,
                 Pool::Posters => self.poster_limit,
             };
-            self.flows_in(size, pool, limit)?;
             let [bytes, _, under_way] = self.meta.counts.of_pool(pool);
             (bytes.saturating_add(*under_way), limit)
         } else if depositor.bounded {
@@ -208,19 +209,24 @@ impl Tx<'_> {
         }
     }
 
-    /// Counts what a class brings: twice its share at once, and then [`SHARES_A_DAY`] of them, however soon it is delivered.
-    fn flows_in(&mut self, size: u64, pool: Pool, limit: u64) -> Result<(), ChangeError> {
+    /// Counts what a class brings, the last thing before it is taken: twice its share at once, and then [`SHARES_A_DAY`] of
+    /// them, however soon it is delivered.
+    pub(super) fn flows_in(&mut self, size: u64, depositor: Depositor) -> Result<(), ChangeError> {
+        let Some(pool) = depositor.pool else { return Ok(()) };
         let gone = self.now.saturating_sub(self.meta.inflow_at);
-        for (level, limit) in
-            [(&mut self.meta.open_inflow, self.open_limit), (&mut self.meta.poster_inflow, self.poster_limit)]
-        {
-            let drained = u128::from(limit) * u128::from(SHARES_A_DAY) * u128::from(gone) / 86_400;
-            *level = level.saturating_sub(u64::try_from(drained).unwrap_or(u64::MAX));
+        let limits = [self.open_limit, self.poster_limit];
+        let levels = [&mut self.meta.open_inflow, &mut self.meta.poster_inflow];
+        // Not each second: little by little nothing would be taken off of a small share.
+        if gone >= 60 {
+            self.meta.inflow_at = self.now;
+            for (level, limit) in levels.into_iter().zip(limits) {
+                let drained = u128::from(limit) * u128::from(SHARES_A_DAY) * u128::from(gone) / 86_400;
+                *level = level.saturating_sub(u64::try_from(drained).unwrap_or(u64::MAX));
+            }
         }
-        self.meta.inflow_at = self.now;
-        let level = match pool {
-            Pool::Open => &mut self.meta.open_inflow,
-            Pool::Posters => &mut self.meta.poster_inflow,
+        let (level, limit) = match pool {
+            Pool::Open => (&mut self.meta.open_inflow, self.open_limit),
+            Pool::Posters => (&mut self.meta.poster_inflow, self.poster_limit),
         };
         let with_it = level.saturating_add(size.max(LEAST_INFLOW));
         if with_it > limit.saturating_mul(2) {

@@ -13,6 +13,7 @@ use crate::change::Applied;
 use crate::error::{ChangeError, StoreError};
 use crate::rows::*;
 use crate::seal::{Prf, Sealer};
+use crate::shares::Pool;
 use crate::tables::{Table, Tables, damaged};
 
 pub(super) struct Piece<'a> {
@@ -131,7 +132,8 @@ impl Tx<'_> {
                 self.make_way(key, idle, |_| true)?;
             }
         }
-        self.take_room(length, received)
+        self.take_room(length, received)?;
+        if new { self.flows_in(description.size, depositor) } else { Ok(()) }
     }
 
     /// How many bodies are under way of those with which whoever brings one shares.

@@ -243,6 +243,12 @@ impl<'e> Tx<'e> {
         Ok(self.peers.get_mut(&peer).map(|(_, row)| row))
     }
 
+    /// The numbers of all peers.
+    pub(super) fn peer_numbers(&self) -> Result<Vec<u64>, StoreError> {
+        let rows = self.tables().rows_after::<PeerRow>(&self.txn, None)?;
+        rows.map(|row| row.map(|(key, _)| number(key, 0))).collect()
+    }
+
     /// A peer's number and row; it becomes known as open where it is not.
     pub(super) fn peer_or_new(&mut self, key: &PeerKey) -> Result<(u64, &mut PeerRow), StoreError> {
         if self.peer(key)?.is_none() {

@@ -223,6 +223,10 @@ fn a_poster_is_made_anew_for_new_phones_and_revoked_with_all_that_came_by_it() {
     assert_eq!([1, 2, 3, 4, 9].map(is_revoked), [true, false, false, true, false]);
     assert_eq!(kit.apply(come(code(3), 5)), Err(ChangeError::BadCode));
     assert_eq!(kit.apply(remove(true)), Err(ChangeError::NoPoster));
+    // Also whoever comes by it in the same moment.
+    kit.apply(add(code(6), "gate")).unwrap();
+    let at_once = vec![come(code(6), 6), Change::RemovePoster { name: "gate".into(), revoke: true }];
+    assert_eq!(kit.store().apply(at_once)[1], Ok(Applied::Revoked(vec![peer(6)])));
     // Hung up again under the same name, it is for others.
     kit.apply(add(code(4), "market")).unwrap();
     assert_eq!(kit.apply(come(code(4), 1)), Err(ChangeError::BadCode));
@@ -256,6 +260,27 @@ fn strangers_bring_no_more_in_a_day_than_a_few_times_their_share_however_soon_it
     kit.clock.advance(86_400);
     let small = (2_000..3_000).take_while(|n| kit.put(&document(*n, 10), Some(peer(4))).is_ok()).count();
     assert!((90..=105).contains(&small), "{small} × 4,096 bytes");
+    kit.assert_sound();
+}
+
+#[test]
+fn strangers_that_come_in_vain_use_up_nothing_of_what_they_may_bring_in_a_day() {
+    let kit = Kit::with(|options| options.quota = 4 << 20);
+    let brings = |from: u64| {
+        let ids = (from..).map(|n| document(n, 20_000));
+        let taken = ids.take_while(|document| kit.put(document, Some(peer(1))).is_ok());
+        taken.map(|document| document.id()).collect::<Vec<_>>()
+    };
+    let first = brings(0);
+    assert!((8..=10).contains(&first.len()), "{} × 20 kB of 5 % of 4 MiB", first.len());
+    for n in 100..200 {
+        let refused = Err(ChangeError::Refused(Reason::OverQuota));
+        assert_eq!(kit.put(&document(n, 20_000), Some(peer(2))), refused);
+        assert_eq!(kit.apply(piece(&document(n, 20_000), 0..10, peer(2))), refused);
+    }
+    kit.confirm(&first, Verdict::Opened).unwrap();
+    kit.sweep();
+    assert!(brings(300).len() >= 8, "as many as before");
     kit.assert_sound();
 }
 
